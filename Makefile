@@ -1,0 +1,92 @@
+# Ledgerfeed. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed
+SERVICES := ingress processor reconciler ledgerfeed
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VERSION)
+
+# Tools are pinned here and built by the Go toolchain; nothing is downloaded prebuilt.
+BUF           := github.com/bufbuild/buf/cmd/buf@v1.75.0
+PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+ARGS      ?=
+FUZZTIME  ?= 60s
+BENCHTIME ?= 1s
+
+.PHONY: help
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: bin/ledgerfeed ## run everything in one process against a simulated QuickBooks (ARGS="--rate 50" adds flags)
+	@trap : INT; bin/ledgerfeed dev $(ARGS) || { code=$$?; [ $$code -eq 130 ] || exit $$code; }
+
+.PHONY: bin/ledgerfeed
+bin/ledgerfeed:
+	@go build -ldflags '$(LDFLAGS)' -o $@ ./services/ledgerfeed/cmd/ledgerfeed
+
+.PHONY: build
+build: ## build every binary into bin/
+	@for s in $(SERVICES); do echo "build bin/$$s"; CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$s ./services/$$s/cmd/$$s; done
+
+.PHONY: servers
+servers:
+	@.ci/servers
+
+.PHONY: test
+test: servers ## run every test (installs redis-server and PostgreSQL from Debian's packages when missing)
+	go test work
+
+.PHONY: race
+race: servers ## run every test under the race detector
+	go test -race work
+
+.PHONY: e2e
+e2e: servers ## run the whole feed as a user would, longer than `make test` does
+	go test -count=1 -timeout 20m ./services/ledgerfeed/e2e -args -e2e.for=20s
+
+.PHONY: lint
+lint: ## import rules, gofmt, vet, staticcheck and friends
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
+	go vet work
+	go test -count=1 ./pkg/internal/archtest
+	@for m in $(MODULES); do echo "golangci-lint $$m"; (cd $$m && go run $(GOLANGCI) run ./...); done
+
+.PHONY: generate
+generate: ## make the generated files anew (protobuf code, docs/configuration.md)
+	@mkdir -p bin && GOBIN=$(CURDIR)/bin go install $(PROTOC_GEN_GO)
+	@cd proto && PATH="$(CURDIR)/bin:$$PATH" go run $(BUF) generate
+	go test -count=1 ./services/ledgerfeed/docs -update
+
+.PHONY: verify
+verify: ## fail on generated code, go.mod files or docs that are out of date; build each module alone
+	@.ci/verify "$(BUF)" "$(PROTOC_GEN_GO)" $(MODULES)
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (60s)
+	@.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: servers ## run the benchmarks; the figures go to build/bench/
+	@mkdir -p build/bench
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) work | tee build/bench/go.txt
+
+.PHONY: up
+up: ## start the stack with docker compose, the simulated QuickBooks included
+	docker compose --profile demo up --build --detach
+
+.PHONY: down
+down: ## stop the stack; its data stays in the volumes
+	docker compose --profile demo down
+
+.PHONY: ci
+ci: ## what CI runs: test, lint, verify, race, and each fuzz target for a few seconds
+	$(MAKE) test
+	$(MAKE) lint
+	$(MAKE) verify
+	$(MAKE) race
+	$(MAKE) fuzz FUZZTIME=3s
