@@ -1,0 +1,177 @@
+// Package envelope makes, identifies, encodes and decodes the one message on
+// the stream: the events of one realm out of one request or one scan.
+//
+// It guarantees that the same input makes the same envelopes with the same ids
+// and bytes, on every replica and in every process, so that a request Intuit
+// sends twice is stored once. Events keep their order within a realm, and no
+// event is left out: what does not fit into one envelope goes into the next
+// chunk. Decode refuses what a consumer could not act on and keeps fields it
+// does not know.
+//
+// It does not talk to the stream, does not look at entity data and does not
+// judge whether an entity is known: that is the consumer's.
+package envelope
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"hash"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// MaxEvents and MaxBytes bound one envelope; what is beyond goes into the next
+// chunk. A single event larger than MaxBytes gets an envelope of its own.
+const (
+	MaxEvents = 500
+	MaxBytes  = 256 << 10
+)
+
+// Meta is what the envelopes of one request have in common.
+type Meta struct {
+	// App is the Intuit app whose verifier token matched.
+	App string
+	// IntuitTID is Intuit's trace id (the intuit-t-id header), for support cases.
+	IntuitTID string
+	// Traceparent is the W3C trace context of the request.
+	Traceparent string
+	// ReceivedAt is when the request came in. It is no part of the id: the same
+	// body received twice has the same envelopes.
+	ReceivedAt time.Time
+}
+
+// FromNotification makes the envelopes of a verified webhook body: at least one
+// per realm, in the order the realms first appear in it. The ids derive from
+// body, realm and chunk. Rejected items are not in it; they are the caller's to
+// dead-letter.
+func FromNotification(body []byte, n webhook.Notification, m Meta) []*ledgerfeedv1.Envelope {
+	var realms []string
+	byRealm := map[string][]*ledgerfeedv1.Event{}
+	for _, e := range n.Events {
+		if _, ok := byRealm[e.RealmID]; !ok {
+			realms = append(realms, e.RealmID)
+		}
+		byRealm[e.RealmID] = append(byRealm[e.RealmID], event(e))
+	}
+	sum := sha256.Sum256(body)
+	var out []*ledgerfeedv1.Envelope
+	for _, realm := range realms {
+		// The body stands for the events: one hash of it instead of one of each.
+		id := func(_ []*ledgerfeedv1.Event, chunk int) string {
+			return newIdentity("webhook").bytes(sum[:]).text(realm).number(chunk).sum()
+		}
+		out = append(out, build(ledgerfeedv1.Source_SOURCE_WEBHOOK, realm, byRealm[realm], m, id)...)
+	}
+	return out
+}
+
+// New makes the envelopes of a scan or a replay. The seed says what they are of
+// (a scan's id, a person's request); the ids derive from source, realm, seed,
+// chunk and the events themselves, so that a seed used twice by mistake cannot
+// make the broker drop other events as duplicates. No events make no envelope.
+//
+// The events are not copied.
+func New(source ledgerfeedv1.Source, realm, seed string, events []*ledgerfeedv1.Event, m Meta) []*ledgerfeedv1.Envelope {
+	id := func(events []*ledgerfeedv1.Event, chunk int) string {
+		h := newIdentity("scan").number(int(source)).text(realm).text(seed).number(chunk)
+		for _, e := range events {
+			h.text(e.GetId()).text(e.GetEntity()).text(e.GetEntityId()).number(int(e.GetOperation()))
+			h.number(int(e.GetVersion())).text(e.GetMergedId()).text(e.GetOperationName()).time(e.GetOccurredAt())
+		}
+		return h.sum()
+	}
+	return build(source, realm, events, m, id)
+}
+
+func build(source ledgerfeedv1.Source, realm string, events []*ledgerfeedv1.Event, m Meta, id func([]*ledgerfeedv1.Event, int) string) []*ledgerfeedv1.Envelope {
+	var out []*ledgerfeedv1.Envelope
+	for chunk, part := range chunks(events) {
+		e := &ledgerfeedv1.Envelope{
+			Id:          id(part, chunk),
+			Source:      source,
+			App:         m.App,
+			RealmId:     realm,
+			IntuitTid:   m.IntuitTID,
+			Traceparent: m.Traceparent,
+			Events:      part,
+		}
+		if !m.ReceivedAt.IsZero() {
+			e.ReceivedAt = timestamppb.New(m.ReceivedAt)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// headroom is kept free in every chunk for what surrounds the events: id,
+// realm, app and trace headers.
+const headroom = 4 << 10
+
+func chunks(events []*ledgerfeedv1.Event) [][]*ledgerfeedv1.Event {
+	var out [][]*ledgerfeedv1.Event
+	start, size := 0, 0
+	for i, e := range events {
+		n := proto.Size(e) + 8
+		if i > start && (i-start == MaxEvents || size+n > MaxBytes-headroom) {
+			out = append(out, events[start:i:i])
+			start, size = i, 0
+		}
+		size += n
+	}
+	if start < len(events) {
+		out = append(out, events[start:])
+	}
+	return out
+}
+
+func event(e webhook.Event) *ledgerfeedv1.Event {
+	out := &ledgerfeedv1.Event{
+		Id:            e.ID,
+		Entity:        e.Entity,
+		EntityId:      e.EntityID,
+		Operation:     e.Operation,
+		MergedId:      e.MergedID,
+		OperationName: e.OperationName,
+	}
+	if !e.OccurredAt.IsZero() {
+		out.OccurredAt = timestamppb.New(e.OccurredAt)
+	}
+	return out
+}
+
+// identity hashes parts with their lengths, so that no two different lists of
+// parts run together into the same bytes.
+type identity struct{ h hash.Hash }
+
+func newIdentity(kind string) identity { return identity{sha256.New()}.text("ledgerfeed/1/" + kind) }
+
+func (i identity) bytes(b []byte) identity {
+	i.number(len(b))
+	i.h.Write(b)
+	return i
+}
+
+func (i identity) text(s string) identity { return i.bytes([]byte(s)) }
+
+func (i identity) number(n int) identity {
+	i.h.Write(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	return i
+}
+
+func (i identity) time(t *timestamppb.Timestamp) identity {
+	return i.number(int(t.GetSeconds())).number(int(t.GetNanos()))
+}
+
+// sum is 160 bits in lower-case base32: 32 characters without a separator,
+// short enough for a header of every message and a log line.
+func (i identity) sum() string {
+	return encoding.EncodeToString(i.h.Sum(nil)[:20])
+}
+
+var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

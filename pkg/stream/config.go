@@ -1,0 +1,109 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Profile says how the broker keeps what it acknowledged. This package sets the
+// number of replicas by it; how often a server syncs is in the server's own
+// configuration (sync_interval) and must match.
+type Profile string
+
+// The profiles, from docs/architecture.md.
+const (
+	// Dev is the embedded server: one replica, synced on every message.
+	Dev Profile = "dev"
+	// Single is one server with sync_interval: always.
+	Single Profile = "single"
+	// SingleRelaxed is one server with the default sync_interval: up to two
+	// minutes of acknowledged messages are lost with the machine's power.
+	SingleRelaxed Profile = "single-relaxed"
+	// Cluster is three replicas with sync_interval: always.
+	Cluster Profile = "cluster"
+)
+
+// Replicas is how many servers keep each message.
+func (p Profile) Replicas() int {
+	if p == Cluster {
+		return 3
+	}
+	return 1
+}
+
+// Config is what an operator sets about the broker.
+type Config struct {
+	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file."`
+	CredentialsFile string        `koanf:"credentials_file" doc:"NATS credentials file (JWT and seed); empty for none."`
+	CAFile          string        `koanf:"ca_file" doc:"PEM file of the authorities to trust beside the system's; empty for none."`
+	Profile         Profile       `koanf:"profile" doc:"How the broker keeps messages: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
+	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later."`
+	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Size of the stream of envelopes waiting for one sink, in bytes."`
+	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Size of the stream of dead letters in bytes; when it is full, the messages that would go there stay where they are."`
+	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"How long dead letters are kept."`
+	ChangesMaxBytes int64         `koanf:"changes_max_bytes" doc:"Size of the stream of the NATS sink in bytes; the oldest changes go first."`
+	ChangesMaxAge   time.Duration `koanf:"changes_max_age" doc:"How long the stream of the NATS sink keeps a change; 0 for as long as there is room."`
+	PublishTimeout  time.Duration `koanf:"publish_timeout" doc:"How long a publish waits for the broker's acknowledgement, at most."`
+}
+
+// DefaultConfig is a safe setting for one server on this machine.
+func DefaultConfig() Config {
+	return Config{
+		URL:             "nats://127.0.0.1:4222",
+		Profile:         Single,
+		EventsMaxBytes:  10 << 30,
+		RetryMaxBytes:   10 << 30,
+		DeadMaxBytes:    5 << 30,
+		DeadMaxAge:      90 * 24 * time.Hour,
+		ChangesMaxBytes: 10 << 30,
+		PublishTimeout:  5 * time.Second,
+	}
+}
+
+// Validate reports every setting that cannot work, by name and value.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(field string, value any, want string) {
+		errs = append(errs, fmt.Errorf("nats.%s is %v: %s", field, value, want))
+	}
+	for _, s := range strings.Split(c.URL, ",") {
+		u, err := url.Parse(strings.TrimSpace(s))
+		switch {
+		case err != nil || u.Host == "":
+			errs = append(errs, errors.New("nats.url: want nats://host:port, several separated by commas"))
+		case u.User != nil:
+			errs = append(errs, errors.New("nats.url: must not carry a user or password: use nats.credentials_file"))
+		}
+	}
+	switch c.Profile {
+	case Dev, Single, SingleRelaxed, Cluster:
+	default:
+		bad("profile", fmt.Sprintf("%q", c.Profile), "want dev, single, single-relaxed or cluster")
+	}
+	const least = 1 << 20
+	if c.EventsMaxBytes < least {
+		bad("events_max_bytes", c.EventsMaxBytes, "want at least 1048576 (1 MiB)")
+	}
+	if c.RetryMaxBytes < least {
+		bad("retry_max_bytes", c.RetryMaxBytes, "want at least 1048576 (1 MiB)")
+	}
+	if c.DeadMaxBytes < least {
+		bad("dead_max_bytes", c.DeadMaxBytes, "want at least 1048576 (1 MiB)")
+	}
+	if c.ChangesMaxBytes < least {
+		bad("changes_max_bytes", c.ChangesMaxBytes, "want at least 1048576 (1 MiB)")
+	}
+	if c.DeadMaxAge < time.Hour {
+		bad("dead_max_age", c.DeadMaxAge, "want at least 1h")
+	}
+	if c.ChangesMaxAge != 0 && c.ChangesMaxAge < time.Hour {
+		bad("changes_max_age", c.ChangesMaxAge, "want 0 or at least 1h")
+	}
+	if c.PublishTimeout <= 0 {
+		bad("publish_timeout", c.PublishTimeout, "want more than 0s")
+	}
+	return errors.Join(errs...)
+}
