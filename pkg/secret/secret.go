@@ -4,10 +4,10 @@
 // encoder; only Reveal gives the text. An empty String stays empty, so that a
 // missing setting can be told from a set one.
 //
-// It does not protect memory (the text is an ordinary Go string), and fmt does
-// not call methods on unexported struct fields: printing a struct that holds a
-// String in one with %v shows the text. Keep such fields exported, or give the
-// struct a String method.
+// It does not protect memory (the text is an ordinary Go string). Two ways past
+// it are Go's own: fmt does not call methods on unexported struct fields, so keep
+// such fields exported or give the struct a String method; and encoding/json
+// writes a map key of kind string as it stands, so never key a map by a secret.
 package secret
 
 import (
