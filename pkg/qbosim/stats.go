@@ -1,0 +1,30 @@
+package qbosim
+
+// Stats are counts since New.
+type Stats struct {
+	// Calls are requests to the API of known realms, refused ones included.
+	Calls        int            `json:"calls"`
+	CallsByRealm map[string]int `json:"callsByRealm"`
+	// CallsByKind has cdc, query, read and batch.
+	CallsByKind map[string]int `json:"callsByKind"`
+	// Throttled are the calls answered 429, injected ones included.
+	Throttled int `json:"throttled"`
+	// MaxPerMinute and MaxConcurrent are the most that any realm had in any
+	// 60 s and at one moment, refused calls included.
+	MaxPerMinute  int `json:"maxPerMinute"`
+	MaxConcurrent int `json:"maxConcurrent"`
+
+	// Webhooks and WebhookEvents are what was acknowledged.
+	Webhooks      int `json:"webhooks"`
+	WebhookEvents int `json:"webhookEvents"`
+	// WebhookEventsDropped were lost by a fault or an outage.
+	WebhookEventsDropped int `json:"webhookEventsDropped"`
+	// WebhookAttempts are POSTs; WebhookFailures those not answered 200.
+	WebhookAttempts int `json:"webhookAttempts"`
+	WebhookFailures int `json:"webhookFailures"`
+
+	// Refreshes are successful refreshes; RefreshReplays are refreshes with a
+	// token that had been replaced: they were refused.
+	Refreshes      int `json:"refreshes"`
+	RefreshReplays int `json:"refreshReplays"`
+}
