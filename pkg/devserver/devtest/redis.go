@@ -1,17 +1,24 @@
 package devtest
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 )
 
-// Redis starts an empty embedded Redis in this process and returns its URL.
+// Redis starts an empty embedded Redis in this process and returns its URL. With
+// REDIS_URL set that server is used instead, and its database emptied: tests of
+// one package that run in parallel then share it.
 func Redis(t testing.TB) string {
 	t.Helper()
 	if url := os.Getenv("REDIS_URL"); url != "" {
-		t.Logf("devtest: Redis at %s (REDIS_URL)", url)
+		flush(t, url)
+		t.Logf("devtest: Redis at REDIS_URL, emptied")
 		return url
 	}
 	r, err := devserver.StartRedis(devserver.RedisOptions{})
@@ -23,9 +30,17 @@ func Redis(t testing.TB) string {
 	return r.URL()
 }
 
-// RealRedis starts a redis-server of its own.
-func RealRedis(t testing.TB) string {
+func flush(t testing.TB, url string) {
 	t.Helper()
-	t.Fatal("devtest: redis-server cannot be started yet")
-	return ""
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal("devtest: REDIS_URL is no Redis URL, want redis://host:port/db")
+	}
+	c := redis.NewClient(o)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.FlushDB(ctx).Err(); err != nil {
+		t.Fatalf("devtest: empty the database at REDIS_URL: %v", err)
+	}
 }

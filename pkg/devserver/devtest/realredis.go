@@ -1,0 +1,117 @@
+package devtest
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// RealRedis starts a redis-server of its own that appends every write to a
+// synced file, and returns its URL. The database is empty.
+func RealRedis(t testing.TB) string {
+	t.Helper()
+	return StartRealRedis(t).URL()
+}
+
+// RedisServer is a redis-server process that a test can kill and start again.
+type RedisServer struct {
+	t      testing.TB
+	binary string
+	dir    string
+	port   int
+	p      *process
+}
+
+// StartRealRedis is RealRedis for tests of what happens when Redis goes away.
+func StartRealRedis(t testing.TB) *RedisServer {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("devtest: redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
+	}
+	r := &RedisServer{t: t, binary: binary, dir: t.TempDir()}
+	err = onFreePort(func(port int) error {
+		r.port = port
+		return r.start()
+	})
+	if err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	t.Cleanup(r.Kill)
+	t.Logf("devtest: %s at 127.0.0.1:%d, data in %s", binary, r.port, r.dir)
+	return r
+}
+
+// URL is where clients connect to; it stays the same over restarts.
+func (r *RedisServer) URL() string { return "redis://" + r.addr() + "/0" }
+
+// Kill ends the process with SIGKILL and returns when it is gone. Killing a dead
+// one is safe.
+func (r *RedisServer) Kill() {
+	if r.p != nil {
+		r.p.stop()
+		r.p = nil
+	}
+}
+
+// Start starts it again on the same port with the data it had, and returns when
+// it answers.
+func (r *RedisServer) Start() {
+	r.t.Helper()
+	if r.p != nil {
+		return
+	}
+	if err := r.start(); err != nil {
+		r.t.Fatalf("devtest: %v", err)
+	}
+}
+
+func (r *RedisServer) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
+
+func (r *RedisServer) start() error {
+	p, err := start(spec{
+		binary: r.binary,
+		args: []string{
+			"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
+			"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no",
+		},
+		dir:    r.dir,
+		signal: syscall.SIGKILL,
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.until(r.ping); err != nil {
+		p.stop()
+		return err
+	}
+	r.p = p
+	return nil
+}
+
+// ping also waits for the end of loading: the answer is -LOADING until then.
+func (r *RedisServer) ping() error {
+	c, err := net.DialTimeout("tcp", r.addr(), time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(line, "+PONG") {
+		return errors.New(strings.TrimSpace(line))
+	}
+	return nil
+}
