@@ -89,7 +89,7 @@ func decode(v reflect.Value, value any) error {
 }
 
 func decodeInteger(v reflect.Value, value any) error {
-	text := strings.ReplaceAll(fmt.Sprint(value), "_", "")
+	text := fmt.Sprint(value)
 	if f, ok := value.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 		text = strconv.FormatFloat(f, 'f', 0, 64) // 1e6
 	}

@@ -70,7 +70,7 @@ func (s *schema) unknownVar(name string) error {
 // groupOf is the group of this program that a variable's name starts with.
 func (s *schema) groupOf(name string) (string, bool) {
 	for g := range s.groups {
-		if strings.HasPrefix(name, envName(g)+"_") {
+		if name == envName(g) || strings.HasPrefix(name, envName(g)+"_") {
 			return g, true
 		}
 	}

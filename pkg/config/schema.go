@@ -126,6 +126,9 @@ func (f *field) defaultText() string {
 }
 
 func text(v reflect.Value) string {
+	if d, ok := v.Interface().(time.Duration); ok {
+		return shortDuration(d)
+	}
 	if v.Kind() != reflect.Slice {
 		return fmt.Sprint(v.Interface())
 	}
@@ -134,6 +137,18 @@ func text(v reflect.Value) string {
 		parts = append(parts, text(v.Index(i)))
 	}
 	return strings.Join(parts, ",")
+}
+
+// shortDuration is d without the parts that are zero: 24h, not 24h0m0s.
+func shortDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func envName(key string) string {
