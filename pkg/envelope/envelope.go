@@ -17,6 +17,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"hash"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -49,7 +50,8 @@ type Meta struct {
 // FromNotification makes the envelopes of a verified webhook body: at least one
 // per realm, in the order the realms first appear in it. The ids derive from
 // body, realm and chunk. Rejected items are not in it; they are the caller's to
-// dead-letter.
+// dead-letter. Every event needs an entity and an id, as webhook.Parse ensures:
+// Encode refuses an envelope with one that lacks them.
 func FromNotification(body []byte, n webhook.Notification, m Meta) []*ledgerfeedv1.Envelope {
 	var realms []string
 	byRealm := map[string][]*ledgerfeedv1.Event{}
@@ -95,10 +97,10 @@ func build(source ledgerfeedv1.Source, realm string, events []*ledgerfeedv1.Even
 		e := &ledgerfeedv1.Envelope{
 			Id:          id(part, chunk),
 			Source:      source,
-			App:         m.App,
+			App:         header(m.App),
 			RealmId:     realm,
-			IntuitTid:   m.IntuitTID,
-			Traceparent: m.Traceparent,
+			IntuitTid:   header(m.IntuitTID),
+			Traceparent: header(m.Traceparent),
 			Events:      part,
 		}
 		if !m.ReceivedAt.IsZero() {
@@ -139,10 +141,18 @@ func event(e webhook.Event) *ledgerfeedv1.Event {
 		MergedId:      e.MergedID,
 		OperationName: e.OperationName,
 	}
-	if !e.OccurredAt.IsZero() {
-		out.OccurredAt = timestamppb.New(e.OccurredAt)
+	// A time protobuf cannot hold is no time: the event is then always read.
+	if t := timestamppb.New(e.OccurredAt); !e.OccurredAt.IsZero() && t.IsValid() {
+		out.OccurredAt = t
 	}
 	return out
+}
+
+// header makes a request header fit for protobuf, which refuses a string that is
+// not UTF-8 and would so refuse the events beside it. Nobody needs a trace id of
+// more than a few dozen bytes.
+func header(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), 256)], "\uFFFD")
 }
 
 // identity hashes parts with their lengths, so that no two different lists of
