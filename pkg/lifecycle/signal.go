@@ -21,18 +21,8 @@ func (e *SignalError) Error() string { return fmt.Sprintf("signal: %s", e.Signal
 func Context(parent context.Context) (ctx context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	ctx, stop = watch(parent, signals, os.Exit)
-	return ctx, func() {
-		signal.Stop(signals)
-		stop()
-	}
-}
-
-// watch is Context with the signals and the exit handed in.
-func watch(parent context.Context, signals <-chan os.Signal, exit func(int)) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	stopped := make(chan struct{})
-	ended := make(chan struct{})
+	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for first := true; ; first = false {
@@ -41,8 +31,7 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func(int)) (co
 				return
 			case s := <-signals:
 				if !first {
-					exit(128 + number(s))
-					return
+					os.Exit(128 + number(s))
 				}
 				cancel(&SignalError{Signal: s})
 			}
@@ -50,7 +39,10 @@ func watch(parent context.Context, signals <-chan os.Signal, exit func(int)) (co
 	}()
 	var once sync.Once
 	return ctx, func() {
-		once.Do(func() { close(stopped) })
+		once.Do(func() {
+			signal.Stop(signals)
+			close(stopped)
+		})
 		<-ended
 		cancel(context.Canceled)
 	}

@@ -1,0 +1,5 @@
+package lifecycle_test
+
+import "syscall"
+
+const sigterm = syscall.SIGTERM
