@@ -1,0 +1,80 @@
+package state
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+// Config says where Redis is.
+type Config struct {
+	URL     secret.String `koanf:"url" doc:"Redis server, redis://user:password@host:port/db; rediss:// for TLS"`
+	Cluster bool          `koanf:"cluster" doc:"the URL names a node of a Redis Cluster; further nodes as ?addr=host:port&addr=host:port"`
+}
+
+// DefaultConfig is a Redis on this machine.
+func DefaultConfig() Config { return Config{URL: "redis://127.0.0.1:6379/0"} }
+
+// Validate reports what is wrong with the settings. The text never quotes the
+// URL, since the part that is wrong may be half of a password.
+func (c Config) Validate() error {
+	_, _, err := c.dial()
+	return err
+}
+
+// errURL names no part of the URL, see Validate.
+var errURL = errors.New("redis.url: want redis://[user:password@]host:port[/db], a password percent-encoded")
+
+// dial makes a client, which connects on first use, and the address to name it by.
+func (c Config) dial() (redis.UniversalClient, string, error) {
+	u, err := url.Parse(c.URL.Reveal())
+	if err != nil || u.Host == "" || u.Fragment != "" {
+		return nil, "", errURL
+	}
+	if u.Scheme != "redis" && u.Scheme != "rediss" {
+		return nil, "", fmt.Errorf("%w; not %s://", errURL, u.Scheme)
+	}
+	if c.Cluster {
+		o, err := redis.ParseClusterURL(c.URL.Reveal())
+		if err != nil || len(o.Addrs) == 0 {
+			return nil, "", errURL
+		}
+		o.ContextTimeoutEnabled = true
+		o.MaintNotificationsConfig = noMaintNotifications()
+		o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
+		o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
+		o.WriteTimeout = cmp.Or(o.WriteTimeout, callTimeout)
+		o.PoolSize = cmp.Or(o.PoolSize, poolSize)
+		return redis.NewClusterClient(o), o.Addrs[0], nil
+	}
+	o, err := redis.ParseURL(c.URL.Reveal())
+	if err != nil {
+		return nil, "", errURL
+	}
+	o.ContextTimeoutEnabled = true
+	o.MaintNotificationsConfig = noMaintNotifications()
+	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, callTimeout)
+	o.PoolSize = cmp.Or(o.PoolSize, poolSize)
+	return redis.NewClient(o), o.Addr, nil
+}
+
+const (
+	dialTimeout = 2 * time.Second
+	// callTimeout bounds one command, its retries and the wait for a connection.
+	callTimeout = 5 * time.Second
+	poolSize    = 64
+)
+
+// noMaintNotifications: Valkey and open-source Redis know no such command.
+func noMaintNotifications() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}

@@ -1,0 +1,73 @@
+package state
+
+import (
+	"fmt"
+	"hash/crc32"
+	"net/url"
+)
+
+// The keys, all of them. {R} is the realm, {S} a shard of realms, {N} a lease's
+// name, each percent-encoded; the braces are the Redis Cluster hash tag. The
+// number after "lf:" is the version of the layout: a new shape takes a new one.
+//
+//	key                        shape                              grows with
+//	lf:1:mark:{R}:sink:entity  HASH id → "version,covered"         records of that entity
+//	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
+//	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
+//	lf:1:dead:{R}              HASH "entity:id" → version          records that could not be delivered
+//	lf:1:gap:{R}               LIST JSON, newest first             MaxGaps, trimmed
+//	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
+//	lf:1:sinks                 SET name                            sinks
+//	lf:1:due:{S}               ZSET realm → Unix ms                realms
+//	lf:1:claim:{S}             ZSET realm → Unix ms, claimed till  realms being scanned
+//	lf:1:again:{S}             ZSET realm → Unix ms, due meanwhile realms being scanned
+//
+// Package connection adds lf:1:conn:{R} and lf:1:realms.
+//
+// Keys below are worth nothing after a restart and expire by themselves; an
+// embedded server need not keep them, so no script mixes them with the others.
+//
+//	lf:tmp:1:lease:{N}         STRING owner                        leases held
+//	lf:tmp:1:fence:{N}         STRING last fence                   leases taken in a day
+//	lf:tmp:1:limit:{R}         HASH tat, box → µs                  realms called of late
+//	lf:tmp:1:slot:{R}          ZSET call → expiry µs               LimitConfig.Concurrency
+//	lf:tmp:1:wait:{R}          ZSET live call → expiry µs          live calls waiting
+//	lf:tmp:1:recent:{R}        LIST µs of grants, newest first     LimitConfig.PerSecond
+const (
+	durable   = "lf:1:"
+	ephemeral = "lf:tmp:1:"
+)
+
+// Shards is how many parts the schedule has. It is in the keys: never change it.
+const Shards = 64
+
+// Shard is the part of the schedule that realm belongs to, 0 to Shards-1.
+func Shard(realm string) int {
+	return int(crc32.ChecksumIEEE([]byte(realm)) % Shards)
+}
+
+// Key is the key of something durable about a realm, for packages that keep
+// state of their own in this database.
+func Key(kind, realm string) string { return durable + kind + ":" + tag(realm) }
+
+// tag is the hash tag of a realm or a name. An empty tag would be none, so that
+// Redis Cluster spread the keys; no encoded text is a lone "%".
+func tag(s string) string {
+	if s == "" {
+		return "{%}"
+	}
+	return "{" + url.QueryEscape(s) + "}"
+}
+
+func ephemeralKey(kind, name string) string { return ephemeral + kind + ":" + tag(name) }
+
+func shardKey(kind string, shard int) string {
+	return fmt.Sprintf("%s%s:{shard-%02d}", durable, kind, shard)
+}
+
+func markKey(realm, sink, entity string) string {
+	return Key("mark", realm) + ":" + url.QueryEscape(sink) + ":" + url.QueryEscape(entity)
+}
+
+// pairField joins two names into a hash field that pairOf can take apart.
+func pairField(a, b string) string { return url.QueryEscape(a) + ":" + url.QueryEscape(b) }

@@ -1,0 +1,110 @@
+package state
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// ErrUnreachable says that Redis does not answer; the error around it names
+// the address.
+var ErrUnreachable = errors.New("redis does not answer")
+
+// Options are what [Open] needs. Only Config is required.
+type Options struct {
+	Config Config
+	Now    func() time.Time
+	Logger *zap.Logger
+}
+
+// Store is the shared state in one Redis. It is safe for concurrent use.
+type Store struct {
+	db      redis.UniversalClient
+	address string
+	now     func() time.Time
+	log     *zap.Logger
+}
+
+// Open connects and returns when Redis answers, or an error that wraps
+// [ErrUnreachable] and names the address. Close the store when done.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	// go-redis writes failed dials to stderr, by a logger that only the whole
+	// process can turn off. Each comes back to its caller as an error too.
+	redis.SetLogger(&logging.VoidLogger{})
+
+	db, address, err := o.Config.dial()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, address: address, now: o.Now, log: o.Logger}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s.log.Debug("redis connected", telemetry.Address(address))
+	return s, nil
+}
+
+// Close closes the connections. Calls under way fail.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Ping returns an error that wraps [ErrUnreachable] if Redis does not answer.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := s.db.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("%w at %s: %w", ErrUnreachable, s.address, err)
+	}
+	return nil
+}
+
+// Redis is the client itself, for packages with keys of their own. It is
+// closed with the store.
+func (s *Store) Redis() redis.UniversalClient { return s.db }
+
+// Address is the host and port of Redis, without a password.
+func (s *Store) Address() string { return s.address }
+
+// bound gives a call its deadline, whatever ctx says.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, callTimeout)
+}
+
+// maxExact is the end of the integers that Lua's numbers and the scores of a
+// ZSET hold exactly.
+const maxExact = 1 << 53
+
+// millis is t as Unix milliseconds; 0 for no time, and for one that cannot be
+// kept exactly.
+func millis(t time.Time) int64 {
+	if s := t.Unix(); s <= 0 || s >= maxExact/1000 {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func fromScore(seconds float64) time.Time {
+	whole, frac := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(frac*1e9)).UTC()
+}
