@@ -54,11 +54,11 @@ func DefaultConfig() Config {
 	return Config{
 		URL:             "nats://127.0.0.1:4222",
 		Profile:         Single,
-		EventsMaxBytes:  10 << 30,
-		RetryMaxBytes:   10 << 30,
-		DeadMaxBytes:    5 << 30,
+		EventsMaxBytes:  4 << 30,
+		RetryMaxBytes:   1 << 30,
+		DeadMaxBytes:    1 << 30,
 		DeadMaxAge:      90 * 24 * time.Hour,
-		ChangesMaxBytes: 10 << 30,
+		ChangesMaxBytes: 4 << 30,
 		PublishTimeout:  5 * time.Second,
 	}
 }

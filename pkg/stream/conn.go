@@ -3,21 +3,16 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
-	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
-)
-
-// Errors of this package, for errors.Is.
-var (
-	// ErrUnreachable: no server answers at the configured address.
-	ErrUnreachable = errors.New("NATS is unreachable")
-	// ErrNotDurable: at least one message was not acknowledged. It may still be
-	// on the stream; publish it again under the same id.
-	ErrNotDurable = errors.New("not acknowledged by the broker")
-	// ErrFull: the stream has reached its size. Wrapped in ErrNotDurable.
-	ErrFull = errors.New("stream is full")
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
 // Options are what the program passes to Connect.
@@ -25,17 +20,134 @@ type Options struct {
 	Config Config
 	// Name is shown in the server's list of connections.
 	Name   string
-	Logger *zap.Logger
+	Logger *zap.Logger // nil logs nothing
 }
 
-// Conn is a connection to the broker. It is safe for concurrent use.
-type Conn struct{}
+// Conn is a connection to the broker. It reconnects by itself for as long as it
+// is open and is safe for concurrent use.
+type Conn struct {
+	cfg      Config
+	log      *zap.Logger
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	inFlight *semaphore.Weighted // bytes of unacknowledged publishes
+	name     string
+}
 
-func Connect(ctx context.Context, o Options) (*Conn, error)                       { return &Conn{}, nil }
-func (c *Conn) EnsureTopology(ctx context.Context) error                          { return nil }
-func (c *Conn) Ready(ctx context.Context) error                                   { return nil }
-func (c *Conn) Close()                                                            {}
-func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) error { return nil }
-func (c *Conn) PublishRetry(ctx context.Context, sink string, env *ledgerfeedv1.Envelope) error {
+const (
+	connectTimeout = 5 * time.Second
+	requestTimeout = 5 * time.Second
+	readyTimeout   = 2 * time.Second
+	// writeTimeout ends a connection whose peer takes no bytes, so that no
+	// publish hangs in the socket for longer.
+	writeTimeout = 10 * time.Second
+
+	maxInFlight = 64 << 20
+	// minWeight bounds what is in flight in messages too: 4096.
+	minWeight = 16 << 10
+)
+
+// Connect dials a server, once. It does not create streams: see EnsureTopology.
+// Close the connection in the end.
+func Connect(ctx context.Context, o Options) (*Conn, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name}
+	if c.log == nil {
+		c.log = zap.NewNop()
+	}
+	nc, err := nats.Connect(o.Config.URL, c.options(ctx)...)
+	if err != nil {
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Address(), err)
+	}
+	c.nc = nc
+	c.js, err = jetstream.New(nc,
+		jetstream.WithDefaultTimeout(requestTimeout),
+		// Our own bound on what is in flight is the tighter one.
+		jetstream.WithPublishAsyncMaxPending(2*maxInFlight/minWeight),
+		// Frees a message whose caller has given up waiting for it.
+		jetstream.WithPublishAsyncTimeout(2*o.Config.PublishTimeout),
+	)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("use JetStream at %s: %w", c.Address(), err)
+	}
+	return c, nil
+}
+
+func (c *Conn) options(ctx context.Context) []nats.Option {
+	timeout := connectTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, max(time.Until(deadline), time.Millisecond))
+	}
+	opts := []nats.Option{
+		nats.Name(c.name),
+		nats.Timeout(timeout),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
+		// No buffer while disconnected: what is written there is published
+		// later, after its caller was told that it failed.
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(writeTimeout),
+		// A server that refuses the credentials twice may have them renewed.
+		nats.IgnoreAuthErrorAbort(),
+		nats.NoCallbacksAfterClientClose(),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.log.Warn("broker disconnected", telemetry.Address(c.Address()), telemetry.Error(err))
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			c.log.Info("broker reconnected", telemetry.Address(nc.ConnectedUrlRedacted()))
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			c.log.Warn("broker reported an error", telemetry.Error(err))
+		}),
+	}
+	if c.cfg.CredentialsFile != "" {
+		opts = append(opts, nats.UserCredentials(c.cfg.CredentialsFile))
+	}
+	if c.cfg.CAFile != "" {
+		opts = append(opts, nats.RootCAs(c.cfg.CAFile))
+	}
+	return opts
+}
+
+// Address is the configured address, for messages to people. Validate keeps
+// passwords out of it.
+func (c *Conn) Address() string { return strings.TrimSpace(c.cfg.URL) }
+
+// Profile is the configured durability profile.
+func (c *Conn) Profile() Profile { return c.cfg.Profile }
+
+// MaxBody is the largest DeadLetter.Body the server takes.
+func (c *Conn) MaxBody() int { return max(int(c.nc.MaxPayload())-headerReserve, 0) }
+
+// Ready returns nil if the broker answers for the event stream. A stream that
+// is gone is created again: without it nothing could be accepted any more. It
+// takes two seconds at most.
+func (c *Conn) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if status := c.nc.Status(); status != nats.CONNECTED {
+		return fmt.Errorf("%w at %s: %s", ErrUnreachable, c.Address(), strings.ToLower(status.String()))
+	}
+	_, err := c.js.Stream(ctx, EventStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		c.log.Warn("stream is gone, creating it again", telemetry.Stream(EventStream))
+		return c.EnsureTopology(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", EventStream, err)
+	}
 	return nil
 }
+
+// Close closes the connection. Consume calls that still run return ErrClosed.
+// Closing twice is safe.
+func (c *Conn) Close() { c.nc.Close() }

@@ -2,8 +2,17 @@ package stream
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
@@ -31,10 +40,13 @@ const (
 	ReasonSinkRefused Reason = "sink-refused"
 )
 
+// String is the reason in words.
+func (r Reason) String() string { return strings.ReplaceAll(string(r), "-", " ") }
+
 // DeadLetter is a message or an event that cannot be delivered, kept so that a
 // person can look at it and replay it.
 type DeadLetter struct {
-	// Seq is its number on the stream; set by DeadLetters, ignored by PublishDead.
+	// Seq is its number on the stream; PublishDead ignores it.
 	Seq uint64
 	// ID tells a repeated dead letter from a new one: the broker drops a second
 	// one with the same ID within two minutes. Empty means that the content is
@@ -56,8 +68,199 @@ type DeadLetter struct {
 	At        time.Time
 }
 
-// PublishDead stores d and returns nil only when the broker acknowledged it.
-func (c *Conn) PublishDead(ctx context.Context, d DeadLetter) error { return ErrNotDurable }
+// A dead letter is stored as its body with the rest in headers, so that the
+// body stays byte exact and the usual tools of NATS show both. A letter without
+// a body has its envelope there.
+const (
+	headerID        = "Ledgerfeed-Id"
+	headerReason    = "Ledgerfeed-Reason"
+	headerDetail    = "Ledgerfeed-Detail"
+	headerRealm     = "Ledgerfeed-Realm"
+	headerApp       = "Ledgerfeed-App"
+	headerSink      = "Ledgerfeed-Sink"
+	headerAttempts  = "Ledgerfeed-Attempts"
+	headerFirstSeen = "Ledgerfeed-First-Seen"
+	headerAt        = "Ledgerfeed-At"
+	headerContent   = "Ledgerfeed-Content"  // what the data is
+	headerEnvelope  = "Ledgerfeed-Envelope" // base64, if the data is the body
 
-// DeadLetters returns the newest dead letters, newest first, at most limit.
-func (c *Conn) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) { return nil, nil }
+	contentBody     = "body"
+	contentEnvelope = "envelope"
+
+	// headerReserve is room for the headers of a message beside the largest body.
+	headerReserve = 64 << 10
+	maxDetail     = 4 << 10
+	maxName       = 1 << 10
+)
+
+// PublishDead stores d and returns nil only when the broker acknowledged it;
+// otherwise ErrNotDurable. A body above MaxBody is ErrTooLarge.
+func (c *Conn) PublishDead(ctx context.Context, d DeadLetter) error {
+	m, err := encodeDead(d)
+	if err != nil {
+		return fmt.Errorf("publish dead letter: %w", err)
+	}
+	return c.publish(ctx, m)
+}
+
+// Dead moves m to the dead letters: it stores d, waits for the broker's
+// acknowledgement, and only then removes m. A crash in between repeats the dead
+// letter, which the broker drops as a duplicate, and never loses it. Empty
+// fields of d are filled from m. After an error m is not settled: Nak it.
+func (c *Conn) Dead(ctx context.Context, m *Message, d DeadLetter) error {
+	if d.ID == "" {
+		// Not the content: the same content may be replayed and die again.
+		d.ID = m.ID() + "/" + string(d.Reason) + "/" + d.Sink
+	}
+	if d.Envelope == nil && len(d.Body) == 0 {
+		if env, err := m.Envelope(); err == nil {
+			d.Envelope = env
+		} else {
+			d.Body = m.Data()
+		}
+	}
+	if d.RealmID == "" {
+		d.RealmID = d.Envelope.GetRealmId()
+	}
+	if d.App == "" {
+		d.App = d.Envelope.GetApp()
+	}
+	if d.Attempts == 0 {
+		d.Attempts = m.Delivered()
+	}
+	if d.FirstSeen.IsZero() {
+		d.FirstSeen = m.Published()
+	}
+	if d.At.IsZero() {
+		d.At = time.Now()
+	}
+	if err := c.PublishDead(ctx, d); err != nil {
+		return err
+	}
+	// After the PubAck: the other order loses the message in a crash (I2).
+	return m.Term(d.Reason.String())
+}
+
+func encodeDead(d DeadLetter) (*nats.Msg, error) {
+	var env []byte
+	if d.Envelope != nil {
+		var err error
+		if env, err = envelope.Encode(d.Envelope); err != nil {
+			return nil, err
+		}
+	}
+	id := d.ID
+	if id == "" {
+		id = deadID(d, env)
+	}
+	m := message(DeadStream, deadSubject(d.Reason, d.RealmID), id, d.Body)
+	set := func(key, value string) {
+		if value != "" {
+			m.Header.Set(key, headerText(value))
+		}
+	}
+	set(headerID, cut(id, maxName))
+	set(headerReason, string(d.Reason))
+	set(headerDetail, cut(d.Detail, maxDetail))
+	set(headerRealm, cut(d.RealmID, maxName))
+	set(headerApp, cut(d.App, maxName))
+	set(headerSink, cut(d.Sink, maxName))
+	set(headerFirstSeen, timeText(d.FirstSeen))
+	set(headerAt, timeText(d.At))
+	if d.Attempts > 0 {
+		set(headerAttempts, strconv.Itoa(d.Attempts))
+	}
+	switch {
+	case len(d.Body) == 0 && env != nil:
+		m.Data = env
+		set(headerContent, contentEnvelope)
+	default:
+		set(headerContent, contentBody)
+		set(headerEnvelope, base64.StdEncoding.EncodeToString(env))
+	}
+	return m, nil
+}
+
+func deadID(d DeadLetter, env []byte) string {
+	h := sha256.New()
+	for _, part := range []string{string(d.Reason), d.Detail, d.RealmID, d.App, d.Sink, string(d.Body), string(env)} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// decodeDead never fails: a letter somebody else put there is shown as it is.
+func decodeDead(seq uint64, stored time.Time, h nats.Header, data []byte) DeadLetter {
+	get := func(key string) string { return headerValue(h.Get(key)) }
+	d := DeadLetter{
+		Seq:       seq,
+		ID:        get(headerID),
+		Reason:    Reason(get(headerReason)),
+		Detail:    get(headerDetail),
+		RealmID:   get(headerRealm),
+		App:       get(headerApp),
+		Sink:      get(headerSink),
+		FirstSeen: parseTime(get(headerFirstSeen)),
+		At:        parseTime(get(headerAt)),
+	}
+	d.Attempts, _ = strconv.Atoi(get(headerAttempts))
+	if d.At.IsZero() {
+		d.At = stored
+	}
+	env := data
+	if get(headerContent) != contentEnvelope {
+		d.Body = data
+		env, _ = base64.StdEncoding.DecodeString(get(headerEnvelope))
+	}
+	if e, err := envelope.Decode(env); err == nil {
+		d.Envelope = e
+	} else if d.Body == nil {
+		d.Body = data
+	}
+	return d
+}
+
+// headerText makes any string fit for a header line, which can hold neither line
+// breaks nor spaces at its ends: such a string is written as a Go literal.
+func headerText(s string) string {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return strconv.QuoteToASCII(s)
+		}
+	}
+	if strings.HasPrefix(s, `"`) || strings.TrimSpace(s) != s {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
+}
+
+func headerValue(s string) string {
+	if strings.HasPrefix(s, `"`) {
+		if u, err := strconv.Unquote(s); err == nil {
+			return u
+		}
+	}
+	return s
+}
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n-3] + "..."
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}

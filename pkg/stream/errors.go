@@ -1,0 +1,20 @@
+package stream
+
+import "errors"
+
+// Errors of this package, for errors.Is.
+var (
+	// ErrUnreachable: no server answers at the configured address.
+	ErrUnreachable = errors.New("NATS is unreachable")
+	// ErrNotDurable: at least one message was not acknowledged. It may be on the
+	// stream all the same; publish it again under the same id.
+	ErrNotDurable = errors.New("not acknowledged by the broker")
+	// ErrFull: the stream has reached its size, or the server its disk's. Wrapped
+	// in ErrNotDurable.
+	ErrFull = errors.New("stream is full")
+	// ErrTooLarge: the server takes no message of that size, now or later.
+	// Wrapped in ErrNotDurable.
+	ErrTooLarge = errors.New("message is larger than the server takes")
+	// ErrClosed: the connection was closed.
+	ErrClosed = errors.New("connection closed")
+)

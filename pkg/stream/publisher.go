@@ -1,0 +1,120 @@
+package stream
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// The broker's words for "no room", see nats-server server/errors.json.
+const (
+	codeStoreFailed     jetstream.ErrorCode = 10077 // maximum bytes exceeded; also: no space left on device
+	codeStorageExceeded jetstream.ErrorCode = 10047 // the account's or server's storage is used up
+)
+
+// Publish puts envs on the event stream, all at once, and waits for the broker's
+// acknowledgement of each (I1). One it has stored already counts as
+// acknowledged. Any other outcome, the end of ctx included, is ErrNotDurable.
+// An envelope that cannot be encoded is an *envelope.InvalidError before
+// anything is sent.
+func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) error {
+	msgs := make([]*nats.Msg, 0, len(envs))
+	for _, e := range envs {
+		data, err := envelope.Encode(e)
+		if err != nil {
+			return fmt.Errorf("publish envelope %q: %w", e.GetId(), err)
+		}
+		msgs = append(msgs, message(EventStream, eventSubject(e.GetRealmId()), e.GetId(), data))
+	}
+	return c.publish(ctx, msgs...)
+}
+
+// PublishRetry puts env on the queue of one sink; Envelope.Sink is set in what
+// is stored. The broker's duplicate check covers the content, so that the same
+// envelope may be put there again with other events of it.
+func (c *Conn) PublishRetry(ctx context.Context, sink string, env *ledgerfeedv1.Envelope) error {
+	forSink := proto.Clone(env).(*ledgerfeedv1.Envelope)
+	forSink.Sink = sink
+	data, err := envelope.Encode(forSink)
+	if err != nil {
+		return fmt.Errorf("publish envelope %q for sink %s: %w", env.GetId(), sink, err)
+	}
+	sum := sha256.Sum256(data)
+	id := env.GetId() + "/" + hex.EncodeToString(sum[:8])
+	return c.publish(ctx, message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data))
+}
+
+func message(stream, subject, id string, data []byte) *nats.Msg {
+	m := nats.NewMsg(subject)
+	m.Data = data
+	m.Header.Set(jetstream.MsgIDHeader, id)
+	// Only this stream's acknowledgement counts, whoever else listens.
+	m.Header.Set(jetstream.ExpectedStreamHeader, stream)
+	return m
+}
+
+func (c *Conn) publish(ctx context.Context, msgs ...*nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.PublishTimeout)
+	defer cancel()
+
+	// All of a call at once: calls that each hold a part and wait for more
+	// would wait for each other.
+	weight := min(weigh(msgs), maxInFlight)
+	if err := c.inFlight.Acquire(ctx, weight); err != nil {
+		return fmt.Errorf("%w: too much in flight: %w", ErrNotDurable, err)
+	}
+	defer c.inFlight.Release(weight)
+
+	pending := make([]jetstream.PubAckFuture, len(msgs))
+	var errs []error
+	for i, m := range msgs {
+		f, err := c.js.PublishMsgAsync(m)
+		if err != nil {
+			errs = append(errs, notDurable(m, err))
+			continue
+		}
+		pending[i] = f
+	}
+	for i, f := range pending {
+		if f == nil {
+			continue
+		}
+		select {
+		case <-f.Ok():
+		case err := <-f.Err():
+			errs = append(errs, notDurable(msgs[i], err))
+		case <-ctx.Done():
+			errs = append(errs, notDurable(msgs[i], ctx.Err()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func weigh(msgs []*nats.Msg) int64 {
+	var sum int64
+	for _, m := range msgs {
+		sum += int64(max(len(m.Data), minWeight))
+	}
+	return sum
+}
+
+func notDurable(m *nats.Msg, err error) error {
+	id := m.Header.Get(jetstream.MsgIDHeader)
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && (api.ErrorCode == codeStoreFailed || api.ErrorCode == codeStorageExceeded):
+		return fmt.Errorf("%w: publish %s: %w: %w", ErrNotDurable, id, ErrFull, err)
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
+		return fmt.Errorf("%w: publish %s of %d bytes: %w: %w", ErrNotDurable, id, len(m.Data), ErrTooLarge, err)
+	}
+	return fmt.Errorf("%w: publish %s: %w", ErrNotDurable, id, err)
+}
