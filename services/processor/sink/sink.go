@@ -24,6 +24,12 @@ type Ref struct {
 	ID     string `json:"id"`
 }
 
+// Key is the idempotency key of the entity at a version: realm/entity/id/version.
+// A change that is delivered again after a crash has the same one.
+func (r Ref) Key(version int64) string {
+	return fmt.Sprintf("%s/%s/%s/%d", r.Realm, r.Entity, r.ID, version)
+}
+
 // Row is the newest a sink holds of one entity.
 type Row struct {
 	Version int64
@@ -60,9 +66,10 @@ func (r Record) Row() Row { return Row{Version: r.Version, Deleted: r.Deleted, L
 
 // RecordOf is c as it is stored. The record shares the document's bytes.
 func RecordOf(c *ledgerfeedv1.Change) Record {
+	ref := RefOf(c)
 	return Record{
-		Key:         Key(c),
-		Ref:         RefOf(c),
+		Key:         ref.Key(c.GetVersion()),
+		Ref:         ref,
 		Version:     c.GetVersion(),
 		SyncToken:   c.GetSyncToken(),
 		LastUpdated: c.GetLastUpdated().AsTime(),
@@ -79,12 +86,6 @@ func RecordOf(c *ledgerfeedv1.Change) Record {
 // RefOf names the entity of c.
 func RefOf(c *ledgerfeedv1.Change) Ref {
 	return Ref{Realm: c.GetRealmId(), Entity: c.GetEntity(), ID: c.GetEntityId()}
-}
-
-// Key is the idempotency key of c: realm/entity/id/version. A change that is
-// delivered again after a crash has the same one.
-func Key(c *ledgerfeedv1.Change) string {
-	return fmt.Sprintf("%s/%s/%s/%d", c.GetRealmId(), c.GetEntity(), c.GetEntityId(), c.GetVersion())
 }
 
 // Learned is the source in one word: webhook, cdc, query, replay.

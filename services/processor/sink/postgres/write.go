@@ -1,0 +1,103 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// upsert takes a batch as one array a column. The guard on the version makes
+// order and repetition harmless, across processes too: what is held only ever
+// gets newer.
+const upsert = `
+INSERT INTO %[1]s AS held (realm, entity, id, version, sync_token, last_updated, deleted, operation,
+                           document, learned, learned_at, merged_into, event_id)
+SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
+       document::jsonb, learned, learned_at, merged_into, event_id
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[], $8::text[],
+            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[])
+  AS batch (realm, entity, id, version, sync_token, last_updated, deleted, operation,
+            document, learned, learned_at, merged_into, event_id)
+ON CONFLICT (realm, entity, id) DO UPDATE SET
+    version = excluded.version, sync_token = excluded.sync_token, last_updated = excluded.last_updated,
+    deleted = excluded.deleted, operation = excluded.operation, document = excluded.document,
+    learned = excluded.learned, learned_at = excluded.learned_at, merged_into = excluded.merged_into,
+    event_id = excluded.event_id, written_at = now()
+WHERE held.version < excluded.version`
+
+// Write stores changes in one transaction: all or none. A change that is not
+// newer than the row held changes nothing.
+func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := s.ready(ctx); err != nil {
+		return fmt.Errorf("write to %s: %w", s.qualified(), err)
+	}
+	if _, err := s.pool.Exec(ctx, fmt.Sprintf(upsert, s.qualified()), columns(changes)...); err != nil {
+		return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
+	}
+	return nil
+}
+
+// columns are the arguments of upsert. Rows are locked in the order of the
+// arrays: sorted, two batches cannot wait for each other.
+func columns(changes []*ledgerfeedv1.Change) []any {
+	sorted := slices.SortedFunc(slices.Values(changes), func(a, b *ledgerfeedv1.Change) int {
+		return cmp.Or(cmp.Compare(a.GetRealmId(), b.GetRealmId()), cmp.Compare(a.GetEntity(), b.GetEntity()),
+			cmp.Compare(a.GetEntityId(), b.GetEntityId()))
+	})
+	n := len(sorted)
+	var (
+		realms, entities, ids, tokens = make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+		operations, learned           = make([]string, n), make([]string, n)
+		mergedInto, eventIDs          = make([]string, n), make([]string, n)
+		versions                      = make([]int64, n)
+		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
+		deleted                       = make([]bool, n)
+		documents                     = make([]*string, n) // nil is NULL
+	)
+	for i, c := range sorted {
+		r := sink.RecordOf(c)
+		realms[i], entities[i], ids[i], tokens[i] = r.Realm, r.Entity, r.ID, r.SyncToken
+		versions[i], updated[i], deleted[i] = r.Version, r.LastUpdated, r.Deleted
+		operations[i], learned[i], learnedAt[i] = r.Operation, r.Learned, r.LearnedAt
+		mergedInto[i], eventIDs[i] = r.MergedInto, r.EventID
+		if len(r.Document) > 0 {
+			text := string(r.Document)
+			documents[i] = &text
+		}
+	}
+	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs}
+}
+
+// classify tells what will never be stored from what may be later. The server's
+// detail is left out: it can quote the document.
+func classify(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return err
+	}
+	said := fmt.Errorf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
+	if pg.Code == "22P05" {
+		// QuickBooks' JSON may hold a NUL, jsonb may not.
+		said = fmt.Errorf(`the document holds \u0000, which jsonb cannot: %w`, said)
+	}
+	switch pg.Code[:2] {
+	case "22", // data exception: no JSON, a NUL, a number out of range
+		"23", // a constraint somebody added
+		"54": // over a limit of the server: too large, nested too deeply
+		return stream.Permanent(stream.ReasonSinkRefused, said)
+	}
+	return said
+}
