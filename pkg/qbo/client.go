@@ -1,0 +1,198 @@
+package qbo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+// Client calls the API. It is safe for concurrent use and has nothing to close.
+type Client struct {
+	base     string
+	http     *http.Client
+	options  Options
+	priority Priority
+}
+
+// New makes a Client of priority Live.
+func New(o Options) (*Client, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	return &Client{base: o.BaseURL, http: httpClient(o.HTTP), options: o}, nil
+}
+
+// With returns a client that shares everything with c but asks for its turns
+// with another priority.
+func (c *Client) With(p Priority) *Client {
+	other := *c
+	other.priority = p
+	return &other
+}
+
+// request is one call before it has a token.
+type request struct {
+	kind   string
+	entity string
+	realm  string
+	method string
+	path   string // below /v3/company/{realm}/, escaped
+	query  url.Values
+	body   string // of a POST: a statement
+}
+
+// do runs r and decodes its answer, a second time with another token if the
+// first one is refused.
+func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []byte) error) error {
+	if !segment(r.realm) {
+		return fmt.Errorf("%s: no usable realm given", r.kind)
+	}
+	token, err := c.options.Tokens.Token(ctx, r.realm)
+	if err != nil {
+		return fmt.Errorf("%s: token of realm %s: %w", r.kind, r.realm, err)
+	}
+	err = c.once(ctx, r, token, decode)
+	if !errors.Is(err, ErrUnauthorized) {
+		return err
+	}
+	if rejected := c.options.Tokens.Rejected(ctx, r.realm, token); rejected != nil {
+		return fmt.Errorf("%w; report the token: %w", err, rejected)
+	}
+	if token, err = c.options.Tokens.Token(ctx, r.realm); err != nil {
+		return fmt.Errorf("%s: new token of realm %s: %w", r.kind, r.realm, err)
+	}
+	return c.once(ctx, r, token, decode)
+}
+
+// once waits for a turn and sends r.
+func (c *Client) once(ctx context.Context, r request, token secret.String, decode func(http.Header, []byte) error) error {
+	if c.options.Limiter != nil {
+		release, err := c.options.Limiter.Acquire(ctx, r.realm, c.priority)
+		if err != nil {
+			return fmt.Errorf("%s: wait for a turn of realm %s: %w", r.kind, r.realm, err)
+		}
+		defer release()
+	}
+	start := c.options.Now()
+	status, err := c.send(ctx, r, token, decode)
+	if err != nil {
+		err = fmt.Errorf("%s of realm %s: %w", r.kind, r.realm, err)
+	}
+	c.options.Observe(Call{
+		Realm: r.realm, Kind: r.kind, Entity: r.entity, Priority: c.priority,
+		Status: status, Took: c.options.Now().Sub(start), Err: err,
+	})
+	return c.penalize(ctx, r.realm, err)
+}
+
+// penalize tells the limiter of a refused call, even when the caller has gone:
+// the others need to know.
+func (c *Client) penalize(ctx context.Context, realm string, err error) error {
+	var f *Fault
+	if c.options.Limiter == nil || !errors.As(err, &f) || !f.Is(ErrThrottled) {
+		return err
+	}
+	wait := f.RetryAfter
+	if wait == 0 {
+		wait = defaultPenalty
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.options.Timeout)
+	defer cancel()
+	if penalized := c.options.Limiter.Penalize(ctx, realm, wait); penalized != nil {
+		return fmt.Errorf("%w; penalize: %w", err, penalized)
+	}
+	return err
+}
+
+// send is one HTTP request under the deadline.
+func (c *Client) send(ctx context.Context, r request, token secret.String, decode func(http.Header, []byte) error) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	req, err := c.request(ctx, r, token)
+	if err != nil {
+		return 0, err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, network(err)
+	}
+	defer res.Body.Close()
+	body, err := readBody(res.Body, c.options.MaxResponse)
+	if err != nil {
+		return res.StatusCode, err
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		err = DecodeFault(res.StatusCode, res.Header, body)
+	} else {
+		err = decode(res.Header, body)
+	}
+	var f *Fault
+	if errors.As(err, &f) {
+		f.hide(token.Reveal())
+		f.TID = clean(tid(res.Header))
+		f.RetryAfter = retryAfter(res.Header)
+	}
+	return res.StatusCode, err
+}
+
+func (c *Client) request(ctx context.Context, r request, token secret.String) (*http.Request, error) {
+	r.query.Set("minorversion", strconv.Itoa(c.options.MinorVersion))
+	target := c.base + "/v3/company/" + url.PathEscape(r.realm) + "/" + r.path + "?" + encode(r.query)
+	req, err := http.NewRequestWithContext(ctx, r.method, target, strings.NewReader(r.body))
+	if err != nil {
+		return nil, fmt.Errorf("build request: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Authorization", "Bearer "+token.Reveal())
+	req.Header.Set("User-Agent", "ledgerfeed")
+	if r.method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/text")
+	}
+	return req, nil
+}
+
+// encode writes a query string with %20 for a space: "+" is read as a space by
+// forms only.
+func encode(values url.Values) string { return strings.ReplaceAll(values.Encode(), "+", "%20") }
+
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
+// network drops the URL that net/http puts into its errors: a statement of
+// several KiB helps nobody in a log.
+func network(err error) error {
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		err = withURL.Err
+	}
+	return &networkError{err}
+}
+
+// readBody reads at most limit bytes.
+func readBody(body io.Reader, limit int64) ([]byte, error) {
+	read, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err != nil {
+		return nil, &networkError{fmt.Errorf("read answer: %w", err)}
+	}
+	if int64(len(read)) > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	return read, nil
+}
+
+// date is the server's clock by its Date header, or zero.
+func date(header http.Header) time.Time {
+	at, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
+}

@@ -1,0 +1,124 @@
+package qbo
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+)
+
+// Entity is one record as the API returned it.
+type Entity struct {
+	// Name is the entity as the API spells it ("CreditMemo"); one that package
+	// entity does not know stays as received.
+	Name string
+	// ID is unique within its entity and realm only. It is never empty in a
+	// result; objects without an Id are in NoID.
+	ID string
+	// SyncToken grows with every write; empty on a deletion.
+	SyncToken string
+	// LastUpdated has whole seconds as a rule; UTC; zero if the record carries none.
+	LastUpdated time.Time
+	// Deleted is CDC's status "Deleted". A name list record that was deleted is
+	// not: it is an update with Active false.
+	Deleted bool
+	// Raw is the whole JSON object, byte for byte.
+	Raw json.RawMessage
+}
+
+// Version is Version of the record's fields.
+func (e Entity) Version() int64 { return Version(e.LastUpdated, e.SyncToken, e.Deleted) }
+
+// decodeEntity reads out of one JSON object what a feed needs. Fields of a wrong
+// type count as missing: the record as a whole is the sink's to judge.
+func decodeEntity(name string, raw json.RawMessage) (Entity, error) {
+	var head struct {
+		ID        text `json:"Id"`
+		SyncToken text `json:"SyncToken"`
+		Status    text `json:"status"`
+		MetaData  struct {
+			LastUpdatedTime text `json:"LastUpdatedTime"`
+		} `json:"MetaData"`
+	}
+	if len(raw) == 0 || raw[0] != '{' {
+		return Entity{}, fmt.Errorf("%w: %s is not an object", ErrMalformed, name)
+	}
+	if err := json.Unmarshal(raw, &head); err != nil && !isTypeError(err) {
+		return Entity{}, fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
+	}
+	return Entity{
+		Name:        name,
+		ID:          strings.TrimSpace(string(head.ID)),
+		SyncToken:   string(head.SyncToken),
+		LastUpdated: parseTime(string(head.MetaData.LastUpdatedTime)),
+		Deleted:     strings.EqualFold(string(head.Status), "Deleted"),
+		Raw:         raw,
+	}, nil
+}
+
+// block is one QueryResponse object: a list of records under their entity's
+// name, and counts beside it.
+type block struct {
+	entities      map[string][]Entity // by canonical name; a name with no records stays
+	order         []string            // the names in a stable order
+	startPosition int
+	maxResults    int
+	totalCount    int
+}
+
+func decodeBlock(members map[string]json.RawMessage) (block, error) {
+	b := block{entities: map[string][]Entity{}}
+	for key, raw := range members {
+		switch strings.ToLower(key) {
+		case "startposition":
+			b.startPosition = number(raw)
+			continue
+		case "maxresults":
+			b.maxResults = number(raw)
+			continue
+		case "totalcount":
+			b.totalCount = number(raw)
+			continue
+		case "fault":
+			if f := decodeFaultValue(raw); f != nil {
+				return block{}, f
+			}
+			continue
+		}
+		_, known := entity.Lookup(key)
+		// A lone object where a list belongs counts only under a name that is
+		// known to be an entity; it could be a warning.
+		if isArray := len(raw) > 0 && raw[0] == '['; !isArray && !known {
+			continue
+		}
+		if err := b.add(entity.Canonical(key), raw); err != nil {
+			return block{}, err
+		}
+	}
+	slices.Sort(b.order)
+	return b, nil
+}
+
+func (b *block) add(name string, raw json.RawMessage) error {
+	var items list[json.RawMessage]
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
+	}
+	records := b.entities[name]
+	if records == nil {
+		b.order = append(b.order, name)
+		records = []Entity{}
+	}
+	for _, item := range items {
+		e, err := decodeEntity(name, item)
+		if err != nil {
+			return err
+		}
+		records = append(records, e)
+	}
+	b.entities[name] = records
+	return nil
+}

@@ -1,0 +1,187 @@
+package qbo
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	redacted       = "[REDACTED]"
+	maxFaultBody   = 1 << 20
+	maxFaultErrors = 10
+	maxFaultText   = 1 << 10
+	maxRetryAfter  = 24 * time.Hour
+)
+
+// DecodeFault reads the answer to a failed call. Intuit sends faults as JSON in
+// two spellings, and as XML even to who accepts only JSON (throttling); gateways
+// send pages of HTML or nothing. What cannot be read is a Fault with a status
+// alone. It never returns nil.
+func DecodeFault(status int, header http.Header, body []byte) *Fault {
+	f := faultIn(body)
+	if f == nil {
+		f = &Fault{}
+		if len(body) > 0 {
+			f.Errors = []FaultError{{Message: fmt.Sprintf("no fault in the body (%s, %d bytes)", clean(header.Get("Content-Type")), len(body))}}
+		}
+	}
+	f.Status = status
+	f.TID = clean(tid(header))
+	f.RetryAfter = retryAfter(header)
+	return f
+}
+
+// faultIn returns the fault of a body, or nil if it holds none.
+func faultIn(body []byte) *Fault {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	switch {
+	case len(body) == 0 || len(body) > maxFaultBody:
+		return nil
+	case body[0] == '<':
+		return decodeFaultXML(body)
+	}
+	var root struct {
+		Fault json.RawMessage `json:"Fault"` // matches "fault" too
+	}
+	if err := json.Unmarshal(body, &root); err != nil {
+		return nil
+	}
+	return decodeFaultValue(root.Fault)
+}
+
+// decodeFaultValue reads the value under "Fault" or "fault"; nil for null.
+func decodeFaultValue(raw json.RawMessage) *Fault {
+	if len(raw) == 0 || raw[0] != '{' {
+		return nil
+	}
+	var wire struct {
+		Error list[struct {
+			Message text `json:"Message"`
+			Detail  text `json:"Detail"`
+			Code    text `json:"code"`
+			Element text `json:"element"`
+		}] `json:"Error"`
+		Type text `json:"type"`
+	}
+	if err := json.Unmarshal(raw, &wire); err != nil && !isTypeError(err) {
+		return nil
+	}
+	f := &Fault{Type: clean(string(wire.Type))}
+	for _, e := range wire.Error {
+		f.add(string(e.Message), string(e.Detail), string(e.Code), string(e.Element))
+	}
+	return f
+}
+
+func decodeFaultXML(body []byte) *Fault {
+	var wire struct {
+		Fault struct {
+			Type   string `xml:"type,attr"`
+			Errors []struct {
+				Code    string `xml:"code,attr"`
+				Element string `xml:"element,attr"`
+				Message string `xml:"Message"`
+				Detail  string `xml:"Detail"`
+			} `xml:"Error"`
+		} `xml:"Fault"`
+	}
+	if err := xml.Unmarshal(body, &wire); err != nil {
+		return nil
+	}
+	f := &Fault{Type: clean(wire.Fault.Type)}
+	for _, e := range wire.Fault.Errors {
+		f.add(e.Message, e.Detail, e.Code, e.Element)
+	}
+	if f.Type == "" && len(f.Errors) == 0 {
+		return nil
+	}
+	return f
+}
+
+func (f *Fault) add(message, detail, code, element string) {
+	if len(f.Errors) == maxFaultErrors {
+		return
+	}
+	if code == "" {
+		code = codeIn(message)
+	}
+	if trimmed := strings.TrimLeft(code, "0"); trimmed != "" {
+		code = trimmed
+	}
+	f.Errors = append(f.Errors, FaultError{Message: clean(message), Detail: clean(detail), Code: clean(code), Element: clean(element)})
+}
+
+// codeIn finds the code in "message=ThrottleExceeded; errorCode=003001; statusCode=429".
+func codeIn(message string) string {
+	_, rest, found := strings.Cut(message, "errorCode=")
+	if !found {
+		return ""
+	}
+	end := strings.IndexFunc(rest, func(r rune) bool { return !unicode.IsDigit(r) })
+	if end < 0 {
+		end = len(rest)
+	}
+	return rest[:end]
+}
+
+var (
+	// afterToken finds what follows "Token expired:" and the like.
+	afterToken = regexp.MustCompile(`(?i)(token[^:=\n]{0,40}[:=]\s*)([^\s"',;]+)`)
+	// opaque finds runs that are too long to be words; tokens, mostly.
+	opaque = regexp.MustCompile(`[A-Za-z0-9_\-+/=.~]{32,}`)
+)
+
+// clean makes a text of Intuit's fit for logs: one line, bounded, valid UTF-8,
+// with what looks like a token blanked. Intuit repeats the refused token in the
+// detail of a 3200: "Token expired: AB01730024136...".
+func clean(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = afterToken.ReplaceAllString(s, "${1}"+redacted)
+	s = opaque.ReplaceAllString(s, redacted)
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > maxFaultText {
+		s = strings.ToValidUTF8(s[:maxFaultText], "")
+	}
+	return s
+}
+
+// tid is Intuit's id of the call. The API spells the header intuit_tid.
+func tid(header http.Header) string {
+	if id := header.Get("intuit_tid"); id != "" {
+		return id
+	}
+	return header.Get("intuit-t-id")
+}
+
+// retryAfter reads seconds or a date; the date counts from the answer's own.
+func retryAfter(header http.Header) time.Duration {
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
+		return bounded(time.Duration(seconds) * time.Second)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	answered, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return bounded(at.Sub(answered))
+}
+
+func bounded(d time.Duration) time.Duration { return min(max(d, 0), maxRetryAfter) }

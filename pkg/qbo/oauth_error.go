@@ -1,0 +1,64 @@
+package qbo
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+// OAuthError is an error answer of Intuit's OAuth endpoints. Its texts hold no
+// token.
+type OAuthError struct {
+	Status int
+	// Code is RFC 6749's word ("invalid_grant", "invalid_client"); may be empty.
+	Code        string
+	Description string
+	TID         string // Intuit's id of the call; may be empty
+}
+
+// Error implements error.
+func (e *OAuthError) Error() string {
+	parts := []string{fmt.Sprintf("intuit answered %d", e.Status)}
+	for _, part := range []string{e.Code, e.Description} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if e.TID != "" {
+		parts = append(parts, "intuit_tid "+e.TID)
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Is makes errors.Is(err, ErrInvalidGrant) work.
+func (e *OAuthError) Is(target error) bool {
+	return target == ErrInvalidGrant && e.Code == ErrInvalidGrant.Error()
+}
+
+// decodeOAuthError reads the answer to a failed request; sent is the token or
+// code in it.
+func decodeOAuthError(status int, header http.Header, body []byte, sent secret.String) *OAuthError {
+	var wire struct {
+		Error       text `json:"error"`
+		Description text `json:"error_description"`
+	}
+	err := json.Unmarshal(trim(body), &wire)
+	if err != nil || wire.Error == "" && wire.Description == "" {
+		wire.Description = text(fmt.Sprintf("no OAuth error in the body (%s, %d bytes)", header.Get("Content-Type"), len(body)))
+	}
+	return &OAuthError{
+		Status: status, TID: clean(tid(header)),
+		Code:        clean(without(string(wire.Error), sent)),
+		Description: clean(without(string(wire.Description), sent)),
+	}
+}
+
+func without(s string, hidden secret.String) string {
+	if hidden == "" {
+		return s
+	}
+	return strings.ReplaceAll(s, hidden.Reveal(), redacted)
+}
