@@ -28,3 +28,22 @@ type Stats struct {
 	Refreshes      int `json:"refreshes"`
 	RefreshReplays int `json:"refreshReplays"`
 }
+
+// Stats returns the counts so far. They begin at 0 in a restarted simulator.
+func (s *Sim) Stats() Stats {
+	st := Stats{CallsByRealm: map[string]int{}, CallsByKind: map[string]int{}}
+	s.mu.RLock()
+	for id, r := range s.realms {
+		r.meter.addTo(&st, id)
+	}
+	s.mu.RUnlock()
+	s.tokens.mu.Lock()
+	st.Refreshes, st.RefreshReplays = s.tokens.good, s.tokens.replays
+	s.tokens.mu.Unlock()
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	c := s.hooks.counts
+	st.Webhooks, st.WebhookEvents, st.WebhookEventsDropped = c.webhooks, c.events, c.dropped
+	st.WebhookAttempts, st.WebhookFailures = c.attempts, c.failures
+	return st
+}

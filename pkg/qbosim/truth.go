@@ -1,6 +1,14 @@
 package qbosim
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
+
+const (
+	versionScale     = 1_000_000
+	tombstoneVersion = versionScale - 1
+)
 
 // Ref is one record: ids are unique per entity and realm only.
 type Ref struct {
@@ -28,4 +36,51 @@ type State struct {
 	// Raw is the JSON that the API shows: the record, or CDC's deleted object.
 	// It must not be written to.
 	Raw []byte `json:"raw"`
+}
+
+// Truth is the latest state of every record of a realm, deleted ones included,
+// whatever the API shows at the moment.
+func (s *Sim) Truth(realm string) map[Ref]State {
+	r := s.realm(realm)
+	if r == nil {
+		return nil
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	truth := map[Ref]State{}
+	for name, t := range r.tables {
+		for _, rec := range t.order {
+			truth[Ref{Realm: realm, Entity: name, ID: rec.id}] = rec.latest().State
+		}
+	}
+	return truth
+}
+
+// History is every state the record was ever in, oldest first.
+func (s *Sim) History(ref Ref) []State {
+	r := s.realm(ref.Realm)
+	if r == nil {
+		return nil
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	t := r.tables[ref.Entity]
+	if t == nil || t.records[ref.ID] == nil {
+		return nil
+	}
+	versions := t.records[ref.ID].versions
+	states := make([]State, len(versions))
+	for i, v := range versions {
+		states[i] = v.State
+	}
+	return states
+}
+
+func versionOf(at time.Time, syncToken string, deleted bool) int64 {
+	second := at.Unix() * versionScale
+	if deleted {
+		return second + tombstoneVersion
+	}
+	token, _ := strconv.ParseInt(syncToken, 10, 64) // ours: always a number
+	return second + min(token, tombstoneVersion-1)
 }

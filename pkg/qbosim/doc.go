@@ -1,0 +1,71 @@
+// Package qbosim is a QuickBooks Online in process: companies with records
+// that change, the API that shows them, OAuth, and webhooks. It is stricter
+// than Intuit's in the places where a feed goes wrong, and it knows the truth,
+// so that a test can compare.
+//
+// It guarantees:
+//   - The n-th change that Step draws for a realm, the records made up and the
+//     faults a webhook meets come from the seed and the order of the changes;
+//     neither the clock nor the webhooks' timing has a say.
+//   - Time does not go back within a realm, two writes of one record are a
+//     millisecond apart at least, and no change is older than an answer that
+//     does not show it, apart from Faults.ReadLag.
+//   - With a journal, whatever was shown survives kill -9: records, tokens,
+//     and webhooks that were not acknowledged.
+//
+// It does not keep books (a payment leaves its invoice's balance alone), takes
+// no writes through the API itself, and is no model of how fast Intuit is. It
+// must not be linked into a production program.
+//
+// # The API
+//
+//	GET  /v3/company/{realm}/cdc?entities=&changedSince=
+//	GET  /v3/company/{realm}/query?query=       or POST, as application/text
+//	POST /v3/company/{realm}/batch              Query and CDCQuery items
+//	GET  /v3/company/{realm}/{entity}/{id}      entity in lower case
+//	GET  /connect/oauth2                        consents at once; realmId chooses the company
+//	POST /oauth2/v1/tokens/bearer
+//	POST /v2/oauth2/tokens/revoke
+//
+// Where Intuit's behaviour is undocumented, it takes the case that hurts:
+// CDC cuts at 1,000 objects over all entities together and leaves the oldest
+// or the newest, an entity after the cut shows as {}, the entities come in any
+// order, and one wrong name, one unencoded '+' or one poison record fails the
+// whole call. changedSince is inclusive. Query does not show inactive records
+// of name lists unless asked, knows neither OR nor projections, and takes
+// entity names in their exact spelling. A request must accept JSON.
+//
+// Faults come in the three shapes that were recorded: JSON, JSON in lower case,
+// and XML.
+//
+// # Webhooks
+//
+// A change makes an event when an endpoint is set, the realm is connected (a
+// code was exchanged and nothing revoked since) and Intuit offers webhooks for
+// the operation. Events gather for Options.Aggregate and go out in deliveries
+// of at most 20, one at a time. Only the answer 200 within three seconds
+// acknowledges one; anything else is repeated by Intuit's schedule, and all
+// later events of the app are withheld until then.
+//
+// # The control API
+//
+// Bodies and answers are JSON; errors are {"error": text}. Nothing is
+// authenticated: listen on loopback.
+//
+//	GET  /sim/realms                      the ids
+//	POST /sim/realms                      {"id"}: a new company
+//	POST /sim/realms/{realm}/authorize    {"realmId","code"} for the token endpoint
+//	POST /sim/realms/{realm}/expire       its access tokens expire now
+//	POST /sim/realms/{realm}/revoke       all its tokens end
+//	POST /sim/change                      {"operation","realm","entity","id","mergedId","fields"}; the record
+//	                                      create update delete harddelete deactivate void email merge
+//	POST /sim/step                        {"realm","count"}: drawn changes; their records
+//	GET  /sim/truth?realm=                the latest state of each record
+//	GET  /sim/history?realm=&entity=&id=  all states of one record, oldest first
+//	GET  /sim/stats                       a [Stats]
+//	GET  /sim/faults, PUT /sim/faults     a [Faults], durations as "1.5s"
+//	POST /sim/load                        outages count from now
+//	PUT  /sim/webhook                     {"url"}: the app's endpoint
+//	POST /sim/flush                       sends what is queued; at most 30 s
+//	GET  /sim/settled                     true or false
+package qbosim

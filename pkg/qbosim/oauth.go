@@ -1,0 +1,138 @@
+package qbosim
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+const accountingScope = "com.intuit.quickbooks.accounting"
+
+// authorizePage is Intuit's consent page with an owner who always agrees. The
+// company is the query's realmId, else the first that is not connected.
+func (s *Sim) authorizePage(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	redirect, err := url.Parse(q.Get("redirect_uri"))
+	switch {
+	case s.clientID != "" && q.Get("client_id") != s.clientID:
+		http.Error(w, "client_id: no such app", http.StatusBadRequest)
+	case err != nil || !redirect.IsAbs() || len(s.redirects) > 0 && !slices.Contains(s.redirects, q.Get("redirect_uri")):
+		http.Error(w, "redirect_uri: not one of the app's", http.StatusBadRequest)
+	case q.Get("response_type") != "code":
+		http.Error(w, "response_type: use code", http.StatusBadRequest)
+	case !slices.Contains(strings.Fields(q.Get("scope")), accountingScope):
+		http.Error(w, "scope: "+accountingScope+" is missing", http.StatusBadRequest)
+	case q.Get("state") == "":
+		http.Error(w, "state: missing", http.StatusBadRequest)
+	default:
+		realm := s.consenting(q.Get("realmId"))
+		code := s.authorize(realm, q.Get("redirect_uri"))
+		if code == "" {
+			http.Error(w, "realmId: no such company", http.StatusNotFound)
+			return
+		}
+		back := redirect.Query()
+		back.Set("code", code)
+		back.Set("state", q.Get("state"))
+		back.Set("realmId", realm)
+		redirect.RawQuery = back.Encode()
+		http.Redirect(w, r, redirect.String(), http.StatusFound)
+	}
+}
+
+func (s *Sim) consenting(asked string) string {
+	realms := s.Realms()
+	if asked != "" || len(realms) == 0 {
+		return asked
+	}
+	for _, id := range realms {
+		if !s.tokens.connected(id) {
+			return id
+		}
+	}
+	return realms[0]
+}
+
+// bearer is the token endpoint: exchange and refresh.
+func (s *Sim) bearer(w http.ResponseWriter, r *http.Request) {
+	if !s.authenticClient(w, r) {
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	if err := r.ParseForm(); err != nil {
+		oauthError(w, http.StatusBadRequest, "invalid_request", "")
+		return
+	}
+	var g grant
+	var err error
+	switch r.PostForm.Get("grant_type") {
+	case "authorization_code":
+		g, _, err = s.tokens.exchange(r.PostForm.Get("code"), r.PostForm.Get("redirect_uri"))
+	case "refresh_token":
+		g, err = s.tokens.renew(r.PostForm.Get("refresh_token"))
+	default:
+		oauthError(w, http.StatusBadRequest, "unsupported_grant_type", "")
+		return
+	}
+	if errors.Is(err, errInvalidGrant) {
+		s.refuseGrant(w)
+		return
+	}
+	if err != nil {
+		oauthError(w, http.StatusInternalServerError, "server_error", "")
+		return
+	}
+	now := s.now()
+	answer := map[string]any{
+		"token_type": "bearer", "access_token": g.Access, "expires_in": seconds(g.AccessExpires.Sub(now)),
+		"refresh_token": g.Refresh, "x_refresh_token_expires_in": seconds(g.RefreshExpires.Sub(now)),
+	}
+	if r.Header.Get("X-Include-Refresh-Token-Hard-Expires-In") == "true" {
+		answer["x_refresh_token_hard_expires_in"] = seconds(g.HardExpires.Sub(now))
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+func (s *Sim) revokeToken(w http.ResponseWriter, r *http.Request) {
+	if !s.authenticClient(w, r) {
+		return
+	}
+	var asked struct{ Token string }
+	body := http.MaxBytesReader(w, r.Body, 64<<10)
+	if err := json.NewDecoder(body).Decode(&asked); err != nil || !s.tokens.revoke(asked.Token) {
+		oauthError(w, http.StatusBadRequest, "invalid_request", "")
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// authenticClient checks the app's id and secret, which come as Basic auth.
+func (s *Sim) authenticClient(w http.ResponseWriter, r *http.Request) bool {
+	id, password, ok := r.BasicAuth()
+	if ok && (s.clientID == "" || id == s.clientID && password == s.clientSecret.Reveal()) {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", `Basic realm="Intuit"`)
+	oauthError(w, http.StatusUnauthorized, "invalid_client", "")
+	return false
+}
+
+// refuseGrant answers in one of the forms that were recorded.
+func (s *Sim) refuseGrant(w http.ResponseWriter) {
+	description := pick(s.whim(), []string{"", "Incorrect or invalid refresh token", "Token invalid"})
+	oauthError(w, http.StatusBadRequest, "invalid_grant", description)
+}
+
+func oauthError(w http.ResponseWriter, status int, name, description string) {
+	answer := map[string]any{"error": name}
+	if description != "" {
+		answer["error_description"] = description
+	}
+	writeJSON(w, status, answer)
+}
+
+func seconds(d time.Duration) int64 { return int64(d.Round(time.Second) / time.Second) }
