@@ -1,0 +1,94 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// cdc asks for the changes of all the findings in one call and returns those
+// that Query must be asked for. An answer that is cut off, lacks an entity, or
+// is refused for its content is asked for again in halves, down to the one
+// entity that is the cause: which rows survive a cut is unknown, so nothing of
+// it counts as complete.
+func (s *scan) cdc(ctx context.Context, fs []*finding) ([]*finding, error) {
+	if len(fs) == 0 {
+		return nil, nil
+	}
+	names := make([]string, len(fs))
+	since := fs[0].changedSince
+	for i, f := range fs {
+		names[i] = f.entity
+		if f.changedSince.Before(since) {
+			since = f.changedSince
+		}
+	}
+	res, err := s.callCDC(ctx, names, since)
+	whole := err == nil && !res.Truncated() && res.Complete(names)
+	switch {
+	case whole:
+		return s.take(ctx, fs, res)
+	case err != nil && !s.divisible(ctx, err):
+		return nil, fmt.Errorf("cdc of %d entities: %w", len(fs), err)
+	case len(fs) == 1:
+		return s.alone(ctx, fs[0], res, err)
+	}
+	s.r.metrics.splits.Inc()
+	half := len(fs) / 2
+	first, err := s.cdc(ctx, fs[:half])
+	if err != nil {
+		return nil, err
+	}
+	second, err := s.cdc(ctx, fs[half:])
+	return append(first, second...), err
+}
+
+// take compares a whole answer. The findings that need no Query are concluded.
+func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest []*finding, err error) {
+	var events []*ledgerfeedv1.Event
+	var whole []*finding
+	for _, f := range fs {
+		missing, err := s.compare(ctx, f, res.Entities[f.entity], res.Time)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, missing...)
+		if f.query {
+			rest = append(rest, f)
+		} else {
+			whole = append(whole, f)
+		}
+	}
+	return rest, s.conclude(ctx, ledgerfeedv1.Source_SOURCE_CDC, whole, events)
+}
+
+// alone handles the one entity that CDC does not answer as a whole: what the
+// answer does hold is true and is used, the rest is left to Query.
+func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult, cause error) ([]*finding, error) {
+	f.query = true
+	if cause == nil {
+		s.r.metrics.truncated.WithLabelValues(f.entity).Inc()
+		events, err := s.compare(ctx, f, res.Entities[f.entity], res.Time)
+		if err != nil {
+			return nil, err
+		}
+		return []*finding{f}, s.publish(ctx, ledgerfeedv1.Source_SOURCE_CDC, events)
+	}
+	s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(cause))
+	if errors.Is(cause, qbo.ErrInvalidQuery) && !errors.Is(cause, qbo.ErrTooOld) {
+		s.r.learn(s.realm, func(known *realmState) { known.noCDC[f.entity] = true })
+	}
+	return []*finding{f}, nil
+}
+
+func (s *scan) callCDC(ctx context.Context, names []string, since time.Time) (qbo.CDCResult, error) {
+	s.calls++
+	res, err := s.r.client.CDC(ctx, s.realm, names, since)
+	s.r.metrics.called("cdc", err)
+	return res, err
+}

@@ -1,0 +1,177 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// compare returns the events of the items that some sink lacks, out of an
+// answer of that time. Changes younger than the grace are left to their
+// webhooks; the finding remembers the oldest, so that the cursor stays before it.
+func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at time.Time) ([]*ledgerfeedv1.Event, error) {
+	f.answered(at)
+	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
+		return f.grace && at.Sub(item.LastUpdated) < s.grace
+	})
+}
+
+// compareAll is compare without a grace, for what no webhook will bring.
+func (s *scan) compareAll(ctx context.Context, f *finding, items []qbo.Entity) ([]*ledgerfeedv1.Event, error) {
+	return s.lacking(ctx, f, items, func(qbo.Entity) bool { return false })
+}
+
+func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, young func(qbo.Entity) bool) ([]*ledgerfeedv1.Event, error) {
+	fresh := make([]qbo.Entity, 0, len(items))
+	want := make([]state.Missing, 0, len(items))
+	for _, item := range items {
+		if item.Deleted {
+			f.deleted[item.ID] = true
+		}
+		if f.seen[item.ID] >= item.Version() {
+			continue // pages overlap
+		}
+		f.seen[item.ID] = item.Version()
+		fresh = append(fresh, item)
+		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
+	}
+	s.items += len(fresh)
+	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, want)
+	if err != nil {
+		return nil, err
+	}
+	var missing []qbo.Entity
+	for i, item := range fresh {
+		switch {
+		case !lacks[i]:
+		case young(item):
+			if f.left.IsZero() || item.LastUpdated.Before(f.left) {
+				f.left = item.LastUpdated
+			}
+		default:
+			f.missing = append(f.missing, want[i])
+			if s.underway[want[i].Ref] < want[i].Version {
+				missing = append(missing, item)
+			}
+		}
+	}
+	return s.events(f, missing), s.forget(ctx, f)
+}
+
+// lacks reports of each change whether some sink has neither it, nor a newer
+// one, nor a tombstone (a tombstone is final), and it is no dead letter either.
+func (r *Reconciler) lacks(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
+	lacks := make([]bool, 0, len(changes))
+	for part := range slices.Chunk(changes, maxRows) {
+		some, err := r.lacksPart(ctx, realm, sinks, part)
+		if err != nil {
+			return nil, err
+		}
+		lacks = append(lacks, some...)
+	}
+	return lacks, nil
+}
+
+func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
+	refs := make([]state.Ref, len(changes))
+	for i, c := range changes {
+		refs[i] = c.Ref
+	}
+	lacks := make([]bool, len(changes))
+	for _, sink := range sinks {
+		marks, err := r.state.Marks(ctx, realm, sink, refs)
+		if err != nil {
+			return nil, fmt.Errorf("marks of %s: %w", sink, err)
+		}
+		for i, m := range marks {
+			if !reached(m.Version, changes[i].Version) {
+				lacks[i] = true
+			}
+		}
+	}
+	var unsure []state.Ref
+	var at []int
+	for i, lack := range lacks {
+		if lack {
+			unsure, at = append(unsure, refs[i]), append(at, i)
+		}
+	}
+	if len(unsure) == 0 {
+		return lacks, nil
+	}
+	dead, err := r.state.Dead(ctx, realm, unsure)
+	if err != nil {
+		return nil, fmt.Errorf("dead letters: %w", err)
+	}
+	for i, version := range dead {
+		if reached(version, changes[at[i]].Version) {
+			lacks[at[i]] = false
+		}
+	}
+	return lacks, nil
+}
+
+// reached reports whether a delivered version settles a wanted one. Two
+// tombstones of one record may disagree about when it was deleted.
+func reached(have, want int64) bool {
+	return have != 0 && (have >= want || qbo.IsTombstone(have))
+}
+
+// rememberAtOnce bounds the missing changes a scan holds before it looks which
+// of them have been delivered in the meantime.
+const rememberAtOnce = 20000
+
+// forget drops what has been delivered since it was published, every time the
+// missing changes of a finding have doubled: an initial load of any size then
+// holds what is on its way, not all that it found.
+func (s *scan) forget(ctx context.Context, f *finding) error {
+	if len(f.missing) < max(rememberAtOnce, 2*f.kept) {
+		return nil
+	}
+	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, f.missing)
+	if err != nil {
+		return err
+	}
+	f.missing = pick(f.missing, lacks)
+	f.kept = len(f.missing)
+	return nil
+}
+
+// pick returns the changes that are lacking.
+func pick(changes []state.Missing, lacks []bool) []state.Missing {
+	var out []state.Missing
+	for i, c := range changes {
+		if lacks[i] {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// events says what the processor has to look at: an update, or the deletion,
+// at the version the scan saw.
+func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
+	events := make([]*ledgerfeedv1.Event, len(items))
+	for i, item := range items {
+		operation := ledgerfeedv1.Operation_OPERATION_UPDATE
+		if item.Deleted {
+			operation = ledgerfeedv1.Operation_OPERATION_DELETE
+		}
+		events[i] = &ledgerfeedv1.Event{
+			Id:         fmt.Sprintf("%s/%s/%s", s.id, f.entity, item.ID),
+			Entity:     f.entity,
+			EntityId:   item.ID,
+			Operation:  operation,
+			OccurredAt: timestamppb.New(item.LastUpdated),
+			Version:    item.Version(),
+		}
+	}
+	return events
+}

@@ -1,0 +1,91 @@
+package reconciler
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+)
+
+// ReconcilerConfig is what an operator sets of the reconciler.
+type ReconcilerConfig struct {
+	Interval      time.Duration `koanf:"interval" doc:"How often each realm is scanned. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
+	QueryInterval time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned (two metered calls each); a scan asked for, or made late after an outage, covers them in any case. 0 means seven intervals."`
+	StartJitter   time.Duration `koanf:"start_jitter" doc:"At start all realms become due within that time, at random."`
+	Grace         time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
+	RetryInterval time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
+	Realms        int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
+	CDCEntities   []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
+	QueryEntities []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
+	VerifyEvery   time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
+	VerifyTimeout time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
+	PollInterval  time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
+	LeaseTTL      time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
+}
+
+// DefaultReconcilerConfig scans each realm once a day.
+func DefaultReconcilerConfig() ReconcilerConfig {
+	return ReconcilerConfig{
+		Interval:      24 * time.Hour,
+		StartJitter:   5 * time.Minute,
+		Grace:         5 * time.Minute,
+		RetryInterval: 5 * time.Minute,
+		Realms:        4,
+		CDCEntities:   entity.CDC(),
+		QueryEntities: queryEntities(),
+		VerifyEvery:   time.Second,
+		VerifyTimeout: 10 * time.Minute,
+		PollInterval:  time.Second,
+		LeaseTTL:      30 * time.Second,
+	}
+}
+
+// queryEntities are the entities CDC leaves out, and those that have webhooks
+// but were never seen in CDC: a lost webhook of these is found by Query only.
+func queryEntities() []string {
+	names := entity.QueryOnly()
+	for _, info := range entity.All() {
+		if !info.CDC && info.Query && len(info.Operations) > 0 && !slices.Contains(names, info.Name) {
+			names = append(names, info.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// maxInterval leaves CDC's look-back of 30 days five days of room for retries.
+const maxInterval = 25 * 24 * time.Hour
+
+// Validate names every setting that cannot be used, its value and what would do.
+func (c ReconcilerConfig) Validate() error {
+	var errs []error
+	bad := func(ok bool, key string, value any, want string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("reconciler.%s %v: %s", key, value, want))
+		}
+	}
+	bad(c.Interval > 0 && c.Interval <= maxInterval, "interval", c.Interval, "give a duration up to 600h (25 days)")
+	bad(c.QueryInterval >= 0, "query_interval", c.QueryInterval, "give a positive duration, or 0 for seven intervals")
+	bad(c.StartJitter >= 0, "start_jitter", c.StartJitter, "give a positive duration or 0")
+	bad(c.Grace >= 0 && c.Grace <= 24*time.Hour, "grace", c.Grace, "give a duration from 0 to 24h")
+	bad(c.RetryInterval > 0, "retry_interval", c.RetryInterval, "give a positive duration")
+	bad(c.Realms > 0, "realms", c.Realms, "give at least 1")
+	bad(c.VerifyEvery > 0, "verify_every", c.VerifyEvery, "give a positive duration")
+	bad(c.VerifyTimeout > c.VerifyEvery, "verify_timeout", c.VerifyTimeout, "give more than verify_every")
+	bad(c.PollInterval > 0, "poll_interval", c.PollInterval, "give a positive duration")
+	bad(c.LeaseTTL >= time.Second, "lease_ttl", c.LeaseTTL, "give at least 1s")
+	bad(len(c.CDCEntities)+len(c.QueryEntities) > 0, "cdc_entities", c.CDCEntities, "name at least one entity here or in query_entities")
+	for _, name := range c.QueryEntities {
+		bad(!slices.Contains(c.CDCEntities, name), "query_entities", name, "it is in cdc_entities already; name it once")
+	}
+	return errors.Join(errs...)
+}
+
+func (c ReconcilerConfig) queryInterval() time.Duration {
+	if c.QueryInterval > 0 {
+		return c.QueryInterval
+	}
+	return 7 * c.Interval
+}

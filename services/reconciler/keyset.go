@@ -1,0 +1,156 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+)
+
+// keyset reads the records of an entity in the order they were last updated.
+// Each page starts at the time the last one ended with, not at an offset: a
+// record that is updated meanwhile moves behind and is seen again, while an
+// offset would skip its neighbour. A record that fails the Query is found by
+// halving the window, and its neighbours are read around it.
+type keyset struct {
+	scan *scan
+	base statement
+	// page takes what was read, in order; a record may come twice.
+	page func(items []qbo.Entity, at time.Time) error
+	// suspect takes the id of a record that fails every Query it is in, and the
+	// second of its last update.
+	suspect func(id string, second time.Time) error
+
+	rows   int // per page; fewer once an answer was too large
+	failed int // calls that failed on their content
+}
+
+const (
+	// maxFailed bounds the search for records the API fails on: some 40 calls
+	// find one of them in a year, so beyond this it fails on the entity.
+	maxFailed = 200
+	// maxRestarts bounds the readings of one second whose rows keep moving.
+	maxRestarts = 5
+)
+
+// window reads [from, to), or everything from there on if to is zero.
+func (k *keyset) window(ctx context.Context, from, to time.Time) error {
+	at, err := k.pages(ctx, from, to)
+	if err == nil || !k.scan.poisoned(ctx, err) {
+		return err
+	}
+	if k.failed++; k.failed > maxFailed {
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	// All before at has been read.
+	if at.IsZero() {
+		at = time.Unix(0, 0).UTC()
+	}
+	if to.IsZero() {
+		// No record is from the future by a day, whichever clock is right.
+		to = k.scan.r.now().Add(24 * time.Hour).Truncate(time.Second)
+	}
+	if to.Sub(at) <= time.Second {
+		return k.second(ctx, at)
+	}
+	middle := at.Add((to.Sub(at) / 2).Truncate(time.Second))
+	if err := k.window(ctx, at, middle); err != nil {
+		return err
+	}
+	return k.window(ctx, middle, to)
+}
+
+// pages reads the window page by page. On an error it returns how far it came:
+// everything before that time has been read.
+func (k *keyset) pages(ctx context.Context, from, to time.Time) (time.Time, error) {
+	for {
+		q := k.base
+		q.from, q.to = from, to
+		res, size, err := k.ask(ctx, q)
+		if err != nil {
+			return from, err
+		}
+		if len(res.Entities) < size {
+			return from, k.take(res)
+		}
+		first, last := res.Entities[0].LastUpdated, res.Entities[len(res.Entities)-1].LastUpdated
+		if last.Before(first) || first.Before(from) {
+			return from, fmt.Errorf("%w: quickbooks ignores the order asked for", errUnreadable)
+		}
+		if first.Truncate(time.Second).Before(last.Truncate(time.Second)) {
+			if err := k.take(res); err != nil {
+				return from, err
+			}
+			from = last.Truncate(time.Second)
+			continue
+		}
+		// More records share this second than fit into a page.
+		second := first.Truncate(time.Second)
+		q.from, q.to = second, second.Add(time.Second)
+		if _, err := k.run(ctx, q); err != nil {
+			return second, err
+		}
+		from = q.to
+	}
+}
+
+// run reads records that share one second by offset, in the order of their ids.
+// Each page repeats the last record of the one before: if it is not there, rows
+// have left the run meanwhile and one may have been skipped, so the reading
+// starts again. It returns how many records it saw.
+func (k *keyset) run(ctx context.Context, q statement) (int, error) {
+	q.byID = true
+	for range maxRestarts {
+		n, whole, err := k.runOnce(ctx, q)
+		if err != nil || whole {
+			return n, err
+		}
+	}
+	return 0, fmt.Errorf("%w: the records of %s keep changing", errUnreadable, qbo.FormatTime(q.from))
+}
+
+func (k *keyset) runOnce(ctx context.Context, q statement) (n int, whole bool, err error) {
+	last := ""
+	for q.start = 1; ; {
+		res, size, err := k.ask(ctx, q)
+		if err != nil {
+			return n, false, err
+		}
+		if last != "" && (len(res.Entities) == 0 || res.Entities[0].ID != last) {
+			return n, false, nil
+		}
+		if err := k.take(res); err != nil {
+			return n, false, err
+		}
+		n += len(res.Entities)
+		if last != "" {
+			n--
+		}
+		if len(res.Entities) < size {
+			return n, true, nil
+		}
+		last = res.Entities[len(res.Entities)-1].ID
+		q.start += len(res.Entities) - 1
+	}
+}
+
+// ask makes one call, with fewer rows if the answer is too large, and returns
+// how many rows it asked for.
+func (k *keyset) ask(ctx context.Context, q statement) (qbo.QueryResult, int, error) {
+	if k.rows == 0 {
+		k.rows = maxRows
+	}
+	for {
+		q.rows = k.rows
+		res, err := k.scan.callQuery(ctx, q.String())
+		if !tooLarge(err) || k.rows <= 2 {
+			return res, k.rows, err
+		}
+		k.rows /= 2
+	}
+}
+
+func (k *keyset) take(res qbo.QueryResult) error {
+	return k.page(res.Entities, res.Time)
+}

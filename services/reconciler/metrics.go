@@ -1,0 +1,79 @@
+package reconciler
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+)
+
+type metrics struct {
+	scans      *prometheus.CounterVec
+	took       prometheus.Histogram
+	calls      *prometheus.CounterVec
+	splits     prometheus.Counter
+	truncated  *prometheus.CounterVec
+	sweeps     *prometheus.CounterVec
+	poison     *prometheus.CounterVec
+	incomplete *prometheus.CounterVec
+	missing    *prometheus.CounterVec
+	gaps       *prometheus.CounterVec
+	moved      prometheus.Counter
+	forgotten  prometheus.Counter
+	parked     prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer, open func() int) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ledgerfeed", Subsystem: "reconciler", Name: name, Help: help})
+		reg.MustRegister(c)
+		return c
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "ledgerfeed", Subsystem: "reconciler", Name: name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	m := &metrics{
+		scans:      counters("scans_total", "Scans of a realm, by how they ended.", "outcome"),
+		calls:      counters("calls_total", "Calls to the QuickBooks API.", "kind", "outcome"),
+		splits:     counter("cdc_splits_total", "CDC calls made again in halves, because the answer was cut off or refused."),
+		truncated:  counters("cdc_truncated_total", "Entities with too many changes for one CDC answer; they are read by Query.", "entity"),
+		sweeps:     counters("sweeps_total", "Readings of all ids of an entity, to find what was deleted.", "entity"),
+		poison:     counters("poison_records_total", "Records that made QuickBooks fail every request they are in.", "entity"),
+		incomplete: counters("incomplete_total", "Entities left out of a scan because they cannot be read as a whole; their cursors stay.", "entity"),
+		missing:    counters("missing_total", "Changes found by a scan that some sink lacked, initial loads included.", "source"),
+		gaps:       counters("gaps_total", "Changes that no webhook brought, by why.", "verdict"),
+		moved:      counter("cursors_moved_total", "Cursors moved by verified scans."),
+		forgotten:  counter("scans_forgotten_total", "Scans whose changes were not delivered in time; their cursors stay."),
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "scan_duration_seconds",
+			Help: "Length of the scan of a realm, without its verification.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 8),
+		}),
+		parked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "parked_realms",
+			Help: "Realms that wait for a new authorisation, as far as this replica has met them.",
+		}),
+	}
+	reg.MustRegister(m.took, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "unverified_scans",
+		Help: "Scans whose changes are not all delivered yet.",
+	}, func() float64 { return float64(open()) }))
+	return m
+}
+
+// called counts a call by how it ended.
+func (m *metrics) called(kind string, err error) {
+	outcome := "ok"
+	switch {
+	case err == nil:
+	case errors.Is(err, qbo.ErrThrottled):
+		outcome = "throttled"
+	case qbo.Temporary(err):
+		outcome = "temporary"
+	default:
+		outcome = "refused"
+	}
+	m.calls.WithLabelValues(kind, outcome).Inc()
+}

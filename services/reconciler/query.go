@@ -1,0 +1,89 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// query reads what of one entity has changed since its cursor, or all of it,
+// then looks for what was deleted, and concludes the finding. Pages are
+// compared and published as they come.
+func (s *scan) query(ctx context.Context, f *finding) error {
+	// Before the first page: whatever of this is alive then shows in a page,
+	// or has not changed since.
+	delivered, err := s.delivered(ctx, f.entity)
+	if err != nil {
+		return err
+	}
+	alive := map[string]bool{}
+	err = s.read(ctx, f, f.since, time.Time{}, alive)
+	if errors.Is(err, qbo.ErrInvalidQuery) {
+		s.r.learn(s.realm, func(known *realmState) { known.noQuery[f.entity] = true })
+		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("query %s: %w", f.entity, err)
+	}
+	if err := s.deletions(ctx, f, delivered, alive); err != nil {
+		return fmt.Errorf("deletions of %s: %w", f.entity, err)
+	}
+	return s.conclude(ctx, ledgerfeedv1.Source_SOURCE_QUERY, []*finding{f}, nil)
+}
+
+// read pages through the window and publishes what is missing; the ids it sees
+// go into alive.
+func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive map[string]bool) error {
+	k := &keyset{
+		scan: s,
+		base: statement{entity: f.entity, list: f.list},
+		page: func(items []qbo.Entity, at time.Time) error {
+			events, err := s.compare(ctx, f, items, at)
+			if err != nil {
+				return err
+			}
+			for _, item := range items {
+				alive[item.ID] = true
+			}
+			return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
+		},
+		suspect: func(id string, second time.Time) error {
+			alive[id] = true
+			return s.suspect(ctx, f, id, second)
+		},
+	}
+	return k.window(ctx, from, to)
+}
+
+// suspect puts a record on the stream that the API fails on: the processor
+// reads it by its id, which succeeds, or makes it a dead letter, and either
+// lets the cursor move on.
+func (s *scan) suspect(ctx context.Context, f *finding, id string, second time.Time) error {
+	s.r.metrics.poison.WithLabelValues(f.entity).Inc()
+	s.log.Warn("quickbooks fails on a record", telemetry.Entity(f.entity), telemetry.EntityID(id), telemetry.At(second))
+	item := qbo.Entity{Name: f.entity, ID: id, SyncToken: "0", LastUpdated: second}
+	events, err := s.compareAll(ctx, f, []qbo.Entity{item})
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
+}
+
+func (s *scan) callQuery(ctx context.Context, statement string) (qbo.QueryResult, error) {
+	s.calls++
+	res, err := s.r.client.Query(ctx, s.realm, statement)
+	s.r.metrics.called("query", err)
+	return res, err
+}
+
+// count asks how many records match.
+func (s *scan) count(ctx context.Context, q statement) (int, time.Time, error) {
+	res, err := s.callQuery(ctx, q.count())
+	return res.TotalCount, res.Time, err
+}

@@ -1,0 +1,201 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// order says how to scan a realm.
+type order struct {
+	grace      time.Duration
+	everything bool // the entities only Query can find as well, whenever they were last scanned
+	republish  bool // what an unverified scan has published already as well
+	wait       bool // until verified
+}
+
+// isolateAfter is how many scans of a realm must fail in a row before a server
+// error is searched for in halves, like a refusal: QuickBooks answers 500 to
+// some records too, but mostly when it is down.
+const isolateAfter = 3
+
+// scan scans one realm under its lease.
+func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
+	started := r.now()
+	var s *scan
+	err := r.leased(ctx, realm, func(ctx context.Context) error {
+		var err error
+		if s, err = r.newScan(ctx, realm, o); err != nil {
+			return err
+		}
+		return s.run(ctx, o.everything)
+	})
+	out := outcome{}
+	if s != nil {
+		out = s.outcome
+		// The lease is not needed to wait: verifying only ever adds.
+		out.verified = r.verified(ctx, s.pending, o.wait)
+	}
+	if lapsed(err) {
+		err = fmt.Errorf("%w: %w", errParked, err)
+	}
+	out.err = err
+	r.finished(ctx, realm, out, r.now().Sub(started))
+	return out
+}
+
+// newScan reads what a scan starts from.
+func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan, error) {
+	conn, err := r.connections.Get(ctx, realm)
+	if err != nil {
+		return nil, fmt.Errorf("connection: %w", err)
+	}
+	if conn.State != connection.Live {
+		return nil, errParked
+	}
+	sinks, err := r.state.Sinks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(sinks) == 0 {
+		// Compared with no sink nothing is ever missing, and cursors would run ahead.
+		return nil, errNoSinks
+	}
+	if err := r.verifier.adopt(ctx, realm); err != nil {
+		return nil, err
+	}
+	cursors, err := r.state.Cursors(ctx, realm)
+	if err != nil {
+		return nil, err
+	}
+	s := &scan{
+		r:       r,
+		log:     r.log.With(telemetry.Realm(realm)),
+		realm:   realm,
+		id:      newID(r.now(), sinks),
+		grace:   o.grace,
+		conn:    conn,
+		sinks:   sinks,
+		cursors: cursors,
+	}
+	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
+	if !o.republish {
+		s.underway = r.verifier.underway(realm)
+	}
+	return s, nil
+}
+
+// LeaseName is the lease a realm is scanned under. Whoever rewinds a realm's
+// cursors takes it first.
+func LeaseName(realm string) string { return "scan:" + realm }
+
+// leased runs work under the realm's lease and ends it when the lease is lost.
+// Losing it harms nothing: cursors only grow, each by its own proof.
+func (r *Reconciler) leased(ctx context.Context, realm string, work func(context.Context) error) error {
+	lease, err := r.state.Lease(ctx, LeaseName(realm), r.config.LeaseTTL)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	renewed := make(chan struct{})
+	go func() {
+		defer close(renewed)
+		r.renew(ctx, realm, lease, cancel)
+	}()
+	err = work(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	cancel(nil)
+	<-renewed
+	if release := lease.Release(ctx); release != nil {
+		r.log.Debug("lease not released, it will run out", telemetry.Realm(realm), telemetry.Error(release))
+	}
+	return err
+}
+
+// renew prolongs the lease and the claim until ctx ends, or ends it when the
+// lease is lost.
+func (r *Reconciler) renew(ctx context.Context, realm string, lease *state.Lease, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(r.config.LeaseTTL / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := lease.Renew(ctx); errors.Is(err, state.ErrLost) {
+			cancel(err)
+			return
+		}
+		// A claim or a lease that could not be prolonged runs out by itself.
+		_ = r.state.Extend(ctx, realm, r.now().Add(r.visibility()))
+	}
+}
+
+// verified reports whether all the scans are settled; with wait it waits for
+// that.
+func (r *Reconciler) verified(ctx context.Context, scans []*pending, wait bool) bool {
+	all := true
+	for _, p := range scans {
+		if !wait {
+			return false
+		}
+		settled, err := r.verifier.wait(ctx, p)
+		if err != nil {
+			return false
+		}
+		all = all && settled
+	}
+	return all
+}
+
+// finished counts the scan, tells of it, and remembers what the next one of the
+// realm must know.
+func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, took time.Duration) {
+	if errors.Is(out.err, state.ErrHeld) {
+		return
+	}
+	name, parked, before := "ok", errors.Is(out.err, errParked), false
+	r.learn(realm, func(known *realmState) {
+		before, known.parked = known.parked, parked
+		switch {
+		case out.err == nil:
+			known.failures = 0
+		case !parked && ctx.Err() == nil:
+			known.failures++
+		}
+	})
+	fields := []zap.Field{telemetry.Realm(realm), telemetry.Took(took), telemetry.Count(out.missingCDC + out.missingQuery)}
+	switch {
+	case parked:
+		name = "parked"
+		if !before {
+			r.metrics.parked.Inc()
+			r.log.Warn("realm parked: connect it again, its cursors wait", fields...)
+		}
+	case ctx.Err() != nil:
+		name = "stopped"
+	case out.err != nil:
+		name = "failed"
+		r.log.Warn("scan failed, it is made again later", append(fields, telemetry.Error(out.err))...)
+	case len(out.incomplete) > 0:
+		name = "incomplete"
+	}
+	if before && !parked {
+		r.metrics.parked.Dec()
+	}
+	r.metrics.scans.WithLabelValues(name).Inc()
+	r.metrics.took.Observe(took.Seconds())
+	if name == "ok" || name == "incomplete" {
+		r.log.Info("realm scanned", append(fields, telemetry.Outcome(name))...)
+	}
+}

@@ -1,0 +1,196 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+)
+
+// Options are what the program passes to New. All but Logger, Registerer and
+// Now are required.
+type Options struct {
+	Config      ReconcilerConfig
+	Stream      *stream.Conn
+	State       *state.Store
+	QBO         *qbo.Client
+	Connections *connection.Store
+	Logger      *zap.Logger
+	Registerer  prometheus.Registerer
+	// Now is our clock. It only decides when to scan; what a scan covers is
+	// told by Intuit's.
+	Now func() time.Time
+}
+
+// Reconciler scans realms. Make one with New; it is safe for concurrent use.
+type Reconciler struct {
+	config      ReconcilerConfig
+	stream      *stream.Conn
+	state       *state.Store
+	client      *qbo.Client
+	connections *connection.Store
+	log         *zap.Logger
+	metrics     *metrics
+	now         func() time.Time
+	verifier    *verifier
+
+	mu     sync.Mutex             // guards realms
+	realms map[string]*realmState // what this process has learned of a realm
+}
+
+// realmState is what one process remembers of a realm to save calls and
+// repeated warnings; losing it costs no more than those.
+type realmState struct {
+	parked   bool
+	failures int             // scans failed in a row
+	noCDC    map[string]bool // entities a CDC call refuses by name
+	noQuery  map[string]bool // entities a Query refuses by name
+}
+
+// New makes a reconciler. It opens nothing and starts nothing.
+func New(o Options) (*Reconciler, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Stream == nil || o.State == nil || o.QBO == nil || o.Connections == nil {
+		return nil, errors.New("reconciler: Stream, State, QBO and Connections are required")
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	r := &Reconciler{
+		config:      o.Config,
+		stream:      o.Stream,
+		state:       o.State,
+		client:      o.QBO.With(qbo.Backfill),
+		connections: o.Connections,
+		log:         o.Logger,
+		now:         o.Now,
+		realms:      map[string]*realmState{},
+	}
+	r.verifier = newVerifier(r)
+	r.metrics = newMetrics(o.Registerer, r.verifier.open)
+	return r, nil
+}
+
+// Request asks for a scan now.
+type Request struct {
+	// Realms to scan; nil means all connected ones.
+	Realms []string
+	// Grace leaves changes younger than this, by Intuit's clock, to their
+	// webhooks. Zero leaves none, whatever the configuration says.
+	Grace time.Duration
+	// Wait returns only when all that was missing is delivered and the cursors
+	// have moved, a scan is given up, or the context ends.
+	Wait bool
+}
+
+// Report says what the scans of a Request found.
+type Report struct {
+	// Realms is how many were scanned.
+	Realms int
+	// Parked are the realms left out because their authorisation has lapsed.
+	Parked []string
+	// Calls is the number of API calls made, failed ones included.
+	Calls int
+	// Items is the number of records seen, those delivered already included.
+	Items int
+	// MissingCDC and MissingQuery count the changes that some sink lacked, by
+	// what found them.
+	MissingCDC, MissingQuery int
+	// Verified counts the scanned realms of which all that was missing is
+	// delivered, Unverified the others; without Wait a realm that lacked
+	// something is unverified.
+	Verified, Unverified int
+	// Incomplete holds, by realm, the entities that could not be read as a
+	// whole: their cursors stay.
+	Incomplete map[string][]string
+	// Errors holds, by realm, why its scan was given up. What was found until
+	// then is published all the same.
+	Errors map[string]error
+}
+
+// Reconcile scans realms now, entities that only Query can find included. A
+// realm that cannot be scanned is in Report.Errors; the error is for what
+// stopped the whole, such as the end of the context.
+func (r *Reconciler) Reconcile(ctx context.Context, q Request) (Report, error) {
+	realms := q.Realms
+	if realms == nil {
+		all, err := r.connections.List(ctx)
+		if err != nil {
+			return Report{}, fmt.Errorf("list connections: %w", err)
+		}
+		realms = all
+	}
+	var mu sync.Mutex // guards report
+	report := Report{Incomplete: map[string][]string{}, Errors: map[string]error{}}
+	var g errgroup.Group
+	g.SetLimit(r.config.Realms)
+	for _, realm := range realms {
+		g.Go(func() error {
+			out := r.demand(ctx, realm, q)
+			mu.Lock()
+			defer mu.Unlock()
+			report.add(realm, out)
+			return nil
+		})
+	}
+	_ = g.Wait() // each realm's error is in the report
+	return report, ctx.Err()
+}
+
+func (p *Report) add(realm string, out outcome) {
+	switch {
+	case errors.Is(out.err, errParked):
+		p.Parked = append(p.Parked, realm)
+		return
+	case out.err != nil:
+		p.Errors[realm] = out.err
+	}
+	p.Realms++
+	p.Calls += out.calls
+	p.Items += out.items
+	p.MissingCDC += out.missingCDC
+	p.MissingQuery += out.missingQuery
+	if len(out.incomplete) > 0 {
+		p.Incomplete[realm] = out.incomplete
+	}
+	if out.err == nil && out.verified {
+		p.Verified++
+	} else {
+		p.Unverified++
+	}
+}
+
+// known returns what this process remembers of the realm.
+func (r *Reconciler) known(realm string) *realmState {
+	s, ok := r.realms[realm]
+	if !ok {
+		s = &realmState{noCDC: map[string]bool{}, noQuery: map[string]bool{}}
+		r.realms[realm] = s
+	}
+	return s
+}
+
+// learn changes what this process remembers of the realm.
+func (r *Reconciler) learn(realm string, change func(*realmState)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(r.known(realm))
+}

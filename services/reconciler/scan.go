@@ -1,0 +1,177 @@
+package reconciler
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// scan is one look at one realm, under its lease.
+type scan struct {
+	r     *Reconciler
+	log   *zap.Logger
+	realm string
+	id    string
+	grace time.Duration
+	// underway are changes that an unverified scan has put on the stream
+	// already: they are missing all the same, but not published again.
+	underway map[state.Ref]int64
+	// isolate asks entity by entity after server errors too.
+	isolate bool
+
+	conn    connection.Connection
+	sinks   []string
+	cursors map[string]time.Time // as the scan found them
+	heard   heard
+
+	batches int // published, for ids
+	saved   int // scans remembered, for ids
+	outcome
+	pending []*pending // what must be delivered before cursors move
+}
+
+// outcome is what came of scanning a realm.
+type outcome struct {
+	calls, items             int
+	missingCDC, missingQuery int
+	incomplete               []string
+	verified                 bool
+	err                      error
+}
+
+// finding is what a scan has found out about one entity so far.
+type finding struct {
+	task
+	// time is Intuit's clock at the first answer: every change before it has
+	// been seen once the reading is complete.
+	time time.Time
+	// left is the oldest change that was left to its webhook; zero: none.
+	left    time.Time
+	seen    map[string]int64 // ids and versions the answers held
+	deleted map[string]bool  // ids that CDC called deleted
+	missing []state.Missing
+	kept    int // of missing when it was last gone through
+}
+
+func newFinding(t task) *finding {
+	return &finding{task: t, seen: map[string]int64{}, deleted: map[string]bool{}}
+}
+
+// answered keeps the earliest time of an answer.
+func (f *finding) answered(at time.Time) {
+	if f.time.IsZero() || at.Before(f.time) {
+		f.time = at
+	}
+}
+
+// target is where the cursor may move once all that is missing is delivered:
+// never past a change that was left to its webhook.
+func (f *finding) target() time.Time {
+	to := f.time.Add(-margin)
+	if !f.left.IsZero() && f.left.Add(-time.Second).Before(to) {
+		to = f.left.Add(-time.Second)
+	}
+	return to.Truncate(time.Second)
+}
+
+// run asks what the plan says: CDC first, then Query for the entities that CDC
+// does not serve, cannot answer as a whole, or does not reach back to. An
+// entity that fails does not keep the others from being read.
+func (s *scan) run(ctx context.Context, everything bool) error {
+	fs := s.r.plan(s.realm, s.cursors, everything)
+	recent, old := groups(fs)
+	var rest []*finding
+	for _, group := range [][]*finding{recent, old} {
+		more, err := s.cdc(ctx, group)
+		if err != nil {
+			return err
+		}
+		rest = append(rest, more...)
+	}
+	for _, f := range fs {
+		if f.changedSince.IsZero() {
+			rest = append(rest, f)
+		}
+	}
+	var errs []error
+	for _, f := range rest {
+		err := s.query(ctx, f)
+		switch {
+		case err == nil:
+		case errors.Is(err, errUnreadable):
+			s.leaveOut(f, err)
+		case fatal(ctx, err):
+			return errors.Join(append(errs, err)...)
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// errUnreadable says that an entity cannot be read as a whole, now or soon.
+var errUnreadable = errors.New("cannot be read as a whole")
+
+// leaveOut keeps the cursor of an entity that cannot be read as a whole.
+func (s *scan) leaveOut(f *finding, err error) {
+	s.incomplete = append(s.incomplete, f.entity)
+	slices.Sort(s.incomplete)
+	s.r.metrics.incomplete.WithLabelValues(f.entity).Inc()
+	s.log.Warn("entity left out, its cursor stays", telemetry.Entity(f.entity), telemetry.Error(err))
+}
+
+// fatal reports whether err stands in the way of the other entities too.
+func fatal(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, errParked) || lapsed(err) ||
+		errors.Is(err, qbo.ErrThrottled) || errors.Is(err, qbo.ErrUnauthorized) || errors.Is(err, qbo.ErrForbidden)
+}
+
+// lapsed reports whether the realm's authorisation has ended.
+func lapsed(err error) bool {
+	return errors.Is(err, connection.ErrReauthRequired) || errors.Is(err, connection.ErrNotConnected)
+}
+
+// divisible reports whether a smaller request may succeed where this one
+// failed: the answer was about its content, not about who asks or when.
+func (s *scan) divisible(ctx context.Context, err error) bool {
+	if fatal(ctx, err) {
+		return false
+	}
+	if errors.Is(err, qbo.ErrPoison) || tooLarge(err) {
+		return true
+	}
+	if errors.Is(err, qbo.ErrServer) {
+		return s.isolate
+	}
+	var fault *qbo.Fault
+	return errors.As(err, &fault) && !qbo.Temporary(err)
+}
+
+// poisoned reports whether err may come from one record of those asked for.
+func (s *scan) poisoned(ctx context.Context, err error) bool {
+	return !fatal(ctx, err) && errors.Is(err, qbo.ErrPoison)
+}
+
+func tooLarge(err error) bool {
+	return errors.Is(err, qbo.ErrTooLarge) || errors.Is(err, qbo.ErrTooLong)
+}
+
+// newID is unique over all scans, so that the broker takes the envelope of no
+// later scan for a repetition. It ends in the sinks the scan compares with: a
+// sink that is registered afterwards lacks more than the scan remembers.
+func newID(now time.Time, sinks []string) string {
+	var unique [6]byte
+	_, _ = rand.Read(unique[:]) // crypto/rand does not fail
+	return fmt.Sprintf("%d-%s-%s", now.UnixMilli(), hex.EncodeToString(unique[:]), tag(sinks))
+}

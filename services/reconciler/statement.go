@@ -1,0 +1,69 @@
+package reconciler
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+)
+
+// maxRows is the most rows Intuit returns for one Query.
+const maxRows = 1000
+
+// statement is a Query over one entity. Zero fields put no condition.
+type statement struct {
+	entity   string
+	list     bool      // name list: inactive records are left out unless named
+	from, to time.Time // LastUpdatedTime from (inclusive) to (exclusive)
+	low, top int64     // Id from low (inclusive) to top (exclusive); top 0: none
+	ids      []string
+	byID     bool // in the order of Id, not of LastUpdatedTime
+	start    int  // from 1
+	rows     int
+}
+
+func (q statement) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "SELECT * FROM %s%s", q.entity, q.where())
+	order := "MetaData.LastUpdatedTime"
+	if q.byID {
+		order = "Id"
+	}
+	fmt.Fprintf(&b, " ORDERBY %s ASC STARTPOSITION %d MAXRESULTS %d", order, max(q.start, 1), q.rows)
+	return b.String()
+}
+
+func (q statement) count() string {
+	return "SELECT COUNT(*) FROM " + q.entity + q.where()
+}
+
+func (q statement) where() string {
+	var all []string
+	and := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if q.list {
+		and("Active IN (true, false)")
+	}
+	if !q.from.IsZero() {
+		and("MetaData.LastUpdatedTime >= %s", qbo.Quote(qbo.FormatTime(q.from)))
+	}
+	if !q.to.IsZero() {
+		and("MetaData.LastUpdatedTime < %s", qbo.Quote(qbo.FormatTime(q.to)))
+	}
+	if q.top > 0 {
+		and("Id >= %s", qbo.Quote(strconv.FormatInt(q.low, 10)))
+		and("Id < %s", qbo.Quote(strconv.FormatInt(q.top, 10)))
+	}
+	if len(q.ids) > 0 {
+		quoted := make([]string, len(q.ids))
+		for i, id := range q.ids {
+			quoted[i] = qbo.Quote(id)
+		}
+		and("Id IN (%s)", strings.Join(quoted, ", "))
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(all, " AND ")
+}

@@ -1,0 +1,143 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// maxIDs is how many ids one `Id IN (…)` names: some 3 KB of URL.
+const maxIDs = 300
+
+// delivered returns the ids that are alive at some sink, with the newest
+// version any sink has of each.
+func (s *scan) delivered(ctx context.Context, entity string) (map[string]int64, error) {
+	all := map[string]int64{}
+	for _, sink := range s.sinks {
+		ids, err := s.r.state.LiveIDs(ctx, s.realm, sink, entity)
+		if err != nil {
+			return nil, fmt.Errorf("ids of %s at %s: %w", entity, sink, err)
+		}
+		for id, version := range ids {
+			all[id] = max(all[id], version)
+		}
+	}
+	return all, nil
+}
+
+// deletions finds what some sink has and QuickBooks no longer does. delivered
+// are the ids of before the Query over the window, alive the ids it returned.
+//
+// Records updated since the window's start show in the Query if they exist. Of
+// the older ones only the number is asked for: what is not updated since can
+// only become less, so if as many are left as were delivered, none is gone, no
+// matter what happens meanwhile. Only a difference costs the id sweep.
+func (s *scan) deletions(ctx context.Context, f *finding, delivered map[string]int64, alive map[string]bool) error {
+	var absent []string
+	older := 0
+	for id, version := range delivered {
+		switch {
+		case alive[id] || f.deleted[id]:
+		case !f.since.IsZero() && qbo.VersionTime(version).Before(f.since):
+			older++
+		default:
+			absent = append(absent, id)
+		}
+	}
+	if older > 0 {
+		left, at, err := s.count(ctx, statement{entity: f.entity, list: f.list, to: f.since})
+		if err != nil {
+			return err
+		}
+		f.answered(at)
+		if left != older {
+			if err := s.sweep(ctx, f, alive); err != nil {
+				return err
+			}
+			absent = absent[:0]
+			for id := range delivered {
+				if !alive[id] && !f.deleted[id] {
+					absent = append(absent, id)
+				}
+			}
+		}
+	}
+	slices.Sort(absent)
+	for part := range slices.Chunk(absent, maxIDs) {
+		if err := s.gone(ctx, f, part, delivered); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep reads all records older than the window, so that alive holds all ids.
+// What it finds to be missing on the way is published too.
+func (s *scan) sweep(ctx context.Context, f *finding, alive map[string]bool) error {
+	s.r.metrics.sweeps.WithLabelValues(f.entity).Inc()
+	return s.read(ctx, f, time.Time{}, f.since, alive)
+}
+
+// gone asks for the absent ids once more, each by its id, and publishes a
+// deletion of those that are not there. A record whose delivered version is
+// younger than the cursor will be is left to the next scan: the replica that
+// answers may not know it yet.
+func (s *scan) gone(ctx context.Context, f *finding, ids []string, delivered map[string]int64) error {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		return qbo.VersionTime(delivered[id]).After(f.time.Add(-margin))
+	})
+	there, at, err := s.exist(ctx, f, ids)
+	if err != nil {
+		return err
+	}
+	var dead []qbo.Entity
+	for _, id := range ids {
+		if !there[id] {
+			dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: at, Deleted: true})
+		}
+	}
+	events, err := s.compareAll(ctx, f, dead)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
+}
+
+// exist returns which of the ids there are, and when that was so. A record the
+// API fails on is there.
+func (s *scan) exist(ctx context.Context, f *finding, ids []string) (map[string]bool, time.Time, error) {
+	there := map[string]bool{}
+	if len(ids) == 0 {
+		return there, time.Time{}, nil
+	}
+	q := statement{entity: f.entity, list: f.list, ids: ids, rows: maxRows}
+	res, err := s.callQuery(ctx, q.String())
+	switch {
+	case err == nil:
+		for _, item := range res.Entities {
+			there[item.ID] = true
+		}
+		return there, res.Time, nil
+	case !s.poisoned(ctx, err) && !tooLarge(err):
+		return nil, time.Time{}, err
+	case len(ids) == 1:
+		there[ids[0]] = true
+		return there, time.Time{}, nil
+	}
+	first, at, err := s.exist(ctx, f, ids[:len(ids)/2])
+	if err != nil {
+		return nil, at, err
+	}
+	second, later, err := s.exist(ctx, f, ids[len(ids)/2:])
+	for id := range second {
+		first[id] = true
+	}
+	if later.After(at) {
+		at = later
+	}
+	return first, at, err
+}
