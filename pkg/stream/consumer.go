@@ -78,6 +78,8 @@ func (o ConsumeOptions) validate() error {
 // config leaves BackOff empty: it would override AckWait. MaxDeliver is without
 // limit: a message over the limit stays in a work queue for ever, undelivered,
 // and no lag shows it. What must not be tried again goes to the dead letters.
+// What the broker cannot change on a durable later (MaxWaiting, among others)
+// stays at its default, so that every durable can be brought to this.
 func (o ConsumeOptions) config(filter string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable:       o.Durable,
@@ -87,7 +89,6 @@ func (o ConsumeOptions) config(filter string) jetstream.ConsumerConfig {
 		AckWait:       o.AckWait,
 		MaxDeliver:    -1,
 		MaxAckPending: o.MaxAckPending,
-		MaxWaiting:    2048,
 	}
 }
 
@@ -147,7 +148,10 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 // refused tells a consumer that cannot be from a broker in trouble.
 func refused(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && !errors.Is(err, jetstream.ErrStreamNotFound)
+	if !errors.As(err, &api) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false
+	}
+	return api.Code >= 400 && api.Code < 500 || api.ErrorCode == jetstream.JSErrCodeConsumerCreate
 }
 
 func (c *Conn) healStreams(ctx context.Context, err error) {
