@@ -1,0 +1,78 @@
+package qbo
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+// The API's base URLs, from Intuit's page on sandboxes.
+const (
+	ProductionURL = "https://quickbooks.api.intuit.com"
+	SandboxURL    = "https://sandbox-quickbooks.api.intuit.com"
+)
+
+// Config is what an operator sets about Intuit's API and the app that calls it.
+type Config struct {
+	BaseURL      string        `koanf:"base_url" doc:"QuickBooks API. For sandbox companies https://sandbox-quickbooks.api.intuit.com."`
+	ClientID     string        `koanf:"client_id" doc:"Client ID of the Intuit app, from the portal's page Keys & credentials."`
+	ClientSecret secret.String `koanf:"client_secret" doc:"Client secret of the Intuit app."`
+	TokenURL     string        `koanf:"token_url" doc:"OAuth token endpoint; empty for Intuit's."`
+	RevokeURL    string        `koanf:"revoke_url" doc:"OAuth revocation endpoint; empty for Intuit's."`
+	AuthorizeURL string        `koanf:"authorize_url" doc:"OAuth consent page; empty for Intuit's."`
+	RedirectURL  string        `koanf:"redirect_url" doc:"Where Intuit sends a person back after the consent; one of those registered in the portal."`
+	Timeout      time.Duration `koanf:"timeout" doc:"How long one API call may take, at most 2m."`
+}
+
+// DefaultConfig is Intuit's production API. ClientID and ClientSecret have no default.
+func DefaultConfig() Config {
+	return Config{BaseURL: ProductionURL, Timeout: defaultTimeout}
+}
+
+// Validate names every setting that cannot be used, its value and what would do.
+func (c Config) Validate() error {
+	var errs []error
+	if c.ClientID == "" {
+		errs = append(errs, errors.New("qbo.client_id is empty: copy it from the Intuit app's page Keys & credentials"))
+	}
+	if c.ClientSecret == "" {
+		errs = append(errs, errors.New("qbo.client_secret is empty: copy it from the Intuit app's page Keys & credentials"))
+	}
+	if c.Timeout <= 0 || c.Timeout > maxTimeout {
+		errs = append(errs, fmt.Errorf("qbo.timeout %s: give a duration from 1s to %s", c.Timeout, maxTimeout))
+	}
+	for _, u := range []struct{ key, value string }{
+		{"base_url", c.BaseURL}, {"token_url", c.TokenURL}, {"revoke_url", c.RevokeURL},
+		{"authorize_url", c.AuthorizeURL}, {"redirect_url", c.RedirectURL},
+	} {
+		if u.value == "" && u.key != "base_url" {
+			continue
+		}
+		parsed, err := url.Parse(u.value)
+		if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
+			errs = append(errs, fmt.Errorf("qbo.%s %q: give a URL such as %s", u.key, u.value, ProductionURL))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// OAuth makes what refreshes the tokens of the app's realms.
+func (c Config) OAuth() (*OAuth, error) {
+	return NewOAuth(OAuthOptions{
+		ClientID:     c.ClientID,
+		ClientSecret: c.ClientSecret,
+		AuthorizeURL: c.AuthorizeURL,
+		TokenURL:     c.TokenURL,
+		RevokeURL:    c.RevokeURL,
+		RedirectURL:  c.RedirectURL,
+		Timeout:      c.Timeout,
+	})
+}
+
+// Client makes a client that calls under these tokens and within this limit.
+func (c Config) Client(tokens TokenSource, limiter Limiter) (*Client, error) {
+	return New(Options{BaseURL: c.BaseURL, Tokens: tokens, Limiter: limiter, Timeout: c.Timeout})
+}
