@@ -69,7 +69,6 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 
 const (
 	dialTimeout = 2 * time.Second
-	// callTimeout bounds one command, its retries and the wait for a connection.
 	callTimeout = 5 * time.Second
 	poolSize    = 64
 )

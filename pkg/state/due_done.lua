@@ -1,7 +1,7 @@
 -- Ends the claim of the realm ARGV[1] and makes it due at ARGV[2], '' is never,
 -- or when it was asked for meanwhile. KEYS: due, claim, again.
 local realm, at = ARGV[1], ARGV[2]
-redis.call('ZREM', KEYS[2], realm)
+local claimed = redis.call('ZREM', KEYS[2], realm) == 1
 local again = redis.call('ZSCORE', KEYS[3], realm)
 if again then
   redis.call('ZREM', KEYS[3], realm)
@@ -9,7 +9,11 @@ if again then
 end
 if at == '' then
   redis.call('ZREM', KEYS[1], realm)
-else
+elseif claimed then
   redis.call('ZADD', KEYS[1], at, realm)
+else
+  -- Somebody else took the claim over and ended it: what is on the schedule now
+  -- was asked for since.
+  redis.call('ZADD', KEYS[1], 'LT', at, realm)
 end
 return redis.status_reply('OK')

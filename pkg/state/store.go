@@ -1,8 +1,8 @@
 package state
 
 import (
+	"cmp"
 	"context"
-	_ "embed" // the scripts
 	"errors"
 	"fmt"
 	"math"
@@ -22,16 +22,19 @@ var ErrUnreachable = errors.New("redis does not answer")
 // Options are what [Open] needs. Only Config is required.
 type Options struct {
 	Config Config
-	Now    func() time.Time
-	Logger *zap.Logger
+	// Timeout bounds each call, its retries and the wait for a connection
+	// included; 5 s if zero.
+	Timeout time.Duration
+	Now     func() time.Time
+	Logger  *zap.Logger
 }
 
 // Store is the shared state in one Redis. It is safe for concurrent use.
 type Store struct {
 	db      redis.UniversalClient
 	address string
+	timeout time.Duration
 	now     func() time.Time
-	log     *zap.Logger
 }
 
 // Open connects and returns when Redis answers, or an error that wraps
@@ -45,17 +48,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, address: address, now: o.Now, log: o.Logger}
+	s := &Store{db: db, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if s.log == nil {
-		s.log = zap.NewNop()
 	}
 	if err := s.Ping(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	s.log.Debug("redis connected", telemetry.Address(address))
+	if o.Logger != nil {
+		o.Logger.Debug("redis connected", telemetry.Address(address))
+	}
 	return s, nil
 }
 
@@ -81,7 +83,7 @@ func (s *Store) Address() string { return s.address }
 
 // bound gives a call its deadline, whatever ctx says.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, callTimeout)
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // maxExact is the end of the integers that Lua's numbers and the scores of a

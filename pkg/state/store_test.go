@@ -1,0 +1,180 @@
+package state_test
+
+import (
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+)
+
+func TestOpen_NamesTheAddressAndNoPassword(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	l.Close()
+
+	_, err = state.Open(t.Context(), state.Options{Config: at("redis://user:hunter2@" + addr + "/0")})
+	require.ErrorIs(t, err, state.ErrUnreachable)
+	require.ErrorContains(t, err, addr)
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestConfig_ErrorsQuoteNothingOfTheURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"", "127.0.0.1:6379", "redis://", "redis://:hun#ter2@h:1/0", "redis://:hun/ter2@h:1/0", "redis://:hun ter2@h:1/0",
+		"redis://:hun%zzter2@h:1/0", "redis://:hunter2@h:1/zero", "redis://:hunter2@h:1/0?ter2=1", "redis://h:ter2",
+		"postgres://u:hunter2@h/0",
+	} {
+		for _, cluster := range []bool{false, true} {
+			err := state.Config{URL: secret.String(url), Cluster: cluster}.Validate()
+			if cluster && err == nil && strings.HasSuffix(url, "/zero") {
+				continue // a cluster has no databases, the client takes no notice
+			}
+			require.ErrorContains(t, err, "redis://[user:password@]host:port", url)
+			require.NotContains(t, err.Error(), "ter2", url)
+			require.NotContains(t, err.Error(), "hun", url)
+		}
+	}
+	require.NoError(t, state.DefaultConfig().Validate())
+	require.NoError(t, state.Config{URL: "rediss://u:p%23w@h:6380/3"}.Validate())
+	require.NoError(t, state.Config{URL: "redis://h:1?addr=h:2", Cluster: true}.Validate())
+}
+
+// A server that takes connections and says nothing holds nobody up for long.
+func TestStore_EveryCallReturns(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, devtest.RealRedis(t))
+	s, err := state.Open(t.Context(), state.Options{Config: at(p.url), Timeout: 500 * time.Millisecond})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	limiter := s.Limiter(state.LimitConfig{})
+	lease, err := s.Lease(t.Context(), "9", time.Minute)
+	require.NoError(t, err)
+	release, err := limiter.Acquire(t.Context(), "9", qbo.Live)
+	require.NoError(t, err)
+	p.stall()
+
+	ctx := t.Context()
+	refs := []state.Ref{invoice("1")}
+	calls := map[string]func() error{
+		"Ping":          func() error { return s.Ping(ctx) },
+		"Marks":         func() error { _, err := s.Marks(ctx, "9", "pg", refs); return err },
+		"Advance":       func() error { return s.Advance(ctx, "9", "pg", []state.Advance{{Ref: refs[0], Version: 1}}) },
+		"LiveIDs":       func() error { _, err := s.LiveIDs(ctx, "9", "pg", "Invoice"); return err },
+		"Sinks":         func() error { _, err := s.Sinks(ctx); return err },
+		"RegisterSinks": func() error { _, err := s.RegisterSinks(ctx, []string{"pg"}); return err },
+		"Cursors":       func() error { _, err := s.Cursors(ctx, "9"); return err },
+		"AdvanceCursors": func() error {
+			return s.AdvanceCursors(ctx, "9", map[string]time.Time{"Invoice": noon})
+		},
+		"RewindCursors": func() error { return s.RewindCursors(ctx, "9", []string{"Invoice"}, noon) },
+		"SaveScan":      func() error { return s.SaveScan(ctx, "9", state.Scan{ID: "a"}) },
+		"Scans":         func() error { _, err := s.Scans(ctx, "9"); return err },
+		"DropScan":      func() error { return s.DropScan(ctx, "9", "a") },
+		"MarkDead":      func() error { return s.MarkDead(ctx, "9", refs[0], 1) },
+		"Dead":          func() error { _, err := s.Dead(ctx, "9", refs); return err },
+		"Lease":         func() error { _, err := s.Lease(ctx, "8", time.Second); return err },
+		"Renew":         func() error { return lease.Renew(ctx) },
+		"Release":       func() error { return lease.Release(ctx) },
+		"Acquire":       func() error { _, err := limiter.Acquire(ctx, "9", qbo.Live); return err },
+		"Penalize":      func() error { return limiter.Penalize(ctx, "9", time.Second) },
+		"Schedule":      func() error { return s.Schedule(ctx, "9", noon) },
+		"ClaimDue":      func() error { _, err := s.ClaimDue(ctx, allShards(), noon, time.Second, 1); return err },
+		"Extend":        func() error { return s.Extend(ctx, "9", noon) },
+		"Done":          func() error { return s.Done(ctx, "9", noon) },
+		"NextDue":       func() error { _, err := s.NextDue(ctx, allShards()); return err },
+		"Due":           func() error { _, err := s.Due(ctx, "9"); return err },
+		"AppendGaps":    func() error { return s.AppendGaps(ctx, "9", []state.Gap{{}}) },
+		"Gaps":          func() error { _, err := s.Gaps(ctx, "9", 1); return err },
+		"Seen":          func() error { return s.Seen(ctx, "9", "Invoice", "Create", noon) },
+		"Freshness":     func() error { _, err := s.Freshness(ctx, "9"); return err },
+	}
+	var wg sync.WaitGroup
+	for name, call := range calls {
+		wg.Go(func() {
+			start := time.Now()
+			err := call()
+			if took := time.Since(start); err == nil || took > 3*time.Second {
+				t.Errorf("%s: %v after %s", name, err, took)
+			}
+		})
+	}
+	wg.Go(func() {
+		start := time.Now()
+		release()
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("release of a slot took %s", took)
+		}
+	})
+	wg.Wait()
+}
+
+// proxy stands between a store and its Redis.
+type proxy struct {
+	url   string
+	stall func()
+}
+
+func startProxy(t *testing.T, url string) proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	stalled, ended := make(chan struct{}), make(chan struct{})
+	var copies sync.WaitGroup
+	pump := func(dst, src net.Conn) {
+		defer dst.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := src.Read(buf)
+			select {
+			case <-stalled:
+				<-ended
+				return
+			default:
+			}
+			if err != nil {
+				return
+			}
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	backend := strings.TrimSuffix(strings.TrimPrefix(url, "redis://"), "/0")
+	copies.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", backend)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			copies.Go(func() { pump(out, in) })
+			copies.Go(func() { pump(in, out) })
+			copies.Go(func() {
+				<-ended
+				in.Close()
+				out.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		close(ended)
+		l.Close()
+		copies.Wait()
+	})
+	return proxy{"redis://" + l.Addr().String() + "/0", func() { close(stalled) }}
+}
