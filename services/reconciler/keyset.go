@@ -18,9 +18,8 @@ type keyset struct {
 	base statement
 	// page takes what was read, in order; a record may come twice.
 	page func(items []qbo.Entity, at time.Time) error
-	// suspect takes the id of a record that fails every Query it is in, and the
-	// second of its last update.
-	suspect func(id string, second time.Time) error
+	// unread takes the second in which one record fails every Query it is in.
+	unread func(second time.Time)
 
 	rows   int // per page; fewer once an answer was too large
 	failed int // calls that failed on their content
@@ -71,8 +70,11 @@ func (k *keyset) pages(ctx context.Context, from, to time.Time) (time.Time, erro
 		if err != nil {
 			return from, err
 		}
-		if len(res.Entities) < size {
+		if rows(res) < size {
 			return from, k.take(res)
+		}
+		if len(res.Entities) == 0 {
+			return from, fmt.Errorf("%w: its records have no ids", errUnreadable)
 		}
 		first, last := res.Entities[0].LastUpdated, res.Entities[len(res.Entities)-1].LastUpdated
 		if last.Before(first) || first.Before(from) {
@@ -88,7 +90,7 @@ func (k *keyset) pages(ctx context.Context, from, to time.Time) (time.Time, erro
 		// More records share this second than fit into a page.
 		second := first.Truncate(time.Second)
 		q.from, q.to = second, second.Add(time.Second)
-		if _, err := k.run(ctx, q); err != nil {
+		if err := k.run(ctx, q); err != nil {
 			return second, err
 		}
 		from = q.to
@@ -98,40 +100,39 @@ func (k *keyset) pages(ctx context.Context, from, to time.Time) (time.Time, erro
 // run reads records that share one second by offset, in the order of their ids.
 // Each page repeats the last record of the one before: if it is not there, rows
 // have left the run meanwhile and one may have been skipped, so the reading
-// starts again. It returns how many records it saw.
-func (k *keyset) run(ctx context.Context, q statement) (int, error) {
+// starts again.
+func (k *keyset) run(ctx context.Context, q statement) error {
 	q.byID = true
 	for range maxRestarts {
-		n, whole, err := k.runOnce(ctx, q)
+		whole, err := k.runOnce(ctx, q)
 		if err != nil || whole {
-			return n, err
+			return err
 		}
 	}
-	return 0, fmt.Errorf("%w: the records of %s keep changing", errUnreadable, qbo.FormatTime(q.from))
+	return fmt.Errorf("%w: the records of %s keep changing", errUnreadable, qbo.FormatTime(q.from))
 }
 
-func (k *keyset) runOnce(ctx context.Context, q statement) (n int, whole bool, err error) {
+func (k *keyset) runOnce(ctx context.Context, q statement) (whole bool, err error) {
 	last := ""
 	for q.start = 1; ; {
 		res, size, err := k.ask(ctx, q)
 		if err != nil {
-			return n, false, err
+			return false, err
 		}
 		if last != "" && (len(res.Entities) == 0 || res.Entities[0].ID != last) {
-			return n, false, nil
+			return false, nil
+		}
+		if rows(res) >= size && len(res.Entities) == 0 {
+			return false, fmt.Errorf("%w: its records have no ids", errUnreadable)
 		}
 		if err := k.take(res); err != nil {
-			return n, false, err
+			return false, err
 		}
-		n += len(res.Entities)
-		if last != "" {
-			n--
-		}
-		if len(res.Entities) < size {
-			return n, true, nil
+		if rows(res) < size {
+			return true, nil
 		}
 		last = res.Entities[len(res.Entities)-1].ID
-		q.start += len(res.Entities) - 1
+		q.start += rows(res) - 1
 	}
 }
 
@@ -150,6 +151,9 @@ func (k *keyset) ask(ctx context.Context, q statement) (qbo.QueryResult, int, er
 		k.rows /= 2
 	}
 }
+
+// rows is the number of rows of a page, those without an id included.
+func rows(res qbo.QueryResult) int { return len(res.Entities) + len(res.NoID) }
 
 func (k *keyset) take(res qbo.QueryResult) error {
 	return k.page(res.Entities, res.Time)

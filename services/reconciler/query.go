@@ -34,6 +34,10 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	if err := s.deletions(ctx, f, delivered, alive); err != nil {
 		return fmt.Errorf("deletions of %s: %w", f.entity, err)
 	}
+	if len(f.unread) > 0 {
+		return fmt.Errorf("%w: quickbooks fails on %d records whose ids are not known, one last updated at %s",
+			errUnreadable, len(f.unread), qbo.FormatTime(f.unread[0]))
+	}
 	return s.conclude(ctx, ledgerfeedv1.Source_SOURCE_QUERY, []*finding{f}, nil)
 }
 
@@ -53,26 +57,9 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive m
 			}
 			return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
 		},
-		suspect: func(id string, second time.Time) error {
-			alive[id] = true
-			return s.suspect(ctx, f, id, second)
-		},
+		unread: func(second time.Time) { f.unread = append(f.unread, second) },
 	}
 	return k.window(ctx, from, to)
-}
-
-// suspect puts a record on the stream that the API fails on: the processor
-// reads it by its id, which succeeds, or makes it a dead letter, and either
-// lets the cursor move on.
-func (s *scan) suspect(ctx context.Context, f *finding, id string, second time.Time) error {
-	s.r.metrics.poison.WithLabelValues(f.entity).Inc()
-	s.log.Warn("quickbooks fails on a record", telemetry.Entity(f.entity), telemetry.EntityID(id), telemetry.At(second))
-	item := qbo.Entity{Name: f.entity, ID: id, SyncToken: "0", LastUpdated: second}
-	events, err := s.compareAll(ctx, f, []qbo.Entity{item})
-	if err != nil {
-		return err
-	}
-	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
 }
 
 func (s *scan) callQuery(ctx context.Context, statement string) (qbo.QueryResult, error) {

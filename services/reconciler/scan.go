@@ -60,6 +60,9 @@ type finding struct {
 	left    time.Time
 	seen    map[string]int64 // ids and versions the answers held
 	deleted map[string]bool  // ids that CDC called deleted
+	// unread are the seconds in which a record that is not known by its id makes
+	// every Query fail.
+	unread  []time.Time
 	missing []state.Missing
 	kept    int // of missing when it was last gone through
 }
@@ -151,7 +154,7 @@ func (s *scan) divisible(ctx context.Context, err error) bool {
 	if errors.Is(err, qbo.ErrPoison) || tooLarge(err) {
 		return true
 	}
-	if errors.Is(err, qbo.ErrServer) {
+	if errors.Is(err, qbo.ErrServer) || errors.Is(err, qbo.ErrMalformed) {
 		return s.isolate
 	}
 	var fault *qbo.Fault

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +16,6 @@ type statement struct {
 	entity   string
 	list     bool      // name list: inactive records are left out unless named
 	from, to time.Time // LastUpdatedTime from (inclusive) to (exclusive)
-	low, top int64     // Id from low (inclusive) to top (exclusive); top 0: none
 	ids      []string
 	byID     bool // in the order of Id, not of LastUpdatedTime
 	start    int  // from 1
@@ -50,10 +48,6 @@ func (q statement) where() string {
 	}
 	if !q.to.IsZero() {
 		and("MetaData.LastUpdatedTime < %s", qbo.Quote(qbo.FormatTime(q.to)))
-	}
-	if q.top > 0 {
-		and("Id >= %s", qbo.Quote(strconv.FormatInt(q.low, 10)))
-		and("Id < %s", qbo.Quote(strconv.FormatInt(q.top, 10)))
 	}
 	if len(q.ids) > 0 {
 		quoted := make([]string, len(q.ids))

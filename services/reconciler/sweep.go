@@ -90,54 +90,63 @@ func (s *scan) gone(ctx context.Context, f *finding, ids []string, delivered map
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
 		return qbo.VersionTime(delivered[id]).After(f.time.Add(-margin))
 	})
-	there, at, err := s.exist(ctx, f, ids)
-	if err != nil {
+	p := presence{there: map[string]bool{}}
+	if err := s.exist(ctx, f, ids, &p); err != nil {
 		return err
 	}
 	var dead []qbo.Entity
 	for _, id := range ids {
-		if !there[id] {
-			dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: at, Deleted: true})
+		if !p.there[id] {
+			dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: p.at, Deleted: true})
 		}
 	}
 	events, err := s.compareAll(ctx, f, dead)
 	if err != nil {
 		return err
 	}
-	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
+	if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events); err != nil {
+		return err
+	}
+	for _, id := range p.failing {
+		if err := s.suspect(ctx, f, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// exist returns which of the ids there are, and when that was so. A record the
-// API fails on is there.
-func (s *scan) exist(ctx context.Context, f *finding, ids []string) (map[string]bool, time.Time, error) {
-	there := map[string]bool{}
+// presence is which of some records there are.
+type presence struct {
+	there   map[string]bool
+	failing []string  // there, but every Query fails on them
+	at      time.Time // when the last answer was given
+}
+
+// exist asks for records by their ids.
+func (s *scan) exist(ctx context.Context, f *finding, ids []string, p *presence) error {
 	if len(ids) == 0 {
-		return there, time.Time{}, nil
+		return nil
 	}
 	q := statement{entity: f.entity, list: f.list, ids: ids, rows: maxRows}
 	res, err := s.callQuery(ctx, q.String())
 	switch {
 	case err == nil:
 		for _, item := range res.Entities {
-			there[item.ID] = true
+			p.there[item.ID] = true
 		}
-		return there, res.Time, nil
+		if res.Time.After(p.at) {
+			p.at = res.Time
+		}
+		return nil
 	case !s.poisoned(ctx, err) && !tooLarge(err):
-		return nil, time.Time{}, err
+		return err
 	case len(ids) == 1:
-		there[ids[0]] = true
-		return there, time.Time{}, nil
+		p.there[ids[0]] = true
+		p.failing = append(p.failing, ids[0])
+		return nil
 	}
-	first, at, err := s.exist(ctx, f, ids[:len(ids)/2])
-	if err != nil {
-		return nil, at, err
+	if err := s.exist(ctx, f, ids[:len(ids)/2], p); err != nil {
+		return err
 	}
-	second, later, err := s.exist(ctx, f, ids[len(ids)/2:])
-	for id := range second {
-		first[id] = true
-	}
-	if later.After(at) {
-		at = later
-	}
-	return first, at, err
+	return s.exist(ctx, f, ids[len(ids)/2:], p)
 }
