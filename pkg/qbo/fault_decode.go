@@ -134,7 +134,7 @@ func codeIn(message string) string {
 
 var (
 	// afterToken finds what follows "Token expired:" and the like.
-	afterToken = regexp.MustCompile(`(?i)(token[^:=\n]{0,40}[:=]\s*)([^\s"',;]+)`)
+	afterToken = regexp.MustCompile(`(?i)(token[^:=\n]{0,40}[:=]\s*["']?)([^\s"',;]+)`)
 	// opaque finds runs that are too long to be words; tokens, mostly.
 	opaque = regexp.MustCompile(`[A-Za-z0-9_\-+/=.~]{32,}`)
 )

@@ -8,6 +8,9 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
+// accessLifetime is what Intuit documents for an access token.
+const accessLifetime = time.Hour
+
 // Token is what Intuit's token endpoint gives. Store it before using it: the
 // refresh token before it may be void already.
 type Token struct {
@@ -46,7 +49,9 @@ func (a tokenAnswer) token(sent time.Time) (Token, error) {
 		RefreshHardExpires: after(sent, a.RefreshHardExpires),
 	}
 	if t.AccessExpires.IsZero() {
-		return Token{}, fmt.Errorf("%w: no expires_in", ErrMalformed)
+		// To refuse the answer would lose the refresh token in it. A lifetime that
+		// proves too long ends in a 401, and that in a refresh.
+		t.AccessExpires = sent.Add(accessLifetime)
 	}
 	return t, nil
 }
