@@ -147,6 +147,7 @@ func TestDecodeCDC_Malformed(t *testing.T) {
 		"another answer":        `{"QueryResponse":{},"time":"2026-01-01T00:00:00Z"}`,
 		"a block is a number":   `{"CDCResponse":[{"QueryResponse":[7]}],"time":"2026-01-01T00:00:00Z"}`,
 		"an object is a string": `{"CDCResponse":[{"QueryResponse":[{"Item":["x"]}]}],"time":"2026-01-01T00:00:00Z"}`,
+		"a list has no name":    `{"CDCResponse":[{"QueryResponse":[{"":[{"Id":"1"}]}]}],"time":"2026-01-01T00:00:00Z"}`,
 		"deep":                  `{"CDCResponse":` + strings.Repeat("[", 100_000),
 	} {
 		t.Run(name, func(t *testing.T) {

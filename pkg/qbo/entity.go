@@ -73,6 +73,8 @@ func decodeBlock(members map[string]json.RawMessage) (block, error) {
 	b := block{entities: map[string][]Entity{}}
 	for key, raw := range members {
 		switch strings.ToLower(key) {
+		case "":
+			return block{}, fmt.Errorf("%w: a list without the name of its entity", ErrMalformed)
 		case "startposition":
 			b.startPosition = number(raw)
 			continue
