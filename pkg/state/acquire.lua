@@ -45,9 +45,9 @@ if not live then spare = math.floor(spare / 2) end
 until_at_least(tat + (ahead - spare) * interval)
 
 -- Any one second: the oldest of the latest grants must be a second ago. A
--- backfill leaves a quarter to live calls.
+-- backfill leaves one to live calls.
 local n = per_second
-if not live then n = math.ceil(n * 3 / 4) end
+if not live and n > 1 then n = n - 1 end
 if n > 0 then
   local newest = tonumber(redis.call('LINDEX', recent, 0))
   if newest and newest > now then
@@ -64,9 +64,9 @@ end
 -- knows, so ask again soon.
 local free = concurrency - redis.call('ZCARD', slots) - ahead
 if free < 1 or (not live and free < 2 and concurrency > 1) then
-  until_at_least(now + 20000 * math.min(ahead + 1, 10))
+  until_at_least(now + 25000 * math.min(ahead + 1, 20))
 end
-if not live and ahead > 0 then until_at_least(now + 20000) end
+if not live and ahead > 0 then until_at_least(now + 25000) end
 
 if wait > 0 then
   if wait > max_nap then wait = max_nap end

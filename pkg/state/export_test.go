@@ -1,0 +1,16 @@
+package state
+
+import (
+	"context"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+)
+
+// Try is one ask of Acquire, for tests whose clock is not the real one.
+func (l *Limiter) Try(ctx context.Context, realm string, p qbo.Priority, id string) (time.Duration, error) {
+	return l.try(ctx, realm, p, id)
+}
+
+// Forget ends what Try was granted.
+func (l *Limiter) Forget(ctx context.Context, realm, id string) { l.forget(ctx, realm, id) }
