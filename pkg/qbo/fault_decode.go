@@ -51,9 +51,7 @@ func faultIn(body []byte) *Fault {
 	var root struct {
 		Fault json.RawMessage `json:"Fault"` // matches "fault" too
 	}
-	if err := json.Unmarshal(body, &root); err != nil {
-		return nil
-	}
+	_ = json.Unmarshal(body, &root) // what is no JSON object leaves root empty
 	return decodeFaultValue(root.Fault)
 }
 
@@ -93,9 +91,7 @@ func decodeFaultXML(body []byte) *Fault {
 			} `xml:"Error"`
 		} `xml:"Fault"`
 	}
-	if err := xml.Unmarshal(body, &wire); err != nil {
-		return nil
-	}
+	_ = xml.Unmarshal(body, &wire) // HTML fails early; of a page cut short we take what there is
 	f := &Fault{Type: clean(wire.Fault.Type)}
 	for _, e := range wire.Fault.Errors {
 		f.add(e.Message, e.Detail, e.Code, e.Element)

@@ -131,9 +131,18 @@ func TestFault_Means(t *testing.T) {
 	}
 }
 
+func TestDecodeFault_KeepsTenErrors(t *testing.T) {
+	one := `{"Message":"m","Detail":"d","code":"0"}`
+	f := qbo.DecodeFault(400, nil, []byte(`{"Fault":{"Error":[`+strings.TrimSuffix(strings.Repeat(one+",", 11), ",")+`]}}`))
+	require.Len(t, f.Errors, 10)
+	require.Equal(t, qbo.FaultError{Message: "m", Detail: "d", Code: "0"}, f.Errors[0])
+}
+
 func TestDecodeFault_UnreadableBodySaysWhatItWas(t *testing.T) {
 	f := qbo.DecodeFault(502, http.Header{"Content-Type": {"text/html"}}, []byte("<html>Bad Gateway</html>"))
 	require.Equal(t, "quickbooks answered 502: no fault in the body (text/html, 24 bytes)", f.Error())
+	f = qbo.DecodeFault(502, http.Header{"Intuit-T-Id": {"9cf50b60"}}, nil)
+	require.Equal(t, "quickbooks answered 502 (intuit_tid 9cf50b60)", f.Error())
 	require.Equal(t, "quickbooks answered 502", qbo.DecodeFault(502, nil, nil).Error())
 }
 

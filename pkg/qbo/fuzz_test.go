@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
@@ -138,7 +139,7 @@ func FuzzDecodeFault(f *testing.F) {
 		require.Less(t, len(shown), 64<<10)
 		require.NotContains(t, shown, "\n")
 		require.False(t, slices.ContainsFunc(strings.FieldsFunc(shown, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9')
+			return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r)
 		}), func(run string) bool { return len(run) >= 32 }), "no run as long as a token: %s", shown)
 		require.Equal(t, status == 401 || has(fault, "3200"), fault.Is(qbo.ErrUnauthorized))
 		require.Equal(t, status == 429 || has(fault, "3001"), fault.Is(qbo.ErrThrottled))

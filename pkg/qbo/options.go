@@ -12,12 +12,6 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
-// Base URLs of the API.
-const (
-	Production = "https://quickbooks.api.intuit.com"
-	Sandbox    = "https://sandbox-quickbooks.api.intuit.com"
-)
-
 const (
 	defaultTimeout = 30 * time.Second
 	// maxTimeout is where the API itself gives up ("limits and throttles").
@@ -74,7 +68,7 @@ type Call struct {
 
 // Options are what a Client works with.
 type Options struct {
-	// BaseURL of the API; Production if empty.
+	// BaseURL of the API; ProductionURL if empty.
 	BaseURL string
 	// HTTP sends the requests; nil for a client of the package's own. Redirects
 	// are not followed unless it says so itself: they would carry the token.
@@ -113,7 +107,7 @@ func (o Options) validate() error {
 
 func (o Options) withDefaults() Options {
 	if o.BaseURL == "" {
-		o.BaseURL = Production
+		o.BaseURL = ProductionURL
 	}
 	o.BaseURL = strings.TrimRight(o.BaseURL, "/")
 	if o.Timeout == 0 {

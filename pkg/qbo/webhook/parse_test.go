@@ -39,15 +39,6 @@ func event(t testing.TB, body string) webhook.Event {
 	return n.Events[0]
 }
 
-// rejected parses a body that must hold exactly one rejected item.
-func rejected(t testing.TB, body string) webhook.Rejected {
-	t.Helper()
-	n := parse(t, body)
-	require.Empty(t, n.Events)
-	require.Len(t, n.Rejected, 1)
-	return n.Rejected[0]
-}
-
 func utc(text string) time.Time {
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
