@@ -1,69 +1,236 @@
-// Package processor delivers changes to the sinks.
 package processor
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
-
-	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// ProcessorConfig is what an operator sets about the processor.
-type ProcessorConfig struct{}
-
-// DefaultProcessorConfig is the usual setting.
-func DefaultProcessorConfig() ProcessorConfig { return ProcessorConfig{} }
-
-// Validate names the field and the value that cannot work.
-func (c ProcessorConfig) Validate() error { return nil }
-
-// Options are what New needs.
+// Options are what the program passes to New. All but Logger, Registerer and
+// Now are required.
 type Options struct {
 	Config      ProcessorConfig
 	Stream      *stream.Conn
 	State       *state.Store
 	QBO         *qbo.Client
 	Connections *connection.Store
-	Sinks       []Sink
-	Logger      *zap.Logger
-	Registerer  prometheus.Registerer
-	Now         func() time.Time
+	// Sinks are the caller's to close, after Run has returned. Config.Sinks is
+	// not looked at: see OpenSinks.
+	Sinks      []Sink
+	Logger     *zap.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
 }
 
-// Processor delivers changes to the sinks.
-type Processor struct{}
+// Processor delivers changes to the sinks. Make one with New and Run it once;
+// the other methods are safe for concurrent use.
+type Processor struct {
+	config      ProcessorConfig
+	stream      *stream.Conn
+	state       *state.Store
+	client      *qbo.Client
+	connections *connection.Store
+	outputs     []*output
+	log         *zap.Logger
+	now         func() time.Time
 
-// New checks the options.
-func New(o Options) (*Processor, error) { return &Processor{}, nil }
-
-// Run consumes until ctx ends, then drains.
-func (p *Processor) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-
-// Idle reports whether nothing waits and nothing is in hand.
-func (p *Processor) Idle(ctx context.Context) (bool, error) { return true, nil }
-
-// Stats are counts since New.
-type Stats struct {
-	// Delivered counts changes by how they were learned.
-	Delivered map[ledgerfeedv1.Source]int64
-	// Written counts changes by sink.
-	Written map[string]int64
-	// Duplicates counts events that needed no call.
-	Duplicates int64
-	Tombstones int64
-	Dead       int64
-	Parked     int64
-	// Calls counts calls to the API, failed ones included.
-	Calls int64
+	lanes  *lanes
+	count  *counters
+	inHand atomic.Int64 // messages taken off the stream and not settled
 }
 
-// Stats are counts since New.
-func (p *Processor) Stats() Stats { return Stats{} }
+// New makes a processor.
+func New(o Options) (*Processor, error) {
+	switch {
+	case o.Stream == nil, o.State == nil, o.QBO == nil, o.Connections == nil:
+		return nil, errors.New("processor: Stream, State, QBO and Connections are required")
+	case len(o.Sinks) == 0:
+		return nil, errors.New("processor: no sink is configured: set processor.sinks")
+	case len(o.Sinks) > maxSinks:
+		return nil, fmt.Errorf("processor: %d sinks are configured, at most %d work", len(o.Sinks), maxSinks)
+	}
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	p := &Processor{
+		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
+		log: o.Logger, now: o.Now,
+	}
+	if p.log == nil {
+		p.log = zap.NewNop()
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	for _, s := range o.Sinks {
+		if p.output(s.Name()) >= 0 || s.Name() == "" {
+			return nil, fmt.Errorf("processor: a sink is called %q: each needs a name of its own", s.Name())
+		}
+		p.outputs = append(p.outputs, newOutput(s, o.Config.WriteTimeout, p.log))
+	}
+	p.count = newCounters(o.Registerer, func() float64 { return float64(p.inHand.Load()) })
+	p.lanes = newLanes(o.Config, p.deliver)
+	return p, nil
+}
+
+// output is the place of the sink of that name; -1 if there is none.
+func (p *Processor) output(name string) int {
+	return slices.IndexFunc(p.outputs, func(o *output) bool { return o.Name() == name })
+}
+
+// deliver takes a batch through the steps. An error of a step is the outcome of
+// every item it was given.
+func (p *Processor) deliver(ctx context.Context, b *batch) {
+	defer b.finish()
+	steps := []func(context.Context, *batch) error{p.admit, p.dedupe, p.spare, p.hydrate, p.write, p.mark}
+	for _, step := range steps {
+		if len(b.items) == 0 {
+			return
+		}
+		if err := step(ctx, b); err != nil {
+			fail(b.items, err)
+			return
+		}
+	}
+}
+
+// Run consumes until ctx ends or the broker refuses a consumer, then drains: it
+// takes nothing more, finishes what is in hand within Config.DrainTimeout and
+// gives the rest back to the broker.
+func (p *Processor) Run(ctx context.Context) error {
+	if err := p.enlist(ctx); err != nil {
+		return err
+	}
+	// What is in hand outlives ctx, up to the end of the drain.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var held sync.WaitGroup
+	consumers, consuming := errgroup.WithContext(ctx)
+	for _, q := range p.queues() {
+		in := intake{p: p, sinks: q.sinks, retry: q.retry, held: &held}
+		consumers.Go(func() error {
+			return p.stream.Consume(consuming, stream.ConsumeOptions{
+				Queue: q.queue, Durable: q.durable, AckWait: p.config.AckWait, MaxAckPending: p.config.MaxAckPending,
+			}, func(m *stream.Message) { in.take(work, m) })
+		})
+	}
+	p.log.Info("processor started", telemetry.Count(len(p.outputs)))
+	err := consumers.Wait()
+	p.drain(&held, stop)
+	return err
+}
+
+// drain waits for what is in hand. After the bound reads and writes are cut off:
+// what they were for fails at once and is given back.
+func (p *Processor) drain(held *sync.WaitGroup, stop func()) {
+	started, left := time.Now(), p.inHand.Load()
+	finished := make(chan struct{})
+	go func() {
+		held.Wait()
+		p.lanes.working.Wait()
+		close(finished)
+	}()
+	bound := time.NewTimer(p.config.DrainTimeout)
+	defer bound.Stop()
+	select {
+	case <-finished:
+	case <-bound.C:
+		stop()
+		<-finished
+	}
+	p.log.Info("processor stopped", telemetry.Count(int(left)), telemetry.Took(time.Since(started)))
+}
+
+// queue is one queue that is consumed.
+type queue struct {
+	queue   stream.Queue
+	durable string
+	sinks   sinkSet
+	retry   bool
+}
+
+func (p *Processor) queues() []queue {
+	queues := []queue{{queue: stream.Events, durable: "processor", sinks: allSinks(len(p.outputs))}}
+	for s, out := range p.outputs {
+		queues = append(queues, queue{
+			queue: stream.Retry(out.Name()), durable: "processor-" + envelope.RealmToken(out.Name()),
+			sinks: sinkSet(0).with(s), retry: true,
+		})
+	}
+	return queues
+}
+
+// enlist makes the sinks known, so that scans compare with their marks. One that
+// is new has to be loaded from the beginning: the cursors say what the others
+// have, and are forgotten.
+func (p *Processor) enlist(ctx context.Context) error {
+	known, err := p.state.Sinks(ctx)
+	if err != nil {
+		return err
+	}
+	var names, added []string
+	for _, out := range p.outputs {
+		names = append(names, out.Name())
+		if !slices.Contains(known, out.Name()) {
+			added = append(added, out.Name())
+		}
+	}
+	if len(added) == 0 {
+		return nil
+	}
+	// Before and after: a crash in between leaves the sink unknown, so that the
+	// next start does it again; a scan that ended in between knew nothing of it.
+	if err := p.rewind(ctx); err != nil {
+		return err
+	}
+	if _, err := p.state.RegisterSinks(ctx, names); err != nil {
+		return err
+	}
+	p.log.Info("sinks are new, all realms are loaded for them", zap.Strings("sinks", added))
+	return p.rewind(ctx)
+}
+
+func (p *Processor) rewind(ctx context.Context) error {
+	realms, err := p.connections.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, realm := range realms {
+		if err := p.state.RewindCursors(ctx, realm, nil, time.Time{}); err != nil {
+			return err
+		}
+		if err := p.state.Schedule(ctx, realm, p.now()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Idle reports whether nothing waits on the queues and nothing is in hand.
+func (p *Processor) Idle(ctx context.Context) (bool, error) {
+	for _, q := range p.queues() {
+		lag, err := p.stream.Lag(ctx, q.queue, q.durable)
+		if err != nil {
+			return false, err
+		}
+		if lag.Pending > 0 || lag.AckPending > 0 {
+			return false, nil
+		}
+	}
+	return p.inHand.Load() == 0, nil
+}

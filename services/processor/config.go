@@ -1,0 +1,62 @@
+package processor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ProcessorConfig is what an operator sets of the processor.
+type ProcessorConfig struct {
+	Sinks          []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH or postgres:URL, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
+	BatchSize      int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
+	CoalesceWindow time.Duration `koanf:"coalesce_window" doc:"How long the first event of an idle queue waits for others to be read with it; 0 turns it off. While a call is under way events gather in any case."`
+	Parallel       int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
+	RealmParallel  int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
+	AckWait        time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
+	MaxAckPending  int           `koanf:"max_ack_pending" doc:"How many messages may be under way or wait for their next try, over all replicas; each is at most 256 KiB, usually 1."`
+	ReadTimeout    time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
+	WriteTimeout   time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take."`
+	DrainTimeout   time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
+}
+
+// maxBatch keeps a statement of ids within 6 KiB of URL, and the answer within
+// the API's 1,000 rows.
+const maxBatch = 400
+
+// DefaultProcessorConfig suits one server of a few cores.
+func DefaultProcessorConfig() ProcessorConfig {
+	return ProcessorConfig{
+		BatchSize:      maxBatch,
+		CoalesceWindow: 50 * time.Millisecond,
+		Parallel:       64,
+		RealmParallel:  4,
+		AckWait:        time.Minute,
+		MaxAckPending:  4096,
+		ReadTimeout:    90 * time.Second,
+		WriteTimeout:   30 * time.Second,
+		DrainTimeout:   20 * time.Second,
+	}
+}
+
+// Validate names every setting that cannot be used, its value and what would do.
+func (c ProcessorConfig) Validate() error {
+	var errs []error
+	bad := func(ok bool, key string, value any, want string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("processor.%s %v: %s", key, value, want))
+		}
+	}
+	_, err := parseSinks(c.Sinks)
+	errs = append(errs, err)
+	bad(c.BatchSize >= 1 && c.BatchSize <= maxBatch, "batch_size", c.BatchSize, "give 1 to 400")
+	bad(c.CoalesceWindow >= 0 && c.CoalesceWindow <= time.Minute, "coalesce_window", c.CoalesceWindow, "give 0 to 1m")
+	bad(c.Parallel >= 1, "parallel", c.Parallel, "give at least 1")
+	bad(c.RealmParallel >= 1, "realm_parallel", c.RealmParallel, "give at least 1")
+	bad(c.AckWait >= time.Second, "ack_wait", c.AckWait, "give at least 1s")
+	bad(c.MaxAckPending >= 1, "max_ack_pending", c.MaxAckPending, "give at least 1")
+	bad(c.ReadTimeout >= time.Second, "read_timeout", c.ReadTimeout, "give at least 1s")
+	bad(c.WriteTimeout >= time.Millisecond, "write_timeout", c.WriteTimeout, "give a positive duration")
+	bad(c.DrainTimeout >= 0, "drain_timeout", c.DrainTimeout, "give a positive duration or 0")
+	return errors.Join(errs...)
+}

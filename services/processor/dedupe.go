@@ -1,0 +1,142 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// errParked: the realm is connected no more, but will be again. See settle.
+var errParked = errors.New("the realm is parked")
+
+// admit stops a batch whose realm cannot be read.
+func (p *Processor) admit(ctx context.Context, b *batch) error {
+	connected, err := p.connections.Known(ctx, b.realm)
+	switch {
+	case errors.Is(err, connection.ErrNotConnected):
+		return stream.Permanent(stream.ReasonRealmNotConnected, err)
+	case err != nil:
+		return paused(fmt.Errorf("look up the connection: %w", err))
+	case connected != connection.Live:
+		return errParked
+	}
+	return nil
+}
+
+// paused puts a message off for a moment because Redis did not answer. The delay
+// does not grow: Redis is ours, and everything waits for it.
+func paused(err error) error {
+	return stream.RetryAfter(err, time.Second+rand.N(2*time.Second))
+}
+
+// dedupe takes out of each unit the sinks that have its effect, and out of the
+// batch the items that no sink lacks.
+func (p *Processor) dedupe(ctx context.Context, b *batch) error {
+	var asked sinkSet
+	refs := make([]state.Ref, len(b.items))
+	for i, it := range b.items {
+		refs[i] = it.ref
+		it.marks = make([]state.Mark, len(p.outputs))
+		it.failed = make([]error, len(p.outputs))
+		for _, u := range it.units {
+			asked |= u.sinks
+		}
+	}
+	for s := range asked.each() {
+		marks, err := p.state.Marks(ctx, b.realm, p.outputs[s].Name(), refs)
+		if err != nil {
+			return paused(err)
+		}
+		for i, it := range b.items {
+			it.marks[s] = marks[i]
+		}
+	}
+	b.keep(func(it *item) bool {
+		for _, u := range it.units {
+			for s := range u.sinks.each() {
+				if b.covers(it.marks[s], u) {
+					u.sinks = u.sinks.without(s)
+				}
+			}
+			if u.sinks == 0 {
+				p.count.duplicate()
+			}
+			it.lacking |= u.sinks
+		}
+		return it.lacking != 0
+	})
+	return nil
+}
+
+// covers reports whether what was delivered at m includes the effect of u.
+// Too few are safe, they cost a call; see ADR 1 and 3.
+func (b *batch) covers(m state.Mark, u *unit) bool {
+	switch {
+	case u.replay():
+		return false // a person wants it again
+	case qbo.IsTombstone(m.Version):
+		return true // a deletion is final
+	case u.version > 0:
+		return m.Version >= u.version
+	case u.occurred.IsZero(), b.final(u):
+		return false
+	}
+	return u.occurred.Unix() < m.Version/versionsPerSecond || !inMillis(u.occurred).After(m.Covered)
+}
+
+// versionsPerSecond is the scale of a version: see qbo.Version.
+const versionsPerSecond = 1_000_000
+
+// final reports whether u says that the entity is gone for good, so that nothing
+// need be asked: a transaction was deleted, or a scan did not find it. A name
+// list is made inactive instead, and of an entity unknown to us we cannot tell.
+func (b *batch) final(u *unit) bool {
+	if u.operation != ledgerfeedv1.Operation_OPERATION_DELETE {
+		return false
+	}
+	return u.version > 0 || b.known && !b.info.List && u.mergedInto == ""
+}
+
+func inMillis(t time.Time) time.Time { return t.Truncate(time.Millisecond) }
+
+// keep drops the items that the steps to come need not look at.
+func (b *batch) keep(want func(*item) bool) {
+	kept := make([]*item, 0, len(b.items))
+	for _, it := range b.items {
+		if want(it) {
+			kept = append(kept, it)
+		}
+	}
+	b.items = kept
+}
+
+// spare takes out the sinks that are down: their units go to the retry queue
+// without costing a read.
+func (p *Processor) spare(_ context.Context, b *batch) error {
+	var down sinkSet
+	for s, out := range p.outputs {
+		if out.down() {
+			down = down.with(s)
+		}
+	}
+	if down == 0 {
+		return nil
+	}
+	b.keep(func(it *item) bool {
+		for s := range (it.lacking & down).each() {
+			it.failed[s] = errSinkDown
+		}
+		it.lacking &^= down
+		return it.lacking != 0
+	})
+	return nil
+}

@@ -1,0 +1,335 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+)
+
+const (
+	// A batch that Intuit's server fails on so often is taken apart: one record
+	// may be the cause.
+	suspectAfter = 4
+	// A record that the server alone fails on so often, some half an hour, is
+	// poison, although no code says so.
+	poisonAfter = 12
+	// A company that refuses us so often, some hour, will not have us.
+	forbiddenAfter = 20
+)
+
+// hydrate finds out what to deliver of each item: mostly by one Query for all.
+func (p *Processor) hydrate(ctx context.Context, b *batch) error {
+	var unclear []*item
+	for _, it := range b.items {
+		if u := it.last(b.final); u != nil {
+			it.bury(u.when(), u.when())
+			continue
+		}
+		unclear = append(unclear, it)
+	}
+	if len(unclear) == 0 {
+		return nil
+	}
+	// The name ends in a statement and comes from a body: Intuit's own, but of
+	// any content.
+	if !b.known && !plainName.MatchString(b.info.Name) {
+		fail(unclear, stream.Permanent(stream.ReasonUnknownEntity, errors.New("no name of an entity")))
+		return nil
+	}
+	priority := qbo.Backfill
+	if b.live() {
+		priority = qbo.Live
+	}
+	r := &reader{p: p, b: b, client: p.client.With(priority)}
+	r.read(ctx, unclear)
+	r.explain(ctx)
+	return nil
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
+
+// reader asks the API about a batch.
+type reader struct {
+	p       *Processor
+	b       *batch
+	client  *qbo.Client
+	absent  []*item // the API does not know them
+	suspect bool    // the server fails on this batch, and on nothing else
+}
+
+// read asks for items at once and, where that fails because of some of them,
+// for fewer.
+func (r *reader) read(ctx context.Context, items []*item) {
+	result, err := r.query(ctx, items)
+	switch {
+	case err == nil:
+		r.match(items, result)
+	case unknownEntity(err):
+		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
+	case !r.someOf(ctx, err, items):
+		fail(items, r.cause(err))
+	case len(items) == 1:
+		r.readOne(ctx, items[0], err)
+	default:
+		half := len(items) / 2
+		r.read(ctx, items[:half])
+		r.read(ctx, items[half:])
+	}
+}
+
+func (r *reader) query(ctx context.Context, items []*item) (qbo.QueryResult, error) {
+	ids := make([]string, len(items))
+	for i, it := range items {
+		ids[i] = qbo.Quote(it.ref.ID)
+	}
+	statement := fmt.Sprintf("SELECT * FROM %s WHERE Id IN (%s)", r.b.info.Name, strings.Join(ids, ", "))
+	if r.b.info.List {
+		// Without this a Query leaves out what was made inactive, which is not gone.
+		statement += " AND Active IN (true, false)"
+	}
+	statement += fmt.Sprintf(" MAXRESULTS %d", len(items))
+	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
+	defer cancel()
+	result, err := r.client.Query(ctx, r.b.realm, statement)
+	r.p.count.call("query", len(items), err)
+	return result, err
+}
+
+func (r *reader) match(items []*item, result qbo.QueryResult) {
+	found := make(map[string]qbo.Entity, len(result.Entities))
+	for _, e := range result.Entities {
+		found[e.ID] = e
+	}
+	for _, it := range items {
+		if e, ok := found[it.ref.ID]; ok {
+			it.judge(e, result.Time)
+			continue
+		}
+		r.absent = append(r.absent, it)
+	}
+}
+
+// readOne asks by id for what the Query failed on.
+func (r *reader) readOne(ctx context.Context, it *item, queried error) {
+	if id := it.ref.ID; id == "." || id == ".." {
+		// Such a path would lead elsewhere.
+		fail([]*item{it}, stream.Permanent(stream.ReasonRefused, queried))
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
+	defer cancel()
+	e, at, err := r.client.Read(ctx, r.b.realm, r.b.info.Name, it.ref.ID)
+	r.p.count.call("read", 1, err)
+	switch {
+	case err == nil:
+		it.judge(e, at)
+	case errors.Is(err, qbo.ErrNotFound):
+		r.absent = append(r.absent, it)
+	case errors.Is(err, qbo.ErrServer) && !errors.Is(err, qbo.ErrPoison) && it.tries() >= poisonAfter && r.suspect,
+		errors.Is(err, qbo.ErrPoison),
+		errors.Is(queried, qbo.ErrPoison) && lasting(err):
+		fail([]*item{it}, stream.Permanent(stream.ReasonPoison, err))
+	default:
+		fail([]*item{it}, r.cause(err))
+	}
+}
+
+// someOf reports whether the error may be about some of the items only.
+func (r *reader) someOf(ctx context.Context, err error, items []*item) bool {
+	switch {
+	case errors.Is(err, qbo.ErrTooLong), errors.Is(err, qbo.ErrPoison), lasting(err):
+		return true
+	case !errors.Is(err, qbo.ErrServer):
+		return false
+	case r.suspect:
+		return true
+	}
+	return r.serverIsUp(ctx, items)
+}
+
+// serverIsUp asks for a count after a batch has failed several times. If that
+// works, it is not the server that is in trouble but a record. One call, so that
+// an outage of Intuit's does not cost one for each item.
+func (r *reader) serverIsUp(ctx context.Context, items []*item) bool {
+	tries := 0
+	for _, it := range items {
+		tries = max(tries, it.tries())
+	}
+	if tries < suspectAfter {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
+	defer cancel()
+	_, err := r.client.Query(ctx, r.b.realm, "SELECT COUNT(*) FROM "+r.b.info.Name)
+	r.p.count.call("query", 0, err)
+	r.suspect = err == nil
+	return r.suspect
+}
+
+// lasting reports whether the API refuses the request itself, whenever it is made.
+func lasting(err error) bool {
+	var f *qbo.Fault
+	return errors.Is(err, qbo.ErrTooLarge) || errors.As(err, &f) && !qbo.Temporary(err) &&
+		!errors.Is(err, qbo.ErrUnauthorized) && !errors.Is(err, qbo.ErrForbidden)
+}
+
+func unknownEntity(err error) bool {
+	var f *qbo.Fault
+	if !errors.As(err, &f) || !errors.Is(err, qbo.ErrInvalidQuery) {
+		return false
+	}
+	for _, e := range f.Errors {
+		// "QueryValidationError: Metadata not found for Entity: TaxService"
+		if strings.Contains(strings.ToLower(e.Message+" "+e.Detail), "metadata not found") {
+			return true
+		}
+	}
+	return false
+}
+
+// cause says what becomes of items that could not be read.
+func (r *reader) cause(err error) error {
+	var f *qbo.Fault
+	switch {
+	case errors.Is(err, connection.ErrReauthRequired):
+		return errParked
+	case errors.Is(err, connection.ErrNotConnected):
+		return stream.Permanent(stream.ReasonRealmNotConnected, err)
+	case lasting(err):
+		return stream.Permanent(stream.ReasonRefused, err)
+	case errors.As(err, &f) && f.RetryAfter > 0:
+		return stream.RetryAfter(err, f.RetryAfter)
+	case f == nil && !qbo.Temporary(err) && !errors.Is(err, context.Canceled):
+		return paused(err) // the limiter's or the tokens' Redis
+	}
+	return err
+}
+
+// fail gives every unit of the items its outcome.
+func fail(items []*item, err error) {
+	for _, it := range items {
+		for _, u := range it.open() {
+			u.err = err
+			if errors.Is(err, qbo.ErrForbidden) && u.attempt() >= forbiddenAfter {
+				u.err = stream.Permanent(stream.ReasonRefused, err)
+			}
+		}
+	}
+}
+
+const (
+	// A state older than the event, or none, is asked for again after lagDelay,
+	// once; the API's reads may lag behind its webhooks.
+	lagDelay = 1500 * time.Millisecond
+	lagTries = 2
+	// A record that was never found is given up after so many tries, some half a
+	// minute.
+	missingTries = 6
+	// CDC is asked for what happened since this long before the event.
+	cdcOverlap = 5 * time.Minute
+	// cdcReach is how far back CDC can be asked, less a day.
+	cdcReach = 29 * 24 * time.Hour
+)
+
+var (
+	errLag     = errors.New("quickbooks does not show it yet")
+	errMissing = errors.New("quickbooks does not know the record, and nothing says that it was deleted")
+)
+
+// explain finds out why the API does not know an item. That alone is no proof of
+// a deletion: it may not be visible yet (ADR 3).
+func (r *reader) explain(ctx context.Context) {
+	var ask []*item
+	for _, it := range r.absent {
+		u := it.leaving()
+		switch {
+		case u != nil && it.delivered():
+			// It was there, an event says it went, and it is not there.
+			it.bury(u.when(), u.when())
+		case it.tries() < lagTries:
+			fail([]*item{it}, stream.RetryAfter(errLag, lagDelay))
+		default:
+			ask = append(ask, it)
+		}
+	}
+	if len(ask) == 0 {
+		return
+	}
+	if !r.b.known {
+		ask = r.reread(ctx, ask)
+	}
+	changed, at, err := r.changes(ctx, ask)
+	if err != nil {
+		fail(ask, err)
+		return
+	}
+	for _, it := range ask {
+		e, ok := changed[it.ref.ID]
+		u := it.leaving()
+		switch {
+		case ok:
+			it.judge(e, at)
+		case u != nil:
+			it.bury(u.when(), u.when())
+		case r.b.known && !r.b.info.CDC && it.tries() >= missingTries:
+			// Nobody will ever say more: CDC does not cover the entity.
+			last := newest(it.units)
+			it.bury(last.when(), last.when())
+		default:
+			it.missing()
+		}
+	}
+}
+
+// reread asks by id for records of an entity that is unknown to us: as we do not
+// ask for inactive ones in a Query, it may have left them out.
+func (r *reader) reread(ctx context.Context, items []*item) []*item {
+	r.absent = nil
+	for _, it := range items {
+		r.readOne(ctx, it, nil)
+	}
+	return r.absent
+}
+
+// changes are what CDC says about an entity since the first event of items.
+func (r *reader) changes(ctx context.Context, items []*item) (map[string]qbo.Entity, time.Time, error) {
+	if !r.b.info.CDC || len(items) == 0 {
+		return nil, time.Time{}, nil
+	}
+	since := r.p.now()
+	for _, it := range items {
+		for _, u := range it.units {
+			if at := u.when(); at.Before(since) {
+				since = at
+			}
+		}
+	}
+	since = since.Add(-cdcOverlap)
+	if oldest := r.p.now().Add(-cdcReach); since.Before(oldest) {
+		since = oldest
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
+	defer cancel()
+	result, err := r.client.CDC(ctx, r.b.realm, []string{r.b.info.Name}, since)
+	r.p.count.call("cdc", len(items), err)
+	if lasting(err) {
+		return nil, time.Time{}, nil // another record is poison: CDC says nothing
+	}
+	if err != nil {
+		return nil, time.Time{}, r.cause(err)
+	}
+	changed := map[string]qbo.Entity{}
+	for _, e := range result.Entities[r.b.info.Name] {
+		if held, ok := changed[e.ID]; !ok || held.Version() < e.Version() {
+			changed[e.ID] = e
+		}
+	}
+	return changed, result.Time, nil
+}

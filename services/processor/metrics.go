@@ -1,0 +1,158 @@
+package processor
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// Stats are counts since New.
+type Stats struct {
+	// Delivered counts changes that reached at least one sink, by how they were
+	// learned. A sink that takes one later, from its retry queue, counts anew.
+	Delivered map[ledgerfeedv1.Source]int64
+	// Written counts changes by the sink that took them.
+	Written map[string]int64
+	// Duplicates counts events that every sink had the effect of: they cost no call.
+	Duplicates int64
+	// Tombstones counts those of the delivered changes that say an entity is gone.
+	Tombstones int64
+	// Dead counts events that became dead letters.
+	Dead int64
+	// Parked counts events of realms whose authorisation has lapsed.
+	Parked int64
+	// Calls counts calls to the API, failed ones included.
+	Calls int64
+}
+
+// counters keep Stats and the metrics together.
+type counters struct {
+	mu    sync.Mutex // guards stats
+	stats Stats
+
+	deliveries *prometheus.CounterVec   // by source and entity
+	latency    *prometheus.HistogramVec // by source
+	writes     *prometheus.CounterVec   // by sink
+	duplicates prometheus.Counter
+	deaths     *prometheus.CounterVec // by reason
+	parkings   prometheus.Counter
+	calls      *prometheus.CounterVec // by kind and outcome
+	ids        prometheus.Histogram
+	retries    *prometheus.CounterVec // by sink
+	putOffs    prometheus.Counter
+}
+
+func newCounters(r prometheus.Registerer, inHand func() float64) *counters {
+	const space, part = "ledgerfeed", "processor"
+	counter := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: name, Help: help}
+	}
+	c := &counters{
+		stats: Stats{Delivered: map[ledgerfeedv1.Source]int64{}, Written: map[string]int64{}},
+		deliveries: prometheus.NewCounterVec(counter("changes_delivered_total",
+			"Changes that reached a sink, by how they were learned."), []string{"source", "entity"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: space, Subsystem: part, Name: "delivery_seconds",
+			Help:    "Time from learning of a change to its delivery.",
+			Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200},
+		}, []string{"source"}),
+		writes: prometheus.NewCounterVec(counter("changes_written_total",
+			"Changes that a sink took."), []string{"sink"}),
+		duplicates: prometheus.NewCounter(counter("events_covered_total",
+			"Events whose effect every sink had already; they cost no call.")),
+		deaths: prometheus.NewCounterVec(counter("events_dead_total",
+			"Events that became dead letters."), []string{"reason"}),
+		parkings: prometheus.NewCounter(counter("events_parked_total",
+			"Events of realms whose authorisation has lapsed; the scan after the reconnect finds them.")),
+		calls: prometheus.NewCounterVec(counter("calls_total",
+			"Calls to the QuickBooks API."), []string{"kind", "outcome"}),
+		ids: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: space, Subsystem: part, Name: "query_ids", Help: "Records asked for in one Query.",
+			Buckets: []float64{1, 2, 5, 10, 25, 50, 100, 200, 400},
+		}),
+		retries: prometheus.NewCounterVec(counter("events_retried_total",
+			"Events put on the retry queue of a sink that did not take them."), []string{"sink"}),
+		putOffs: prometheus.NewCounter(counter("messages_put_off_total",
+			"Messages given back to the broker for another try.")),
+	}
+	inHandGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: space, Subsystem: part, Name: "messages_in_hand", Help: "Messages taken off the stream and not settled.",
+	}, inHand)
+	if r != nil {
+		r.MustRegister(c.deliveries, c.latency, c.writes, c.duplicates, c.deaths, c.parkings, c.calls, c.ids,
+			c.retries, c.putOffs, inHandGauge)
+	}
+	return c
+}
+
+// Stats returns a copy of the counts.
+func (p *Processor) Stats() Stats {
+	p.count.mu.Lock()
+	defer p.count.mu.Unlock()
+	s := p.count.stats
+	s.Delivered, s.Written = maps.Clone(s.Delivered), maps.Clone(s.Written)
+	return s
+}
+
+func (c *counters) update(f func(*Stats)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.stats)
+}
+
+func (c *counters) delivered(change *ledgerfeedv1.Change, now time.Time) {
+	c.update(func(s *Stats) {
+		s.Delivered[change.GetSource()]++
+		if change.GetDeleted() {
+			s.Tombstones++
+		}
+	})
+	source := sink.Learned(change.GetSource())
+	c.deliveries.WithLabelValues(source, change.GetEntity()).Inc()
+	if change.GetLearnedAt() != nil {
+		c.latency.WithLabelValues(source).Observe(now.Sub(change.GetLearnedAt().AsTime()).Seconds())
+	}
+}
+
+func (c *counters) written(name string, changes []*ledgerfeedv1.Change) {
+	c.update(func(s *Stats) { s.Written[name] += int64(len(changes)) })
+	c.writes.WithLabelValues(name).Add(float64(len(changes)))
+}
+
+func (c *counters) duplicate() {
+	c.update(func(s *Stats) { s.Duplicates++ })
+	c.duplicates.Inc()
+}
+
+func (c *counters) dead(reason stream.Reason, n int) {
+	c.update(func(s *Stats) { s.Dead += int64(n) })
+	c.deaths.WithLabelValues(string(reason)).Add(float64(n))
+}
+
+func (c *counters) parked(n int) {
+	c.update(func(s *Stats) { s.Parked += int64(n) })
+	c.parkings.Add(float64(n))
+}
+
+func (c *counters) call(kind string, ids int, err error) {
+	c.update(func(s *Stats) { s.Calls++ })
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	c.calls.WithLabelValues(kind, outcome).Inc()
+	if kind == "query" && ids > 0 {
+		c.ids.Observe(float64(ids))
+	}
+}
+
+func (c *counters) retry(name string, n int) { c.retries.WithLabelValues(name).Add(float64(n)) }
+
+func (c *counters) putOff() { c.putOffs.Inc() }

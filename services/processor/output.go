@@ -1,0 +1,91 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math/bits"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// maxSinks is the size of a sinkSet.
+const maxSinks = 64
+
+// sinkSet is a set of sinks by their place in Processor.outputs.
+type sinkSet uint64
+
+func allSinks(n int) sinkSet { return 1<<n - 1 }
+
+func (s sinkSet) has(i int) bool { return s&(1<<i) != 0 }
+
+func (s sinkSet) with(i int) sinkSet { return s | 1<<i }
+
+func (s sinkSet) without(i int) sinkSet { return s &^ (1 << i) }
+
+func (s sinkSet) each() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for rest := uint64(s); rest != 0; rest &= rest - 1 {
+			if !yield(bits.TrailingZeros64(rest)) {
+				return
+			}
+		}
+	}
+}
+
+// errSinkDown: the sink failed so often that it is left alone for a moment.
+var errSinkDown = errors.New("the sink is down")
+
+const (
+	// After so many failures in a row a sink is left alone for so long; then one
+	// write tries it. What is for it waits on its retry queue and costs no read.
+	breakerFailures = 3
+	breakerDelay    = 2 * time.Second
+)
+
+// output is a sink behind a deadline and a circuit breaker: without it every
+// batch would wait for the deadline of a sink that hangs, the batches of the
+// other sinks too.
+type output struct {
+	Sink
+	timeout time.Duration
+	breaker circuitbreaker.CircuitBreaker[any]
+}
+
+func newOutput(s Sink, timeout time.Duration, log *zap.Logger) *output {
+	log = log.With(telemetry.Sink(s.Name()))
+	return &output{
+		Sink: s, timeout: timeout,
+		breaker: circuitbreaker.NewBuilder[any]().
+			WithFailureThreshold(breakerFailures).
+			WithDelay(breakerDelay).
+			OnOpen(func(circuitbreaker.StateChangedEvent) { log.Warn("sink is down") }).
+			OnClose(func(circuitbreaker.StateChangedEvent) { log.Info("sink is back") }).
+			Build(),
+	}
+}
+
+// down reports whether a write would not even be tried.
+func (o *output) down() bool { return o.breaker.IsOpen() && o.breaker.RemainingDelay() > 0 }
+
+func (o *output) write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
+	if !o.breaker.TryAcquirePermit() {
+		return errSinkDown
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	err := o.Write(ctx, changes)
+	if _, permanent := stream.AsPermanent(err); err != nil && !permanent {
+		o.breaker.RecordFailure()
+		return err
+	}
+	o.breaker.RecordSuccess() // refusing a change is an answer, too
+	return err
+}

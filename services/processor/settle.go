@@ -1,0 +1,275 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+const (
+	settleTimeout = 10 * time.Second
+	// releaseDelay: what a stopping replica gives back goes to another one soon.
+	releaseDelay = 100 * time.Millisecond
+	// maxSinkDelay bounds how long a sink that is back waits for what it missed. A
+	// try while it is down costs no call.
+	maxSinkDelay = time.Minute
+)
+
+// finish writes the outcome of every unit of the batch.
+func (b *batch) finish() {
+	for _, it := range b.all {
+		for _, u := range it.units {
+			u.version = max(u.version, it.verdict.change.GetVersion())
+			if u.err == nil {
+				it.conclude(u)
+			}
+			u.finish()
+		}
+	}
+}
+
+// conclude says what the sinks that lacked the effect of u made of the change.
+func (it *item) conclude(u *unit) {
+	for s := range u.sinks.each() {
+		switch {
+		case it.failed[s] != nil:
+			u.failed = append(u.failed, sinkError{s, it.failed[s]})
+		case it.verdict.change == nil:
+			// A step forgot it. To ack it would lose it.
+			u.err = errUndecided
+		}
+	}
+}
+
+var errUndecided = errors.New("no step has decided on the event")
+
+// await keeps the message until all its units have an outcome, then settles it.
+func (p *Processor) await(ctx context.Context, m *message) {
+	tick := time.NewTicker(p.config.AckWait / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-m.done:
+			p.settle(ctx, m)
+			return
+		case <-tick.C:
+			if err := m.InProgress(); err != nil {
+				p.log.Debug("message not held", telemetry.EnvelopeID(m.env.GetId()), telemetry.Error(err))
+			}
+		}
+	}
+}
+
+// outcome is what the units of a message add up to.
+type outcome struct {
+	again  error // put off as a whole: the soonest of the reasons
+	delay  time.Duration
+	retry  map[int][]int // sink → events that it is to be given later
+	dead   []death
+	parked int
+}
+
+// death is one reason to dead-letter some events of a message.
+type death struct {
+	reason stream.Reason
+	detail string
+	sink   string
+	units  []*unit
+}
+
+// settle decides what becomes of a message: here and nowhere else.
+//
+// A parked realm's events are acked. Its cursors have not passed them, for a
+// cursor moves only by verified scans, and the scan after the reconnect finds
+// them (ADR 2). On the stream they would wait for a person, for weeks, in the
+// place of what can be delivered.
+func (p *Processor) settle(ctx context.Context, m *message) {
+	o := m.outcome(p)
+	stopping := ctx.Err() != nil
+	// What was done is noted even if the drain is over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	log := p.log.With(telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()), telemetry.Attempt(m.Delivered()))
+
+	if o.again == nil {
+		o.again = p.handOn(ctx, m, o)
+		o.delay = stream.Delay(o.again, m.Delivered())
+	}
+	if o.again != nil {
+		if stopping {
+			o.delay = releaseDelay
+		}
+		p.putOff(m, o, log)
+		return
+	}
+	p.count.parked(o.parked)
+	if err := m.Ack(ctx); err != nil {
+		log.Debug("message not acked, it comes again", telemetry.Error(err))
+		return
+	}
+	log.Debug("message settled", telemetry.Count(len(m.units)))
+}
+
+func (m *message) outcome(p *Processor) outcome {
+	o := outcome{retry: map[int][]int{}}
+	again := func(err error, delay time.Duration) {
+		if o.again == nil || delay < o.delay {
+			o.again, o.delay = err, delay
+		}
+	}
+	for _, u := range m.units {
+		reason, permanent := stream.AsPermanent(u.err)
+		switch {
+		case permanent:
+			o.bury(death{reason: reason, detail: u.err.Error(), units: []*unit{u}})
+		case errors.Is(u.err, errParked):
+			o.parked++
+		case u.err != nil:
+			again(u.err, stream.Delay(u.err, m.Delivered()))
+		}
+		for _, f := range u.failed {
+			name := p.outputs[f.sink].Name()
+			reason, permanent := stream.AsPermanent(f.err)
+			switch {
+			case permanent:
+				o.bury(death{reason: reason, detail: f.err.Error(), sink: name, units: []*unit{u}})
+			case m.retry:
+				again(f.err, min(stream.Delay(f.err, m.Delivered()), maxSinkDelay))
+			case !slices.Contains(o.retry[f.sink], u.index):
+				o.retry[f.sink] = append(o.retry[f.sink], u.index)
+			}
+		}
+	}
+	return o
+}
+
+// bury adds to the death of the same reason, so that a message makes few letters.
+func (o *outcome) bury(d death) {
+	for i, other := range o.dead {
+		if other.reason == d.reason && other.detail == d.detail && other.sink == d.sink {
+			o.dead[i].units = append(other.units, d.units...)
+			return
+		}
+	}
+	o.dead = append(o.dead, d)
+}
+
+// handOn gives away what does not stay with the message: to the retry queues of
+// the sinks that did not take it, and to the dead letters. Each is acknowledged
+// by the broker before the message is.
+func (p *Processor) handOn(ctx context.Context, m *message, o outcome) error {
+	for s, events := range o.retry {
+		name := p.outputs[s].Name()
+		if err := p.stream.PublishRetry(ctx, name, m.part(events)); err != nil {
+			return fmt.Errorf("put off for sink %s: %w", name, err)
+		}
+		p.count.retry(name, len(events))
+	}
+	for _, d := range o.dead {
+		if err := p.publishDead(ctx, m, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishDead stores a dead letter, then notes for the reconciler that it need
+// not wait for these versions any more: in this order, for the other one could
+// lose a change.
+func (p *Processor) publishDead(ctx context.Context, m *message, d death) error {
+	var events []int
+	for _, u := range d.units {
+		if !slices.Contains(events, u.index) {
+			events = append(events, u.index)
+		}
+	}
+	err := p.stream.PublishDead(ctx, stream.DeadLetter{
+		// A repeated one is dropped by the broker; the same events replayed later
+		// are another message.
+		ID:     fmt.Sprintf("%s/%s/%s/%d", m.ID(), d.reason, d.sink, events[0]),
+		Reason: d.reason, Detail: d.detail, Sink: d.sink,
+		RealmID: m.env.GetRealmId(), App: m.env.GetApp(), Envelope: m.part(events),
+		Attempts: m.Delivered(), FirstSeen: m.Published(), At: p.now(),
+	})
+	if err != nil {
+		return fmt.Errorf("dead-letter %d events: %w", len(events), err)
+	}
+	for _, u := range d.units {
+		if !u.closes(d.reason) {
+			continue
+		}
+		ref := state.Ref{Entity: u.entity, ID: u.id}
+		if err := p.state.MarkDead(ctx, m.env.GetRealmId(), ref, u.version); err != nil {
+			return paused(err)
+		}
+	}
+	p.count.dead(d.reason, len(events))
+	p.log.Warn("change dead-lettered", telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()),
+		telemetry.Entity(d.units[0].entity), telemetry.EntityID(d.units[0].id), telemetry.Sink(d.sink),
+		telemetry.Count(len(events)), telemetry.Attempt(m.Delivered()),
+		zap.String("dead_reason", string(d.reason)), telemetry.Reason(d.detail))
+	return nil
+}
+
+// closes reports whether the reconciler need not wait for the unit any more. It
+// must wait where another try may succeed once a person has connected the realm,
+// and of a webhook nobody knows the version: a scan that finds one tries it once
+// more, and that is then given up for good.
+func (u *unit) closes(reason stream.Reason) bool {
+	return u.version > 0 && reason != stream.ReasonRealmNotConnected && !errors.Is(u.err, qbo.ErrForbidden)
+}
+
+// part is the envelope with some of its events only.
+func (m *message) part(events []int) *ledgerfeedv1.Envelope {
+	slices.Sort(events)
+	part := proto.CloneOf(m.env)
+	part.Events = part.Events[:0]
+	for _, i := range events {
+		part.Events = append(part.Events, m.env.GetEvents()[i])
+	}
+	return part
+}
+
+// putOff gives the message back to the broker for another try.
+func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
+	p.count.putOff()
+	level := zap.DebugLevel
+	if m.Delivered() > lagTries && !m.retry {
+		level = zap.WarnLevel
+	}
+	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))
+	if err := m.Nak(o.delay); err != nil {
+		// AckWait does the same later.
+		log.Debug("message not given back", telemetry.Error(err))
+	}
+}
+
+// refuse dead-letters a message that is no envelope for us, with its bytes.
+func (p *Processor) refuse(ctx context.Context, m *stream.Message, cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	err := p.stream.Dead(ctx, m, stream.DeadLetter{
+		Reason: stream.ReasonInvalidEnvelope, Detail: cause.Error(), Body: m.Data(), At: p.now(),
+	})
+	if err == nil {
+		p.count.dead(stream.ReasonInvalidEnvelope, 1)
+		p.log.Warn("message dead-lettered", telemetry.Reason(cause.Error()), telemetry.Stream(m.Subject()))
+		return
+	}
+	p.log.Warn("message not dead-lettered, it comes again", telemetry.Error(err))
+	if err := m.Nak(0); err != nil {
+		p.log.Debug("message not given back", telemetry.Error(err))
+	}
+}

@@ -1,0 +1,71 @@
+package processor
+
+import (
+	"context"
+	"sync"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// write gives each sink the changes it lacks, all sinks at the same time.
+func (p *Processor) write(ctx context.Context, b *batch) error {
+	b.keep(func(it *item) bool { return it.verdict.change != nil })
+	var writers sync.WaitGroup
+	for s := range p.outputs {
+		var lack []*item
+		for _, it := range b.items {
+			if it.lacks(s) {
+				lack = append(lack, it)
+			}
+		}
+		if len(lack) > 0 {
+			writers.Go(func() { p.writeTo(ctx, s, lack) })
+		}
+	}
+	writers.Wait()
+	return nil
+}
+
+// lacks reports whether the sink is to be given the change. Never an older one
+// than it has (I3), and the same only to a person who asked for it.
+func (it *item) lacks(s int) bool {
+	if !it.lacking.has(s) {
+		return false
+	}
+	have, offered := it.marks[s].Version, it.verdict.change.GetVersion()
+	if have != offered {
+		return have < offered
+	}
+	for _, u := range it.units {
+		if u.replay() && u.sinks.has(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeTo writes items to one sink. If it refuses some of them for good, halves
+// of the batch find out which.
+func (p *Processor) writeTo(ctx context.Context, s int, items []*item) {
+	changes := make([]*ledgerfeedv1.Change, len(items))
+	for i, it := range items {
+		changes[i] = it.verdict.change
+	}
+	out := p.outputs[s]
+	err := out.write(ctx, changes)
+	_, permanent := stream.AsPermanent(err)
+	if permanent && len(items) > 1 {
+		half := len(items) / 2
+		p.writeTo(ctx, s, items[:half])
+		p.writeTo(ctx, s, items[half:])
+		return
+	}
+	for _, it := range items {
+		it.failed[s] = err
+	}
+	if err == nil {
+		p.count.written(out.Name(), changes)
+	}
+}
