@@ -1,0 +1,46 @@
+package connection
+
+import (
+	"errors"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+)
+
+var (
+	// ErrNotConnected: nobody connected the realm, or it was disconnected.
+	ErrNotConnected = errors.New("realm not connected")
+	// ErrReauthRequired: Intuit takes no refresh token of the realm any more; a
+	// person must connect it anew. Its cursors wait for that.
+	ErrReauthRequired = errors.New("realm must be connected anew")
+)
+
+// State is whether a realm can be read.
+type State string
+
+const (
+	Live           State = "live"
+	ReauthRequired State = "reauth_required"
+	Disconnected   State = "disconnected"
+)
+
+// Connection is a realm that is or was connected.
+type Connection struct {
+	RealmID string
+	App     string
+	State   State
+	// Reason is why it is in that state, in words; empty for [Live].
+	Reason string
+	// ConnectedAt is when it was first connected, again after a disconnect.
+	ConnectedAt time.Time
+	// ChangedAt is when State last became another.
+	ChangedAt time.Time
+	// LapsedAt is when it last ceased to be live; it stays after a reconnect, so
+	// that the time nothing could be read is LapsedAt to ChangedAt. Zero: never.
+	LapsedAt time.Time
+	// Generation grows with every token.
+	Generation int64
+	// Token holds the deadlines: an hour, some 100 days since the last refresh,
+	// five years. It is empty once disconnected. Use [Store.Token] for calls.
+	Token qbo.Token
+}

@@ -1,0 +1,30 @@
+package connection
+
+import "github.com/ledgerfeed/ledgerfeed/pkg/state"
+
+// The keys, beside those in package state:
+//
+//	key            shape                            grows with
+//	lf:1:conn:{R}  HASH the fields below            realms ever connected
+//	lf:1:realms    SET realm                        realms ever connected
+//
+// Leases are named "token:<realm>".
+const realmsKey = "lf:1:realms"
+
+func connKey(realm string) string { return state.Key("conn", realm) }
+
+func leaseName(realm string) string { return "token:" + realm }
+
+// The fields of lf:1:conn:{R}. The scripts name them too.
+const (
+	fieldApp        = "app"
+	fieldState      = "state"
+	fieldReason     = "reason"
+	fieldConnected  = "connected" // Unix ms, as are the next two
+	fieldChanged    = "changed"
+	fieldLapsed     = "lapsed"
+	fieldGeneration = "generation"
+	fieldToken      = "token"    // sealed
+	fieldPrevious   = "previous" // sealed; the token that the last refresh was made with
+	fieldRejected   = "rejected" // the generation whose access token the API refused
+)

@@ -1,0 +1,262 @@
+package connection
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+const (
+	// leaseTime is how long a crashed refresh keeps others from trying. The lease
+	// is renewed while Intuit is asked.
+	leaseTime = 30 * time.Second
+	// askTimeout bounds a Refresher that has no timeout of its own; qbo's is
+	// shorter.
+	askTimeout = 150 * time.Second
+	// saveFor is how long storing a new token is tried before the call fails.
+	saveFor = 10 * time.Second
+	// lookAgain is about how often a caller looks whether another replica is done.
+	lookAgain = 100 * time.Millisecond
+)
+
+var (
+	//go:embed persist.lua
+	persistLua    string
+	persistScript = redis.NewScript(persistLua)
+)
+
+// answer is a token Intuit gave that is not stored yet.
+type answer struct {
+	generation int64 // that it was got with
+	token      stored
+	from       string // the sealed token it was got with
+}
+
+// refresh returns a fresh token, whoever makes it so.
+func (s *Store) refresh(ctx context.Context, realm string) (secret.String, error) {
+	for {
+		if _, err := s.saveUnsaved(ctx, realm); err != nil {
+			return "", err
+		}
+		r, err := s.load(ctx, realm)
+		if err != nil {
+			return "", err
+		}
+		if err := r.usable(); err != nil {
+			return "", err
+		}
+		if s.fresh(r) {
+			return r.Token.Access, nil
+		}
+		lease, err := s.state.Lease(ctx, leaseName(realm), leaseTime)
+		switch {
+		case err != nil && s.valid(r):
+			return r.Token.Access, nil
+		case errors.Is(err, state.ErrHeld):
+			if err := pause(ctx, lookAgain/2+rand.N(lookAgain)); err != nil {
+				return "", fmt.Errorf("wait for the refresh of realm %s: %w", realm, err)
+			}
+			continue
+		case err != nil:
+			return "", err
+		}
+		token, err := s.refreshOnce(ctx, realm, lease)
+		if !s.hasUnsaved(realm) {
+			// Otherwise nobody may ask with the old token until the lease runs out.
+			// An error needs no handling: it runs out in any case.
+			_ = lease.Release(ctx)
+		}
+		switch {
+		case err == nil && token != "":
+			return token, nil
+		case err == nil:
+			continue
+		case s.valid(r) && !errors.Is(err, ErrReauthRequired) && !errors.Is(err, ErrNotConnected):
+			s.log.Warn("token not refreshed, the old one still works", telemetry.Realm(realm), telemetry.Error(err))
+			return r.Token.Access, nil
+		default:
+			return "", err
+		}
+	}
+}
+
+// refreshOnce makes one refresh under the lease. No token and no error means
+// that somebody else's is to be read.
+func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Lease) (secret.String, error) {
+	r, err := s.load(ctx, realm)
+	if err != nil {
+		return "", err
+	}
+	if r.usable() != nil || s.fresh(r) {
+		return "", nil
+	}
+	from := r.sealed
+	t, err := s.ask(ctx, lease, r.Token.Refresh)
+	if errors.Is(err, qbo.ErrInvalidGrant) {
+		now, readErr := s.load(ctx, realm)
+		if readErr != nil {
+			return "", readErr
+		}
+		if now.Generation != r.Generation {
+			return "", nil // the lease was lost, and somebody else faster
+		}
+		from = r.previous
+		t, err = s.askPrevious(ctx, lease, r, err)
+	}
+	switch {
+	case errors.Is(err, qbo.ErrInvalidGrant):
+		return "", s.park(ctx, r)
+	case err != nil:
+		return "", fmt.Errorf("refresh the token of realm %s: %w", realm, err)
+	}
+	if t.Refresh == "" {
+		t.Refresh = r.Token.Refresh
+	}
+	if t.RefreshHardExpires.IsZero() {
+		t.RefreshHardExpires = r.Token.RefreshHardExpires
+	}
+	s.keepUnsaved(realm, answer{generation: r.Generation, token: stored{t, s.now()}, from: from})
+	// Stored before used: a crash in between must not leave a caller with a token
+	// whose successor nobody knows.
+	first, err := s.saveUnsaved(ctx, realm)
+	if err != nil || !first {
+		return "", err
+	}
+	return t.Access, nil
+}
+
+// askPrevious tries the token before the refused one, once. It helps if what
+// was stored last never became valid.
+func (s *Store) askPrevious(ctx context.Context, lease *state.Lease, r record, refused error) (qbo.Token, error) {
+	previous, err := s.keys.openToken(r.RealmID, r.previous)
+	if err != nil || previous.Refresh == "" || previous.Refresh == r.Token.Refresh {
+		return qbo.Token{}, refused
+	}
+	s.log.Warn("refresh token refused, trying the one before it", telemetry.Realm(r.RealmID))
+	return s.ask(ctx, lease, previous.Refresh)
+}
+
+// park says that only a person can help, unless a new token came meanwhile.
+func (s *Store) park(ctx context.Context, r record) error {
+	const reason = "Intuit refused the refresh token (invalid_grant)"
+	changed, err := s.setState(ctx, r.RealmID, strconv.FormatInt(r.Generation, 10), ReauthRequired, reason)
+	if err != nil || !changed {
+		return err
+	}
+	s.log.Error("realm must be connected anew", telemetry.Realm(r.RealmID), telemetry.App(r.App), telemetry.Reason(reason))
+	return fmt.Errorf("realm %s: %w: %s", r.RealmID, ErrReauthRequired, reason)
+}
+
+// ask trades a refresh token and keeps the lease meanwhile. Once begun it is not
+// broken off: the answer may be the only valid token.
+func (s *Store) ask(ctx context.Context, lease *state.Lease, refresh secret.String) (qbo.Token, error) {
+	if err := ctx.Err(); err != nil {
+		return qbo.Token{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	var renewing sync.WaitGroup
+	renewing.Go(func() { s.renew(ctx, lease) })
+	t, err := s.refresher.Refresh(ctx, refresh)
+	cancel()
+	renewing.Wait()
+	if err == nil && t.Access == "" {
+		err = errors.New("the answer has no access token")
+	}
+	return t, err
+}
+
+// renew keeps a lease until ctx ends. A lost one is no reason to stop: the
+// generation decides whose token is stored.
+func (s *Store) renew(ctx context.Context, lease *state.Lease) {
+	tick := time.NewTicker(leaseTime / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := lease.Renew(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("lease of a refresh not renewed", telemetry.Error(err))
+			}
+		}
+	}
+}
+
+// saveUnsaved stores the answer this process still has in hand, if any. It
+// reports false if what is stored is somebody else's, or this answer already.
+func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
+	s.mu.Lock()
+	a, ok := s.unsaved[realm]
+	s.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	sealed, err := s.keys.sealToken(realm, a.token)
+	if err != nil {
+		return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
+	}
+	// A caller that gives up now must not take the token with it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveFor)
+	defer cancel()
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		first, err := s.persist(ctx, realm, a, sealed)
+		if err == nil {
+			s.saved(realm)
+			return first, nil
+		}
+		if pause(ctx, wait) != nil {
+			s.log.Error("new token not stored, it is kept in memory", telemetry.Realm(realm), telemetry.Error(err))
+			return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
+		}
+	}
+}
+
+func (s *Store) persist(ctx context.Context, realm string, a answer, sealed string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return persistScript.Run(ctx, s.db, []string{connKey(realm)}, a.generation, sealed, a.from, s.now().UnixMilli()).Bool()
+}
+
+func (s *Store) keepUnsaved(realm string, a answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsaved[realm] = a
+}
+
+func (s *Store) hasUnsaved(realm string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.unsaved[realm]
+	return ok
+}
+
+func (s *Store) saved(realm string) {
+	s.mu.Lock()
+	delete(s.unsaved, realm)
+	s.mu.Unlock()
+	s.forgetKnown(realm)
+	s.log.Debug("token refreshed", telemetry.Realm(realm))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,23 @@
+-- Puts the realm KEYS[1] into a state. ARGV: the generation it must have ('' is
+-- any), state, reason, now in ms. Returns 1, 0 for another generation, -1 if the
+-- realm is unknown, -2 if it has no token to be live with.
+local key, generation, to, reason, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local was = redis.call('HGET', key, 'state')
+if not was then return -1 end
+if generation ~= '' and redis.call('HGET', key, 'generation') ~= generation then return 0 end
+if to == 'live' and redis.call('HEXISTS', key, 'token') == 0 then return -2 end
+if was ~= to then
+  redis.call('HSET', key, 'state', to, 'changed', now)
+  if was == 'live' then redis.call('HSET', key, 'lapsed', now) end
+end
+if reason == '' then
+  redis.call('HDEL', key, 'reason')
+else
+  redis.call('HSET', key, 'reason', reason)
+end
+if to == 'disconnected' then
+  redis.call('HDEL', key, 'token', 'previous', 'rejected')
+  -- A refresh under way must not bring a token back.
+  redis.call('HINCRBY', key, 'generation', 1)
+end
+return 1

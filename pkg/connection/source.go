@@ -1,0 +1,87 @@
+package connection
+
+import (
+	"context"
+	"crypto/subtle"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+var (
+	//go:embed reject.lua
+	rejectLua    string
+	rejectScript = redis.NewScript(rejectLua)
+)
+
+// Token returns an access token that is good for a while, after a refresh if
+// need be. It waits while another caller or replica refreshes the realm's. An
+// error wraps [ErrNotConnected] or [ErrReauthRequired], or is a passing one that
+// leaves the connection as it is.
+func (s *Store) Token(ctx context.Context, realm string) (secret.String, error) {
+	if !s.hasUnsaved(realm) {
+		r, err := s.load(ctx, realm)
+		if err != nil {
+			return "", err
+		}
+		if err := r.usable(); err != nil {
+			return "", err
+		}
+		if s.fresh(r) {
+			return r.Token.Access, nil
+		}
+	}
+	return s.share(ctx, realm)
+}
+
+// Rejected notes that the API refused an access token, so that no replica is
+// given it again. A token that was replaced meanwhile is left alone.
+func (s *Store) Rejected(ctx context.Context, realm string, token secret.String) error {
+	r, err := s.load(ctx, realm)
+	if err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare([]byte(r.Token.Access.Reveal()), []byte(token.Reveal())) != 1 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := rejectScript.Run(ctx, s.db, []string{connKey(realm)}, r.Generation).Err(); err != nil {
+		return fmt.Errorf("reject the token of realm %s: %w", realm, err)
+	}
+	return nil
+}
+
+// usable says why a realm has no token to give, if so.
+func (r record) usable() error {
+	switch {
+	case r.State == Live && r.Token.Refresh != "":
+		return nil
+	case r.State == ReauthRequired && r.Reason != "":
+		return fmt.Errorf("realm %s: %w: %s", r.RealmID, ErrReauthRequired, r.Reason)
+	case r.State == ReauthRequired || r.State == Live:
+		return fmt.Errorf("realm %s: %w", r.RealmID, ErrReauthRequired)
+	default:
+		return fmt.Errorf("realm %s is disconnected: %w", r.RealmID, ErrNotConnected)
+	}
+}
+
+// fresh: nothing speaks against the token.
+func (s *Store) fresh(r record) bool { return s.good(r, s.aheadOf(r.token)) }
+
+// valid: it is to be refreshed, but will do if that is not possible now.
+func (s *Store) valid(r record) bool { return s.good(r, 0) }
+
+func (s *Store) good(r record, margin time.Duration) bool {
+	return r.usable() == nil && !r.rejected && r.Token.Access != "" && s.now().Add(margin).Before(r.Token.AccessExpires)
+}
+
+// aheadOf is how long before its end a token is refreshed. Were it longer than
+// a short-lived token lives, each call would refresh.
+func (s *Store) aheadOf(t stored) time.Duration {
+	return max(0, min(s.ahead, t.AccessExpires.Sub(t.at)/4))
+}

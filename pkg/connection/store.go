@@ -1,0 +1,226 @@
+package connection
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// Refresher trades a refresh token for the next token. *qbo.OAuth is one. Once
+// begun it should run to its end although ctx is cancelled: the answer may hold
+// the only valid refresh token. A refused token is qbo.ErrInvalidGrant.
+type Refresher interface {
+	Refresh(ctx context.Context, refresh secret.String) (qbo.Token, error)
+}
+
+// Options are what [New] needs. State, Config and Refresher are required.
+type Options struct {
+	State     *state.Store
+	Config    Config
+	Refresher Refresher
+	Now       func() time.Time
+	Logger    *zap.Logger
+	// RefreshAhead is how long before its end a token is refreshed; 5 minutes if
+	// zero, and at most a quarter of the token's lifetime.
+	RefreshAhead time.Duration
+}
+
+// Store keeps the connections. It implements [qbo.TokenSource], is safe for
+// concurrent use and needs no closing.
+type Store struct {
+	state     *state.Store
+	db        redis.UniversalClient
+	keys      *keyring
+	refresher Refresher
+	now       func() time.Time
+	log       *zap.Logger
+	ahead     time.Duration
+
+	mu      sync.Mutex // guards the rest
+	flights map[string]*flight
+	unsaved map[string]answer
+	known   map[string]known
+}
+
+const (
+	callTimeout  = 5 * time.Second
+	defaultAhead = 5 * time.Minute
+)
+
+var (
+	//go:embed connect.lua
+	connectLua    string
+	connectScript = redis.NewScript(connectLua)
+	//go:embed setstate.lua
+	setStateLua    string
+	setStateScript = redis.NewScript(setStateLua)
+)
+
+// New makes a store. It does not touch Redis yet.
+func New(o Options) (*Store, error) {
+	if o.State == nil || o.Refresher == nil {
+		return nil, errors.New("connection: State and Refresher are required")
+	}
+	keys, err := newKeyring(o.Config.Keys)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		state: o.State, db: o.State.Redis(), keys: keys, refresher: o.Refresher,
+		now: o.Now, log: o.Logger, ahead: o.RefreshAhead,
+		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if s.ahead <= 0 {
+		s.ahead = defaultAhead
+	}
+	return s, nil
+}
+
+// Connect stores the token of a realm, which is live from now on: a new one, or
+// one that is connected anew.
+func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) error {
+	if realm == "" || t.Refresh == "" {
+		return fmt.Errorf("connect realm %q: the realm's id and a refresh token are required", realm)
+	}
+	sealed, err := s.keys.sealToken(realm, stored{t, s.now()})
+	if err != nil {
+		return fmt.Errorf("connect realm %s: %w", realm, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	// The index first: a crash in between leaves a name that leads to nothing,
+	// not a connection that no scan would find.
+	if err := s.db.SAdd(ctx, realmsKey, realm).Err(); err != nil {
+		return fmt.Errorf("connect realm %s: %w", realm, err)
+	}
+	if err := connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.now().UnixMilli()).Err(); err != nil {
+		return fmt.Errorf("connect realm %s: %w", realm, err)
+	}
+	s.forgetKnown(realm)
+	s.log.Info("realm connected", telemetry.Realm(realm), telemetry.App(app))
+	return nil
+}
+
+// Get returns a realm's connection, or an error that wraps [ErrNotConnected] if
+// there never was one. If its token cannot be decrypted the rest is returned
+// beside the error, which names the missing key.
+func (s *Store) Get(ctx context.Context, realm string) (Connection, error) {
+	r, err := s.load(ctx, realm)
+	return r.Connection, err
+}
+
+// List returns all realms that ever were connected, sorted; see their state. It
+// may name one whose connecting failed half way: Get then knows nothing of it.
+func (s *Store) List(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	realms, err := s.db.SMembers(ctx, realmsKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list realms: %w", err)
+	}
+	slices.Sort(realms)
+	return realms, nil
+}
+
+// SetState puts a realm into a state, with a reason for people to read. A realm
+// without a token cannot be made live; connect it.
+func (s *Store) SetState(ctx context.Context, realm string, to State, reason string) error {
+	if to != Live && to != ReauthRequired && to != Disconnected {
+		return fmt.Errorf("state of realm %s: %q is none", realm, to)
+	}
+	_, err := s.setState(ctx, realm, "", to, reason)
+	return err
+}
+
+// Disconnect forgets a realm's tokens; cursors and marks stay. It does not
+// revoke them at Intuit: do that before, with the token of Get.
+func (s *Store) Disconnect(ctx context.Context, realm string) error {
+	_, err := s.setState(ctx, realm, "", Disconnected, "disconnected by request")
+	return err
+}
+
+// setState reports false if the realm no longer has the generation, "" is any.
+func (s *Store) setState(ctx context.Context, realm, generation string, to State, reason string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	done, err := setStateScript.Run(ctx, s.db, []string{connKey(realm)}, generation, string(to), reason, s.now().UnixMilli()).Int()
+	s.forgetKnown(realm)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("put realm %s into state %s: %w", realm, to, err)
+	case done == -1:
+		return false, fmt.Errorf("realm %s: %w", realm, ErrNotConnected)
+	case done == -2:
+		return false, fmt.Errorf("realm %s has no token: %w", realm, ErrReauthRequired)
+	case done == 0:
+		return false, nil
+	}
+	return true, nil
+}
+
+// record is a connection and what only this package needs to know of it.
+type record struct {
+	Connection
+	token    stored
+	sealed   string // token
+	previous string // sealed, too
+	rejected bool
+}
+
+func (s *Store) load(ctx context.Context, realm string) (record, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	fields, err := s.db.HGetAll(ctx, connKey(realm)).Result()
+	if err != nil {
+		return record{}, fmt.Errorf("read the connection of realm %s: %w", realm, err)
+	}
+	if len(fields) == 0 {
+		return record{}, fmt.Errorf("realm %s: %w", realm, ErrNotConnected)
+	}
+	generation, err := strconv.ParseInt(fields[fieldGeneration], 10, 64)
+	if err != nil {
+		return record{}, fmt.Errorf("read the connection of realm %s: its generation is no number", realm)
+	}
+	r := record{
+		Connection: Connection{
+			RealmID: realm, App: fields[fieldApp], State: State(fields[fieldState]), Reason: fields[fieldReason],
+			ConnectedAt: fromMillis(fields[fieldConnected]), ChangedAt: fromMillis(fields[fieldChanged]),
+			LapsedAt: fromMillis(fields[fieldLapsed]), Generation: generation,
+		},
+		sealed:   fields[fieldToken],
+		previous: fields[fieldPrevious],
+		rejected: fields[fieldRejected] == fields[fieldGeneration],
+	}
+	if r.token, err = s.keys.openToken(realm, r.sealed); err != nil {
+		return r, fmt.Errorf("realm %s: %w", realm, err)
+	}
+	r.Token = r.token.Token
+	return r, nil
+}
+
+func fromMillis(text string) time.Time {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

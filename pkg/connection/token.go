@@ -1,0 +1,67 @@
+package connection
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+// tokenRecord is a token as it is encrypted: the one place where its secrets
+// are written out.
+type tokenRecord struct {
+	Access             string    `json:"access"`
+	Refresh            string    `json:"refresh"`
+	AccessExpires      time.Time `json:"access_expires,omitzero"`
+	RefreshExpires     time.Time `json:"refresh_expires,omitzero"`
+	RefreshHardExpires time.Time `json:"refresh_hard_expires,omitzero"`
+	StoredAt           time.Time `json:"stored_at"`
+}
+
+// stored is a token and when it was stored, which tells its lifetime.
+type stored struct {
+	qbo.Token
+	at time.Time
+}
+
+func (r *keyring) sealToken(realm string, t stored) (string, error) {
+	plain, err := json.Marshal(tokenRecord{
+		Access:             t.Access.Reveal(),
+		Refresh:            t.Refresh.Reveal(),
+		AccessExpires:      t.AccessExpires,
+		RefreshExpires:     t.RefreshExpires,
+		RefreshHardExpires: t.RefreshHardExpires,
+		StoredAt:           t.at,
+	})
+	if err != nil {
+		return "", errors.New("a time in the token cannot be stored")
+	}
+	return r.seal(realm, plain), nil
+}
+
+func (r *keyring) openToken(realm, record string) (stored, error) {
+	if record == "" {
+		return stored{}, nil
+	}
+	plain, err := r.open(realm, record)
+	if err != nil {
+		return stored{}, err
+	}
+	var t tokenRecord
+	if err := json.Unmarshal(plain, &t); err != nil {
+		// The decoder's error could quote the token.
+		return stored{}, errors.New("the stored token is not one this version knows")
+	}
+	return stored{
+		Token: qbo.Token{
+			Access:             secret.String(t.Access),
+			Refresh:            secret.String(t.Refresh),
+			AccessExpires:      t.AccessExpires,
+			RefreshExpires:     t.RefreshExpires,
+			RefreshHardExpires: t.RefreshHardExpires,
+		},
+		at: t.StoredAt,
+	}, nil
+}
