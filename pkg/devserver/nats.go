@@ -1,12 +1,13 @@
 package devserver
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -27,6 +28,7 @@ type NATSOptions struct {
 // NATS is a running NATS server with JetStream.
 type NATS struct {
 	server *server.Server
+	lock   *os.File
 }
 
 // MaxPayload is the largest message the embedded server takes; a dead letter
@@ -44,10 +46,24 @@ func StartNATS(o NATSOptions) (*NATS, error) {
 	if err := writable(o.Dir); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
+	lock, err := lockFile(filepath.Join(o.Dir, "ledgerfeed.lock"))
+	if err != nil {
+		return nil, fmt.Errorf("start NATS: directory %s: %w", o.Dir, err)
+	}
+	n, err := startNATS(o, host, port)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	n.lock = lock
+	return n, nil
+}
+
+func startNATS(o NATSOptions, host string, port int) (*NATS, error) {
 	// The server reports a port in use to its log only: it is asked for first.
 	probe, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
-		return nil, fmt.Errorf("start NATS: %w", err)
+		return nil, err
 	}
 	probe.Close()
 	if port == 0 {
@@ -65,15 +81,17 @@ func StartNATS(o NATSOptions) (*NATS, error) {
 		NoLog:      true,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("start NATS: %w", err)
+		return nil, err
 	}
-	n := &NATS{server: s}
+	var log complaint
+	s.SetLoggerV2(&log, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(readyWithin) || !s.JetStreamEnabled() {
-		n.Close()
-		return nil, fmt.Errorf("start NATS: not ready on %s with the streams in %s", net.JoinHostPort(host, strconv.Itoa(port)), o.Dir)
+		s.Shutdown()
+		s.WaitForShutdown()
+		return nil, fmt.Errorf("not ready with its streams in %s: %s", o.Dir, log.last())
 	}
-	return n, nil
+	return &NATS{server: s}, nil
 }
 
 // URL is where clients connect to.
@@ -83,39 +101,31 @@ func (n *NATS) URL() string { return n.server.ClientURL() }
 func (n *NATS) Close() {
 	n.server.Shutdown()
 	n.server.WaitForShutdown()
+	n.lock.Close()
 }
 
-// loopback splits a listen address and refuses one that others could reach:
-// these servers ask nobody for a password.
-func loopback(listen string) (host string, port int, err error) {
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	host, text, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", 0, fmt.Errorf("listen address %q: want host:port", listen)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return "", 0, fmt.Errorf("listen address %q: want a loopback address such as 127.0.0.1:%s", listen, text)
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("listen address %q: port %q is no number from 0 to 65535", listen, text)
-	}
-	return host, port, nil
+// complaint is a server.Logger that keeps the last error: the only way to learn
+// why a server does not come up. What it says later nobody needs, clients see
+// the consequences.
+type complaint struct {
+	mu   sync.Mutex
+	text string
 }
 
-func writable(dir string) error {
-	if dir == "" {
-		return errors.New("no directory given")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	probe, err := os.CreateTemp(dir, ".writable-*")
-	if err != nil {
-		return fmt.Errorf("directory %s cannot be written: %w", filepath.Clean(dir), err)
-	}
-	probe.Close()
-	return os.Remove(probe.Name())
+func (c *complaint) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(c.text, "the server does not say why")
 }
+
+func (c *complaint) Errorf(format string, v ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.text = fmt.Sprintf(format, v...)
+}
+
+func (c *complaint) Fatalf(format string, v ...any) { c.Errorf(format, v...) }
+func (c *complaint) Noticef(string, ...any)         {}
+func (c *complaint) Warnf(string, ...any)           {}
+func (c *complaint) Debugf(string, ...any)          {}
+func (c *complaint) Tracef(string, ...any)          {}
