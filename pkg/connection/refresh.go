@@ -25,8 +25,8 @@ const (
 	// askTimeout bounds a Refresher that has no timeout of its own; qbo's is
 	// shorter.
 	askTimeout = 150 * time.Second
-	// saveFor is how long storing a new token is tried before the call fails.
-	saveFor = 10 * time.Second
+	// defaultSaveFor is how long storing a new token is tried before the call fails.
+	defaultSaveFor = 10 * time.Second
 	// lookAgain is about how often a caller looks whether another replica is done.
 	lookAgain = 100 * time.Millisecond
 )
@@ -208,7 +208,7 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 		return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
 	}
 	// A caller that gives up now must not take the token with it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		first, err := s.persist(ctx, realm, a, sealed)

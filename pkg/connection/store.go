@@ -48,6 +48,7 @@ type Store struct {
 	now       func() time.Time
 	log       *zap.Logger
 	ahead     time.Duration
+	saveFor   time.Duration
 
 	mu      sync.Mutex // guards the rest
 	flights map[string]*flight
@@ -80,7 +81,7 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		state: o.State, db: o.State.Redis(), keys: keys, refresher: o.Refresher,
-		now: o.Now, log: o.Logger, ahead: o.RefreshAhead,
+		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, saveFor: defaultSaveFor,
 		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
 	}
 	if s.now == nil {
