@@ -19,8 +19,8 @@ const FileEnv = Prefix + "CONFIG"
 // not have is for another one, and left alone.
 func Groups() []string {
 	return []string{
-		"admin", "connection", "ingress", "limit", "log", "nats", "oauth",
-		"processor", "quickbooks", "reconciler", "redis", "sink",
+		"admin", "connection", "ingress", "log", "nats", "processor", "qbo",
+		"reconciler", "redis", "sim",
 	}
 }
 
