@@ -109,7 +109,7 @@ func (r *reader) match(items []*item, result qbo.QueryResult) {
 	}
 	for _, it := range items {
 		if e, ok := found[it.ref.ID]; ok {
-			it.judge(e, result.Time)
+			r.p.judge(it, e, result.Time)
 			continue
 		}
 		r.absent = append(r.absent, it)
@@ -129,7 +129,7 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 	r.p.count.call("read", 1, err)
 	switch {
 	case err == nil:
-		it.judge(e, at)
+		r.p.judge(it, e, at)
 	case errors.Is(err, qbo.ErrNotFound):
 		r.absent = append(r.absent, it)
 	case errors.Is(err, qbo.ErrServer) && !errors.Is(err, qbo.ErrPoison) && it.tries() >= poisonAfter && r.suspect,
@@ -225,12 +225,12 @@ func fail(items []*item, err error) {
 }
 
 const (
-	// A state older than the event, or none, is asked for again after lagDelay,
-	// once; the API's reads may lag behind its webhooks.
+	// A state older than the event is asked for again after lagDelay, once; none
+	// is asked for more often, with a growing delay. The API's reads may lag
+	// behind its webhooks.
 	lagDelay = 1500 * time.Millisecond
 	lagTries = 2
-	// A record that was never found is given up after so many tries, some half a
-	// minute.
+	// A record that was never found is given up after so many tries, some 45 s.
 	missingTries = 6
 	// CDC is asked for what happened since this long before the event.
 	cdcOverlap = 5 * time.Minute
@@ -254,7 +254,7 @@ func (r *reader) explain(ctx context.Context) {
 			// It was there, an event says it went, and it is not there.
 			it.bury(u.when(), u.when())
 		case it.tries() < lagTries:
-			fail([]*item{it}, stream.RetryAfter(errLag, lagDelay))
+			fail([]*item{it}, r.p.later(errLag, 1))
 		default:
 			ask = append(ask, it)
 		}
@@ -275,7 +275,7 @@ func (r *reader) explain(ctx context.Context) {
 		u := it.leaving()
 		switch {
 		case ok:
-			it.judge(e, at)
+			r.p.judge(it, e, at)
 		case u != nil:
 			it.bury(u.when(), u.when())
 		case r.b.known && !r.b.info.CDC && it.tries() >= missingTries:
@@ -283,7 +283,7 @@ func (r *reader) explain(ctx context.Context) {
 			last := newest(it.units)
 			it.bury(last.when(), last.when())
 		default:
-			it.missing()
+			r.p.missing(it)
 		}
 	}
 }

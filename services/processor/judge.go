@@ -67,7 +67,7 @@ func (it *item) leaving() *unit {
 
 // judge says for each unit whether the state the API returned includes its
 // effect. answered is Intuit's clock at the answer.
-func (it *item) judge(e qbo.Entity, answered time.Time) {
+func (p *Processor) judge(it *item, e qbo.Entity, answered time.Time) {
 	if e.Deleted {
 		it.bury(e.LastUpdated, newest(it.units).when())
 		return
@@ -83,7 +83,7 @@ func (it *item) judge(e qbo.Entity, answered time.Time) {
 	var shown []*unit
 	for _, u := range it.open() {
 		if it.behind(u, e) && u.attempt() < lagTries {
-			u.err = stream.RetryAfter(errLag, lagDelay)
+			u.err = p.later(errLag, u.attempt())
 			continue
 		}
 		shown = append(shown, u)
@@ -188,11 +188,16 @@ func (it *item) change(last *unit) *ledgerfeedv1.Change {
 }
 
 // missing gives up the units that were tried often enough and puts off the others.
-func (it *item) missing() {
+func (p *Processor) missing(it *item) {
 	for _, u := range it.open() {
-		u.err = errMissing
+		u.err = p.later(errMissing, u.attempt())
 		if u.attempt() >= missingTries {
 			u.err = stream.Permanent(stream.ReasonNotFound, errMissing)
 		}
 	}
+}
+
+// later puts off what the API does not show, for longer with each try.
+func (p *Processor) later(err error, tries int) error {
+	return stream.RetryAfter(err, p.lagDelay<<(min(tries, missingTries)-1))
 }

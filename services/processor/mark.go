@@ -11,6 +11,8 @@ import (
 // mark notes what each sink has now. Mark after write: a crash in between costs
 // a duplicate, not a loss.
 func (p *Processor) mark(ctx context.Context, b *batch) error {
+	// What was written is noted even if the drain is over; state bounds the calls.
+	ctx = context.WithoutCancel(ctx)
 	for s, out := range p.outputs {
 		var have []*item
 		var advances []state.Advance

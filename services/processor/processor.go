@@ -48,6 +48,7 @@ type Processor struct {
 	outputs     []*output
 	log         *zap.Logger
 	now         func() time.Time
+	lagDelay    time.Duration // the constant, but in tests
 
 	lanes  *lanes
 	count  *counters
@@ -69,7 +70,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now,
+		log: o.Logger, now: o.Now, lagDelay: lagDelay,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
@@ -114,6 +115,9 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 // gives the rest back to the broker.
 func (p *Processor) Run(ctx context.Context) error {
 	if err := p.enlist(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	// What is in hand outlives ctx, up to the end of the drain.
@@ -228,7 +232,8 @@ func (p *Processor) Idle(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if lag.Pending > 0 || lag.AckPending > 0 {
+		// Not Pending: the consumer hears of a message after its publisher does.
+		if lag.Stored > 0 {
 			return false, nil
 		}
 	}

@@ -1,0 +1,629 @@
+package processor_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+func TestProcessor_AnUnknownRealmGoesToTheDeadLetters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	env := b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: "1", Operation: updated, OccurredAt: timestamppb.New(b.clock.Now())})
+	env.RealmId = "4711"
+	b.publish(env)
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+
+	require.NotNil(t, b.a.last(t, bill), "the others go on")
+	dead := b.dead()
+	require.Equal(t, []stream.Reason{stream.ReasonRealmNotConnected}, reasons(dead))
+	require.Equal(t, "4711", dead[0].RealmID)
+	require.Equal(t, env.GetId(), dead[0].Envelope.GetId())
+	require.EqualValues(t, 1, p.Stats().Dead)
+	gone, err := b.store.Dead(t.Context(), "4711", []state.Ref{{Entity: "Bill", ID: "1"}})
+	require.NoError(t, err)
+	require.Zero(t, gone[0], "once connected, the load must not take it for done")
+}
+
+func TestProcessor_AParkedRealmIsAckedAndCounted(t *testing.T) {
+	t.Parallel()
+	for _, to := range []connection.State{connection.ReauthRequired, connection.Disconnected} {
+		t.Run(string(to), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.create("Bill", nil)
+			envs := b.webhooks()
+			require.NoError(t, b.connections.SetState(t.Context(), realm, to, "test"))
+			p := b.start()
+			b.publish(envs...)
+			b.settle(p)
+			require.Zero(t, b.a.count())
+			require.Zero(t, b.calls())
+			require.Empty(t, b.dead())
+			require.EqualValues(t, 1, p.Stats().Parked)
+		})
+	}
+}
+
+// The token may turn out to be worthless only when it is used.
+func TestProcessor_ARevokedRealmIsParked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.create("Bill", nil)
+	envs := b.webhooks()
+	b.sim.RevokeRealm(realm)
+	p := b.start()
+	b.publish(envs...)
+	b.settle(p)
+	require.Empty(t, b.dead())
+	require.EqualValues(t, 1, p.Stats().Parked)
+	c, err := b.connections.Get(t.Context(), realm)
+	require.NoError(t, err)
+	require.Equal(t, connection.ReauthRequired, c.State)
+}
+
+func TestProcessor_AnUnknownEntityGoesToTheDeadLetters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	for _, name := range []string{"Spaceship", "Bill WHERE Id > '0' --", "日本"} {
+		b.publish(b.event(fromWebhook, &ledgerfeedv1.Event{Entity: name, EntityId: "1", Operation: updated, OccurredAt: timestamppb.New(b.clock.Now())}))
+	}
+	b.settle(p)
+	want := []stream.Reason{stream.ReasonUnknownEntity, stream.ReasonUnknownEntity, stream.ReasonUnknownEntity}
+	require.Equal(t, want, reasons(b.dead()))
+	require.Equal(t, 1, b.calls(), "what is no name is not asked for")
+}
+
+// One record that the API fails on must cost a letter for itself, and nothing
+// for the others.
+func TestProcessor_APoisonRecordIsIsolated(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	refs := make([]qbosim.Ref, 100)
+	for i := range refs {
+		refs[i] = b.create("Invoice", nil)
+	}
+	poison := []qbosim.Ref{refs[17], refs[18], refs[99]}
+	b.sim.SetFaults(qbosim.Faults{Poison: poison})
+	b.publish(b.webhooks()...)
+	p := b.start()
+	b.settle(p)
+	require.Equal(t, len(refs)-len(poison), b.a.count())
+	b.a.requireOnce(t)
+	dead := b.dead()
+	var ids []string
+	for _, d := range dead {
+		require.Equal(t, stream.ReasonPoison, d.Reason)
+		for _, e := range d.Envelope.GetEvents() {
+			ids = append(ids, e.GetEntityId())
+		}
+	}
+	require.ElementsMatch(t, []string{poison[0].ID, poison[1].ID, poison[2].ID}, ids)
+	require.EqualValues(t, 3, p.Stats().Dead)
+	require.Less(t, b.calls(), 60)
+
+	// A scan knows the version: with that the record no longer holds a cursor back.
+	version := latest(t, b, poison[0]).Version
+	b.publish(b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Invoice", EntityId: poison[0].ID, Operation: updated, Version: version}))
+	b.settle(p)
+	gone, err := b.store.Dead(t.Context(), realm, []state.Ref{{Entity: "Invoice", ID: poison[0].ID}, {Entity: "Invoice", ID: poison[1].ID}})
+	require.NoError(t, err)
+	require.Equal(t, []int64{version, 0}, gone)
+
+	// Mended, it is delivered like any other.
+	b.sim.SetFaults(qbosim.Faults{})
+	b.clock.Advance(time.Minute)
+	for _, ref := range poison {
+		require.NoError(t, b.sim.Update(ref, nil))
+	}
+	b.deliver(p)
+	b.requireEqual()
+}
+
+// The API may show a state from before the webhook.
+func TestProcessor_AStateOlderThanTheEventIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+	b.sim.SetFaults(qbosim.Faults{ReadLag: 2 * time.Second})
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Update(bill, nil))
+	calls := b.calls()
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.calls() > calls }, patient, time.Millisecond)
+	b.clock.Advance(3 * time.Second)
+	b.settle(p)
+	b.requireEqual()
+	b.a.requireOnce(t)
+	require.Equal(t, calls+2, b.calls())
+}
+
+// A state that stays older than the event is delivered in the end: better than
+// none, and the next scan compares versions.
+func TestProcessor_AStateThatStaysOldIsDelivered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.webhooks() // lost
+	truth := latest(t, b, bill)
+	b.publish(b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated, OccurredAt: timestamppb.New(b.clock.Now().Add(time.Hour))}))
+	b.settle(p)
+	require.Equal(t, truth.Version, b.a.last(t, bill).GetVersion())
+	require.Equal(t, 2, b.calls())
+}
+
+// A record that is too new to be seen is not gone.
+func TestProcessor_ARecordNotVisibleYetIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.sim.SetFaults(qbosim.Faults{ReadLag: 2 * time.Second})
+	p := b.start()
+	b.clock.Advance(time.Minute)
+	bill, customer := b.create("Bill", nil), b.create("Customer", nil)
+	require.NoError(t, b.sim.Delete(customer)) // inactive at once
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.calls() >= 2 }, patient, time.Millisecond)
+	b.clock.Advance(3 * time.Second)
+	b.settle(p)
+	b.requireEqual()
+	require.False(t, b.a.last(t, bill).GetDeleted())
+	require.False(t, b.a.last(t, customer).GetDeleted())
+	b.a.requireOnce(t)
+}
+
+// The create came, the deletion was lost: CDC knows.
+func TestProcessor_AMissingRecordThatCDCCallsDeletedIsATombstone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	bill := b.create("Bill", nil)
+	envs := b.webhooks()
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Delete(bill))
+	b.webhooks() // lost
+	b.publish(envs...)
+	b.settle(p)
+	b.requireEqual()
+	require.Empty(t, b.dead())
+	require.Equal(t, 1, b.sim.Stats().CallsByKind["cdc"])
+}
+
+func TestProcessor_AMissingRecordThatNobodyExplainsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	event := func(name string) *ledgerfeedv1.Envelope {
+		return b.event(fromWebhook, &ledgerfeedv1.Event{Entity: name, EntityId: "4711", Operation: updated, OccurredAt: timestamppb.New(b.clock.Now())})
+	}
+	b.publish(event("Bill"), event("TimeActivity"))
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+	require.NotNil(t, b.a.last(t, bill))
+	dead := b.dead()
+	require.Equal(t, []stream.Reason{stream.ReasonNotFound}, reasons(dead), "CDC covers bills")
+	require.Equal(t, "Bill", dead[0].Envelope.GetEvents()[0].GetEntity())
+	require.Equal(t, 6, dead[0].Attempts)
+	gone := b.a.last(t, qbosim.Ref{Realm: realm, Entity: "TimeActivity", ID: "4711"})
+	require.True(t, gone.GetDeleted(), "of time activities nobody will ever say more")
+}
+
+func TestProcessor_AThrottledRealmWaits(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.sim.SetFaults(qbosim.Faults{Error429: 1, RetryAfter: time.Second})
+	p := b.start()
+	b.create("Bill", nil)
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.sim.Stats().Throttled > 0 }, patient, time.Millisecond)
+	b.sim.SetFaults(qbosim.Faults{})
+	b.settle(p)
+	b.requireEqual()
+	require.Empty(t, b.dead())
+}
+
+func TestProcessor_AServerErrorIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.sim.SetFaults(qbosim.Faults{Error5xx: 1})
+	p := b.start()
+	b.create("Bill", nil)
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.calls() > 0 }, patient, time.Millisecond)
+	b.sim.SetFaults(qbosim.Faults{})
+	b.settle(p)
+	b.requireEqual()
+	require.Empty(t, b.dead())
+}
+
+func TestProcessor_BytesThatAreNoEnvelopeGoToTheDeadLetters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	raw := "\x00no envelope\xff"
+	rawPublish(t, hostOf(t, b.natsURL), "lf.event.00.1", raw)
+	unknown := b.event(fromReplay, &ledgerfeedv1.Event{Entity: "Bill", EntityId: "1", Operation: updated})
+	unknown.Sink = "nowhere"
+	b.publish(unknown)
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+	require.NotNil(t, b.a.last(t, bill))
+	dead := b.dead()
+	require.Equal(t, []stream.Reason{stream.ReasonInvalidEnvelope, stream.ReasonInvalidEnvelope}, reasons(dead))
+	bodies := map[string]bool{}
+	for _, d := range dead {
+		bodies[string(d.Body)] = true
+	}
+	require.Contains(t, bodies, raw, "byte by byte")
+}
+
+// rawPublish speaks the protocol of NATS by hand: what package stream would not send.
+func rawPublish(t *testing.T, address, subject, body string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	_, err = in.ReadString('\n') // INFO
+	require.NoError(t, err)
+	_, err = fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPUB %s %d\r\n%s\r\nPING\r\n", subject, len(body), body)
+	require.NoError(t, err)
+	for {
+		line, err := in.ReadString('\n')
+		require.NoError(t, err)
+		if strings.HasPrefix(line, "PONG") {
+			return
+		}
+	}
+}
+
+func TestProcessor_ASinkThatFailsGetsItLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error { return errors.New("disk on fire") })
+	p := b.start()
+	for range 20 {
+		b.create("Bill", nil)
+		b.publish(b.webhooks()...)
+	}
+	require.Eventually(t, func() bool { return b.a.count() == 20 }, patient, time.Millisecond, "the other one goes on")
+	events, err := b.conn.Lag(t.Context(), stream.Events, "processor")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		events, err = b.conn.Lag(t.Context(), stream.Events, "processor")
+		return err == nil && events.Stored == 0
+	}, patient, time.Millisecond, "nothing of it blocks the events")
+	require.Zero(t, b.b.count())
+
+	b.b.misbehave(nil)
+	b.settle(p)
+	b.requireEqual()
+	b.a.requireOnce(t)
+	b.b.requireOnce(t)
+	require.Empty(t, b.dead())
+}
+
+// A sink that hangs must not slow the others down to its deadline.
+func TestProcessor_ASinkThatHangsHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.WriteTimeout = 200 * time.Millisecond
+	b.b.misbehave(func(ctx context.Context, _ []*ledgerfeedv1.Change) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	p := b.start()
+	started := time.Now()
+	const batches = 60
+	for i := range batches {
+		b.create("Bill", nil)
+		b.publish(b.webhooks()...)
+		require.Eventually(t, func() bool { return b.a.count() == i+1 }, patient, time.Millisecond)
+	}
+	took := time.Since(started)
+	require.Less(t, took, batches*b.config.WriteTimeout/2, "most batches must not wait for the deadline")
+	b.b.misbehave(nil)
+	b.settle(p)
+	b.requireEqual()
+	b.a.requireOnce(t)
+}
+
+func TestProcessor_WhileASinkIsDownItsRetriesCostNoCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var tries atomic.Int64
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+		tries.Add(1)
+		return errors.New("down")
+	})
+	p := b.start()
+	const records = 30
+	for range records {
+		b.create("Bill", nil)
+		b.publish(b.webhooks()...)
+		require.Eventually(t, func() bool { return len(b.a.all()) == len(b.sim.Truth(realm)) }, patient, time.Millisecond)
+	}
+	require.Eventually(t, func() bool {
+		lag, err := b.conn.Lag(t.Context(), stream.Retry("b"), "processor-b")
+		return err == nil && lag.Redelivered >= 10
+	}, patient, time.Millisecond)
+	require.LessOrEqual(t, int64(b.calls()), records+tries.Load(), "a call each for the healthy sink, and one for each real try")
+	require.Less(t, tries.Load(), int64(records))
+	b.b.misbehave(nil)
+	b.settle(p)
+	b.requireEqual()
+}
+
+// A sink that refuses a change for good gets all others, and a letter says so.
+func TestProcessor_ASinkThatRefusesOneChangeGetsTheOthers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var bad string
+	b.b.misbehave(func(_ context.Context, changes []*ledgerfeedv1.Change) error {
+		for _, c := range changes {
+			if c.GetEntityId() == bad {
+				return stream.Permanent(stream.ReasonSinkRefused, errors.New("NUL in "+bad))
+			}
+		}
+		return nil
+	})
+	refs := make([]qbosim.Ref, 50)
+	for i := range refs {
+		refs[i] = b.create("Bill", nil)
+	}
+	bad = refs[20].ID
+	b.publish(b.webhooks()...)
+	p := b.start()
+	b.settle(p)
+	require.Equal(t, 50, b.a.count())
+	require.Equal(t, 49, b.b.count())
+	dead := b.dead()
+	require.Len(t, dead, 1)
+	require.Equal(t, stream.ReasonSinkRefused, dead[0].Reason)
+	require.Equal(t, "b", dead[0].Sink)
+	require.Contains(t, dead[0].Detail, "NUL in")
+	require.Equal(t, bad, dead[0].Envelope.GetEvents()[0].GetEntityId())
+	gone, err := b.store.Dead(t.Context(), realm, []state.Ref{{Entity: "Bill", ID: bad}})
+	require.NoError(t, err)
+	require.Equal(t, latest(t, b, refs[20]).Version, gone[0])
+	require.Zero(t, b.marks("b", "Bill", bad).Version)
+	b.requireEqual(b.a)
+}
+
+// While Redis is away nothing is read: there is no limit to ask and no mark to
+// compare with. Nothing is lost either.
+func TestProcessor_WithoutRedisNothingIsRead(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	gate := newGate(t, hostOf(t, b.redisURL))
+	store := b.openState("redis://" + gate.address + "/0")
+	connections := b.openConnections(store)
+	o := b.options()
+	o.State, o.Connections, o.QBO = store, connections, b.newClient(connections, store)
+	p := b.run(o)
+	b.create("Bill", nil)
+	b.deliver(p)
+	b.requireEqual()
+	calls := b.calls()
+
+	gate.close()
+	b.create("Customer", nil)
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool {
+		lag, err := b.conn.Lag(t.Context(), stream.Events, "processor")
+		return err == nil && lag.Redelivered > 0
+	}, patient, 5*time.Millisecond)
+	require.Equal(t, calls, b.calls())
+
+	gate.open(t)
+	b.settle(p)
+	b.requireEqual()
+	b.a.requireOnce(t)
+}
+
+// The broker never hears of the ack: the message comes again and costs nothing.
+func TestProcessor_ARedeliveryRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	gate := newGate(t, hostOf(t, b.natsURL))
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+		gate.close()
+		return nil
+	})
+	o := b.options()
+	o.Stream = b.dial("nats://" + gate.address)
+	first := b.run(o)
+	bill, gone := b.create("Bill", nil), b.create("Bill", nil)
+	require.NoError(t, b.sim.Delete(gone))
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.marks("b", "Bill", bill.ID).Version > 0 }, patient, time.Millisecond)
+	first.stop()
+	b.b.misbehave(nil)
+	calls := b.calls()
+
+	second := b.start()
+	b.settle(second)
+	b.requireEqual()
+	b.a.requireOnce(t)
+	b.b.requireOnce(t)
+	require.Equal(t, calls, b.calls())
+	require.EqualValues(t, 3, second.Stats().Duplicates)
+}
+
+// A new sink has to be loaded from the beginning; one that is known must not.
+func TestProcessor_ANewSinkMakesTheScansStartOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	restart := func() {
+		p := b.start()
+		b.create("Bill", nil)
+		b.deliver(p)
+		p.stop()
+	}
+	restart()
+	cursor := map[string]time.Time{"Bill": b.clock.Now().Truncate(time.Second)}
+	require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, cursor))
+	require.NoError(t, b.store.Done(t.Context(), realm, time.Time{}))
+
+	restart()
+	cursors, err := b.store.Cursors(t.Context(), realm)
+	require.NoError(t, err)
+	require.Equal(t, cursor, cursors)
+
+	b.b = newMemory("c")
+	restart()
+	cursors, err = b.store.Cursors(t.Context(), realm)
+	require.NoError(t, err)
+	require.Empty(t, cursors)
+	due, err := b.store.Due(t.Context(), realm)
+	require.NoError(t, err)
+	require.Equal(t, b.clock.Now(), due)
+	names, err := b.store.Sinks(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b", "c"}, names)
+}
+
+// I13: what is in hand is finished, what is not is left, nothing comes twice.
+func TestProcessor_AStopFinishesWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.MaxAckPending = 10
+	writing, release := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+		if once.CompareAndSwap(false, true) {
+			close(writing)
+		}
+		<-release
+		return nil
+	})
+	const records = 60
+	for range records {
+		b.create("Bill", nil)
+		b.publish(b.webhooks()...)
+	}
+	first := b.start()
+	<-writing
+	stopped := make(chan struct{})
+	go func() {
+		first.stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		t.Fatal("a write was under way")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	<-stopped
+	lag, err := b.conn.Lag(t.Context(), stream.Events, "processor")
+	require.NoError(t, err)
+	require.EqualValues(t, records-b.b.count(), lag.Stored, "acked is what was written, and nothing else")
+
+	b.b.misbehave(nil)
+	b.settle(b.start())
+	b.requireEqual()
+	b.a.requireOnce(t)
+	b.b.requireOnce(t)
+}
+
+func TestProcessor_AStopIsBounded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.DrainTimeout = 50 * time.Millisecond
+	writing := make(chan struct{}, 100)
+	b.b.misbehave(func(ctx context.Context, _ []*ledgerfeedv1.Change) error {
+		writing <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	p := b.start()
+	b.create("Bill", nil)
+	b.publish(b.webhooks()...)
+	<-writing
+	started := time.Now()
+	p.stop()
+	require.Less(t, time.Since(started), 5*time.Second)
+
+	b.b.misbehave(nil)
+	b.settle(b.start())
+	b.requireEqual()
+	b.a.requireOnce(t)
+}
+
+// Envelopes for one sink only, such as a person's replay, are retried there too.
+func TestProcessor_AnEnvelopeForOneSinkStaysWithIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bill := b.create("Bill", nil)
+	b.webhooks() // lost
+	env := b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated, Version: latest(t, b, bill).Version})
+	env.Sink = "b"
+	var failed atomic.Bool
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+		if failed.CompareAndSwap(false, true) {
+			return errors.New("not now")
+		}
+		return nil
+	})
+	p := b.start()
+	b.publish(env)
+	b.settle(p)
+	b.requireEqual(b.b)
+	require.Zero(t, b.a.count())
+}
+
+// I9: a flood of one realm delays another by a bounded time.
+func TestProcessor_AFloodOfOneRealmLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.connect(other)
+	b.config.Parallel, b.config.RealmParallel, b.config.BatchSize = 4, 2, 5
+	release := make(chan struct{})
+	b.a.misbehave(func(ctx context.Context, changes []*ledgerfeedv1.Change) error {
+		if changes[0].GetRealmId() == realm {
+			<-release
+		}
+		return nil
+	})
+	var events []*ledgerfeedv1.Event
+	for _, name := range []string{"Bill", "Invoice", "Payment", "Customer", "Vendor"} {
+		for range 50 {
+			ref := b.create(name, nil)
+			events = append(events, &ledgerfeedv1.Event{Id: "flood", Entity: name, EntityId: ref.ID, Operation: updated, OccurredAt: timestamppb.New(b.clock.Now())})
+		}
+	}
+	b.webhooks()
+	p := b.start()
+	b.publish(envelope.New(fromWebhook, realm, "flood", events, envelope.Meta{})...)
+	require.Eventually(t, func() bool { return b.calls() >= 2 }, patient, time.Millisecond)
+	ref, err := b.sim.Create(other, "Bill", nil)
+	require.NoError(t, err)
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.a.all()[ref] != nil }, patient, time.Millisecond)
+	close(release)
+	b.settle(p)
+	b.requireEqual()
+}
