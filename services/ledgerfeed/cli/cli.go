@@ -1,0 +1,91 @@
+// Package cli is the command line of the ledgerfeed tool: its commands, their
+// flags and help, and how their outcome becomes an exit code.
+//
+// An unknown flag, a flag that cannot be used and an unknown environment
+// variable with the prefix LEDGERFEED_ are refused before anything starts, with
+// one line that names the flag and the value. Exit codes are those of
+// pkg/lifecycle.
+//
+// It does no work itself: running the feed is the package dev.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// Config is what the tool reads from the environment: LEDGERFEED_LOG_LEVEL and
+// LEDGERFEED_LOG_FORMAT. Everything else is a flag, so that a shell set up for
+// a production service cannot point `dev` at its servers.
+type Config struct {
+	Log telemetry.LogConfig `koanf:"log"`
+}
+
+// DefaultConfig logs what a person should look at, as text.
+func DefaultConfig() Config {
+	return Config{Log: telemetry.LogConfig{Level: "warn", Format: "console"}}
+}
+
+type grammar struct {
+	Dev     devCmd     `cmd:"" help:"Run the whole feed on this machine, with a simulated QuickBooks."`
+	Send    sendCmd    `cmd:"" help:"Post a signed webhook body to an ingress."`
+	Verify  verifyCmd  `cmd:"" help:"Check a webhook body against its signature, offline."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// process is what a command gets beside its flags.
+type process struct {
+	config         Config
+	started        time.Time
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// Main runs the command that os.Args names and returns the exit code. started
+// is when the process started.
+func Main(started time.Time) int {
+	return lifecycle.Main("ledgerfeed", func(ctx context.Context) error {
+		p := process{config: DefaultConfig(), started: started, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+		return p.run(ctx, os.Args[1:], os.Environ())
+	})
+}
+
+func (p process) run(ctx context.Context, args, environ []string) error {
+	parser, err := kong.New(&grammar{},
+		kong.Name("ledgerfeed"),
+		kong.Description("A gap-free change feed for QuickBooks Online."),
+		kong.Writers(p.stdout, p.stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		return fmt.Errorf("build the command line: %w", err)
+	}
+	cmd, err := parser.Parse(args)
+	if err != nil {
+		return lifecycle.Usage(fmt.Errorf("%w (see ledgerfeed --help)", err))
+	}
+	if err := config.Load(&p.config, "", environ); err != nil {
+		return lifecycle.Usage(err)
+	}
+	if err := p.config.Log.Validate(); err != nil {
+		return lifecycle.Usage(err)
+	}
+	return cmd.Run(p)
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(p process) error {
+	_, err := fmt.Fprintln(p.stdout, "ledgerfeed", lifecycle.Version())
+	return err
+}

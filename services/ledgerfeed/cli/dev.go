@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/dev"
+)
+
+type devCmd struct {
+	Realms int           `default:"3" placeholder:"N" help:"Companies the simulated QuickBooks has (${default})."`
+	Rate   float64       `default:"5" placeholder:"R" help:"Changes a second over all realms (${default})."`
+	Seed   uint64        `default:"1" placeholder:"S" help:"Same seed, same changes (${default})."`
+	For    time.Duration `placeholder:"D" help:"Stop the load after D, let the feed settle, compare the sinks with QuickBooks, print a JSON summary; exit 0 only if they are equal."`
+	JSON   bool          `help:"Keep everything but the summary off stdout."`
+
+	Drop      float64      `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
+	Duplicate float64      `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
+	Reorder   float64      `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
+	Outage    []dev.Outage `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start of the load; may be repeated."`
+	Format    string       `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
+
+	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Where changes go: jsonl:PATH or postgres:URL; may be repeated (jsonl:<data-dir>/changes.jsonl)."`
+	ReconcileEvery time.Duration `default:"30s" placeholder:"D" help:"How often every realm is scanned for what no webhook told (${default})."`
+
+	DataDir       string        `default:".ledgerfeed" placeholder:"DIR" help:"Where everything is kept; a restart goes on from it (${default})."`
+	Listen        string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the ingress; port 0 takes any free one (${default})."`
+	SimListen     string        `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
+	RedisURL      secret.String `placeholder:"URL" help:"Use this Redis instead of the embedded one."`
+	NATSURL       string        `placeholder:"URL" name:"nats-url" help:"Use this NATS instead of the embedded one."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev)."`
+}
+
+// Help is the long help of the command.
+func (devCmd) Help() string {
+	return `Starts a simulated QuickBooks, NATS, Redis and the three services in one process. The simulated books
+change, QuickBooks posts webhooks (or loses them, as the flags say), and every change ends up in the sinks.
+ctrl-C drains and stops; the same command goes on where it stopped, also after kill -9.
+
+Examples:
+  ledgerfeed dev
+  ledgerfeed dev --drop 0.2 --duplicate 0.1 --reorder 0.2 --format mixed
+  ledgerfeed dev --for 20s --realms 5 --rate 50 --outage 5s:8s --json
+  ledgerfeed dev --sink jsonl:changes.jsonl --sink postgres://postgres@127.0.0.1:5432/books`
+}
+
+// Run runs the feed until ctx ends or --for is over.
+func (c *devCmd) Run(ctx context.Context, p process) error {
+	o := dev.DefaultOptions()
+	o.Realms, o.Rate, o.Seed = c.Realms, c.Rate, c.Seed
+	o.Drop, o.Duplicate, o.Reorder = c.Drop, c.Duplicate, c.Reorder
+	o.Outages, o.Format = c.Outage, qbosim.Format(c.Format)
+	o.Sinks, o.RedisURL, o.NATSURL = c.Sink, c.RedisURL, c.NATSURL
+	o.DataDir, o.Listen, o.SimListen = c.DataDir, c.Listen, c.SimListen
+	o.ReconcileEvery, o.For, o.JSON = c.ReconcileEvery, c.For, c.JSON
+	if c.VerifierToken != "" {
+		o.VerifierToken = c.VerifierToken
+	}
+	o.Log, o.Started = p.config.Log, p.started
+	o.Stdout, o.Stderr = p.stdout, p.stderr
+	if err := o.Validate(); err != nil {
+		return lifecycle.Usage(err)
+	}
+	return dev.Run(ctx, o)
+}

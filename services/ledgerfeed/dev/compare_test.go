@@ -1,0 +1,72 @@
+package dev
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+func TestCompare_CountsEachDifferenceOnce(t *testing.T) {
+	const (
+		old       = 1_700_000_000_000_000
+		version   = 1_700_000_000_000_001
+		newer     = 1_700_000_001_000_002
+		tombstone = 1_700_000_000_999_999
+	)
+	type side struct {
+		version int64
+		deleted bool
+	}
+	none := side{}
+	for _, tt := range []struct {
+		name        string
+		entity      string
+		truth, held side
+		want        [4]int // changes, lost, stale, extra
+	}{
+		{"same", "Invoice", side{version, false}, side{version, false}, [4]int{1, 0, 0, 0}},
+		{"missing", "Invoice", side{version, false}, none, [4]int{1, 1, 0, 0}},
+		{"older", "Invoice", side{version, false}, side{old, false}, [4]int{1, 0, 1, 0}},
+		{"newer than the books", "Invoice", side{version, false}, side{newer, false}, [4]int{1, 0, 0, 1}},
+		{"not in the books", "Invoice", none, side{version, false}, [4]int{0, 0, 0, 1}},
+		{"tombstone not in the books", "Invoice", none, side{tombstone, true}, [4]int{0, 0, 0, 1}},
+		{"deleted in both", "Invoice", side{tombstone, true}, side{tombstone, true}, [4]int{1, 0, 0, 0}},
+		{"deleted, found later by a sweep", "TimeActivity", side{tombstone, true}, side{tombstone + 5e6, true}, [4]int{1, 0, 0, 0}},
+		{"live though deleted", "Invoice", side{tombstone, true}, side{version, false}, [4]int{1, 0, 1, 0}},
+		{"live at a higher version though deleted", "Invoice", side{tombstone, true}, side{newer, false}, [4]int{1, 0, 1, 0}},
+		{"deleted though live", "Invoice", side{version, false}, side{tombstone, true}, [4]int{1, 0, 0, 1}},
+		{"tombstone missing", "Invoice", side{tombstone, true}, none, [4]int{1, 1, 0, 0}},
+		{"tombstone missing that nobody can learn", "TimeActivity", side{tombstone, true}, none, [4]int{0, 0, 0, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ref := sink.Ref{Realm: "1", Entity: tt.entity, ID: "2"}
+			truth, held := map[sink.Ref]qbosim.State{}, snapshot{}
+			if tt.truth != none {
+				truth[ref] = qbosim.State{Version: tt.truth.version, Deleted: tt.truth.deleted}
+			}
+			if tt.held != none {
+				held[ref] = sink.Row{Version: tt.held.version, Deleted: tt.held.deleted}
+			}
+			d := compare(truth, held)
+			if diff := cmp.Diff(tt.want, [4]int{d.changes, d.lost, d.stale, d.extra}); diff != "" {
+				t.Errorf("changes, lost, stale, extra (-want +got):\n%s", diff)
+			}
+			require.Len(t, d.examples, d.lost+d.stale+d.extra)
+		})
+	}
+}
+
+func TestCompare_ShowsTenExamples(t *testing.T) {
+	truth := map[sink.Ref]qbosim.State{}
+	for id := range 25 {
+		truth[sink.Ref{Realm: "1", Entity: "Invoice", ID: string(rune('a' + id))}] = qbosim.State{Version: 1}
+	}
+	d := compare(truth, snapshot{})
+	require.Equal(t, 25, d.lost)
+	require.Len(t, d.examples, 10)
+	require.Contains(t, d.examples[0], "realm 1 Invoice a")
+}

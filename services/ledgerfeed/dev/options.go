@@ -1,0 +1,117 @@
+package dev
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+const (
+	maxRealms = 1000
+	maxRate   = 10000
+)
+
+// Options says what to run, how the simulated QuickBooks behaves and where
+// the output goes. Start from [DefaultOptions].
+type Options struct {
+	// Realms is how many companies the simulator has.
+	Realms int
+	// Rate is the number of changes a second, over all realms. 0 makes none.
+	Rate float64
+	// Seed makes the changes and the webhook faults repeatable.
+	Seed uint64
+
+	// Drop, Duplicate and Reorder are the shares (0 to 1) of webhooks that
+	// are lost, sent twice, or sent late.
+	Drop, Duplicate, Reorder float64
+	// Outages are spans in which every webhook is lost for good.
+	Outages []Outage
+	Format  qbosim.Format
+
+	// Sinks are where the changes go; none means changes.jsonl in DataDir.
+	Sinks []Target
+	// RedisURL and NATSURL name servers to use instead of the embedded ones.
+	RedisURL secret.String
+	NATSURL  string
+	DataDir  string
+	// Listen is the address of the ingress; port 0 takes any free one.
+	Listen string
+	// SimListen is the address of the simulator's API.
+	SimListen     string
+	VerifierToken secret.String
+
+	ReconcileEvery time.Duration
+	// For ends the load after that long, lets the feed settle, compares the
+	// sinks with the truth and returns. 0 runs until the context ends.
+	For time.Duration
+	// JSON keeps everything but the summary off Stdout.
+	JSON bool
+
+	Log telemetry.LogConfig
+	// Started is when the process started; the first delivery is timed from it.
+	Started        time.Time
+	Stdout, Stderr io.Writer
+}
+
+// DefaultOptions is what `ledgerfeed dev` without flags runs.
+func DefaultOptions() Options {
+	return Options{
+		Realms:         3,
+		Rate:           5,
+		Seed:           1,
+		Format:         qbosim.CloudEvents,
+		DataDir:        ".ledgerfeed",
+		Listen:         "127.0.0.1:8080",
+		SimListen:      "127.0.0.1:0",
+		VerifierToken:  "ledgerfeed-dev",
+		ReconcileEvery: 30 * time.Second,
+		Log:            telemetry.LogConfig{Level: "warn", Format: "console"},
+		Started:        time.Now(),
+		Stdout:         io.Discard,
+		Stderr:         io.Discard,
+	}
+}
+
+// Validate names every flag that cannot be used, its value and the range it
+// must be in.
+func (o Options) Validate() error {
+	var errs []error
+	bad := func(ok bool, flag string, value any, want string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("--%s %v: %s", flag, value, want))
+		}
+	}
+	bad(o.Realms >= 1 && o.Realms <= maxRealms, "realms", o.Realms, fmt.Sprintf("give a number from 1 to %d", maxRealms))
+	bad(o.Rate >= 0 && o.Rate <= maxRate, "rate", o.Rate, fmt.Sprintf("give changes a second from 0 to %d", maxRate))
+	for _, share := range []struct {
+		flag  string
+		value float64
+	}{{"drop", o.Drop}, {"duplicate", o.Duplicate}, {"reorder", o.Reorder}} {
+		bad(share.value >= 0 && share.value <= 1, share.flag, share.value, "give a share from 0 to 1, such as 0.05")
+	}
+	bad(o.Format == qbosim.CloudEvents || o.Format == qbosim.Legacy || o.Format == qbosim.Mixed,
+		"format", o.Format, "use cloudevents, legacy or mixed")
+	bad(o.DataDir != "", "data-dir", `""`, "name a directory")
+	bad(o.VerifierToken.Reveal() != "", "verifier-token", `""`, "the ingress needs a token to check signatures with")
+	bad(!strings.ContainsAny(o.VerifierToken.Reveal(), ",;\r\n"), "verifier-token", o.VerifierToken, "it must not contain commas, semicolons or line ends")
+	bad(o.ReconcileEvery >= time.Second, "reconcile-every", o.ReconcileEvery, "give at least 1s")
+	bad(o.For >= 0, "for", o.For, "give a positive duration such as 20s")
+	for flag, addr := range map[string]string{"listen": o.Listen, "sim-listen": o.SimListen} {
+		_, _, err := net.SplitHostPort(addr)
+		bad(err == nil, flag, addr, "use HOST:PORT, such as 127.0.0.1:8080 (port 0 takes any free one)")
+	}
+	seen := map[string]bool{}
+	for _, t := range o.Sinks {
+		bad(!seen[t.key()], "sink", t, "it is given twice; give each sink once")
+		seen[t.key()] = true
+	}
+	bad(o.NATSURL == "" || strings.Contains(o.NATSURL, "://"), "nats-url", o.NATSURL, "use nats://HOST:PORT")
+	return errors.Join(errs...)
+}

@@ -1,0 +1,161 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+const (
+	settleTimeout = 5 * time.Minute
+	pollIdle      = 50 * time.Millisecond
+)
+
+// prove runs the load and, with Options.For, lets the feed settle and compares.
+func (f *feed) prove(ctx context.Context) error {
+	if err := f.load.Run(ctx, f.o.For); err != nil {
+		return err
+	}
+	f.term.Printf("load is over after %s: %d changes made; waiting for the feed to settle", f.o.For, f.load.made.Load())
+	begun := time.Now()
+	err := f.settle(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		// The comparison shows what that means for the sinks.
+		f.term.Printf("the feed did not settle: %v", err)
+	}
+	f.summary.SettleMS = time.Since(begun).Milliseconds()
+	return f.compareSinks(ctx)
+}
+
+// settle waits until the webhooks that are left are delivered, then scans once
+// for what no webhook told.
+func (f *feed) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if err := f.sim.FlushWebhooks(ctx); err != nil {
+		return fmt.Errorf("flush webhooks: %w", err)
+	}
+	if err := f.awaitIdle(ctx); err != nil {
+		return err
+	}
+	report, err := f.reconciler.Reconcile(ctx, reconciler.Request{Grace: 0, Wait: true})
+	if err != nil {
+		return fmt.Errorf("reconcile: %w", err)
+	}
+	f.term.Printf("reconciled %d realms in %d calls: %d changes found by CDC, %d by Query", report.Realms, report.Calls, report.MissingCDC, report.MissingQuery)
+	var errs []error
+	for realm, err := range report.Errors {
+		errs = append(errs, fmt.Errorf("reconcile realm %s: %w", realm, err))
+	}
+	for realm, names := range report.Incomplete {
+		errs = append(errs, fmt.Errorf("reconcile realm %s: %v not read as a whole", realm, names))
+	}
+	for _, realm := range report.Parked {
+		errs = append(errs, fmt.Errorf("reconcile realm %s: its authorisation has lapsed", realm))
+	}
+	return errors.Join(append(errs, f.awaitIdle(ctx))...)
+}
+
+func (f *feed) awaitIdle(ctx context.Context) error {
+	poll := time.NewTicker(pollIdle)
+	defer poll.Stop()
+	for {
+		idle, err := f.processor.Idle(ctx)
+		if err != nil {
+			return fmt.Errorf("wait until nothing is left to deliver: %w", err)
+		}
+		if idle {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until nothing is left to deliver: %w", ctx.Err())
+		case <-poll.C:
+		}
+	}
+}
+
+// compareSinks fills the summary. What differs is shown by examples.
+func (f *feed) compareSinks(ctx context.Context) error {
+	truth := truthOf(f.sim.Sim)
+	shown := 0
+	for _, s := range f.sinks {
+		held, err := s.snapshot(ctx)
+		if err != nil {
+			return fmt.Errorf("read sink %s: %w", s.target, err)
+		}
+		held = only(held, f.sim.Realms())
+		d := compare(truth, held)
+		f.summary.addSink(s.tally.Name(), s.target, len(held), s.tally.Counts(), d)
+		for _, example := range d.examples {
+			if shown++; shown <= maxExamples {
+				f.complain("%s: %s", s.target, example)
+			}
+		}
+	}
+	if !f.summary.Equal() {
+		f.complainDead(ctx)
+	}
+	return f.measure(ctx)
+}
+
+// measure fills in what is not about one sink.
+func (f *feed) measure(ctx context.Context) error {
+	dead, err := f.dead(ctx)
+	if err != nil {
+		return err
+	}
+	stats, s := f.sim.Stats(), &f.summary
+	s.Realms, s.Seed = len(f.sim.Realms()), f.o.Seed
+	s.Made = int(f.load.made.Load())
+	s.WebhookEvents, s.WebhookEventsLost = stats.WebhookEvents, stats.WebhookEventsDropped
+	s.APICalls, s.Throttled = stats.Calls, stats.Throttled
+	s.MaxCallsPerMinute, s.MaxConcurrent = stats.MaxPerMinute, stats.MaxConcurrent
+	s.Dead = dead
+	if first := f.firstDelivery.Load(); first != nil {
+		s.FirstDeliveryMS = first.Sub(f.o.Started).Milliseconds()
+	}
+	return nil
+}
+
+// complain writes to stderr, where examples belong whatever stdout is.
+func (f *feed) complain(format string, args ...any) {
+	_, _ = fmt.Fprintf(f.o.Stderr, format+"\n", args...)
+}
+
+// complainDead shows the newest dead letters: they are the usual reason why a
+// change is not in a sink.
+func (f *feed) complainDead(ctx context.Context) {
+	letters, err := f.stream.DeadLetters(ctx, 3)
+	if err != nil {
+		f.complain("read the dead letters: %v", err)
+	}
+	for _, l := range letters {
+		f.complain("dead letter: realm %s %s: %s", l.RealmID, l.Reason, l.Detail)
+	}
+}
+
+// only leaves out what other data directories wrote to the same place.
+func only(held snapshot, realms []string) snapshot {
+	ours := make(map[string]bool, len(realms))
+	for _, realm := range realms {
+		ours[realm] = true
+	}
+	mine := snapshot{}
+	for ref, row := range held {
+		if ours[ref.Realm] {
+			mine[ref] = row
+		}
+	}
+	return mine
+}
+
+// snapshot is all that a sink holds.
+type snapshot = map[sink.Ref]sink.Row

@@ -1,0 +1,160 @@
+package dev
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
+)
+
+// openSink is a sink that this run writes to.
+type openSink struct {
+	target   Target
+	tally    *tally
+	snapshot func(context.Context) (snapshot, error)
+}
+
+// place is a sink that can tell what it holds.
+type place interface {
+	processor.Sink
+	Snapshot(ctx context.Context) (snapshot, error)
+}
+
+// openSinks opens every target and closes all again if one fails. known are
+// the sinks that marks exist for.
+func openSinks(ctx context.Context, o Options, data *dataDir, known []string, first func(time.Time)) (open []*openSink, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeSinks(open))
+			open = nil
+		}
+	}()
+	for _, t := range o.Sinks {
+		p, err := openPlace(ctx, t, data, known)
+		if err != nil {
+			return open, fmt.Errorf("--sink %s: %w", t, err)
+		}
+		var before snapshot
+		if o.For > 0 {
+			if before, err = p.Snapshot(ctx); err != nil {
+				return open, errors.Join(fmt.Errorf("--sink %s: %w", t, err), p.Close())
+			}
+		}
+		open = append(open, &openSink{target: t, tally: newTally(p, before, first), snapshot: p.Snapshot})
+	}
+	return open, nil
+}
+
+func closeSinks(open []*openSink) error {
+	var errs []error
+	for _, s := range open {
+		errs = append(errs, s.tally.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openPlace opens a target. Was it emptied since the last run, it gets another
+// name: by the marks of the old one it holds everything already.
+func openPlace(ctx context.Context, t Target, data *dataDir, known []string) (place, error) {
+	name, err := data.sinkName(t, false)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(known, name) {
+		empty, err := isEmpty(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		if empty {
+			if name, err = data.sinkName(t, true); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return openNamed(ctx, t, name)
+}
+
+func openNamed(ctx context.Context, t Target, name string) (place, error) {
+	if t.Kind == kindPostgres {
+		return openPostgres(ctx, t, name)
+	}
+	s, err := jsonl.Open(jsonl.Options{Name: name, Path: t.Where})
+	if err != nil {
+		return nil, lifecycle.Usage(err)
+	}
+	return s, nil
+}
+
+func openPostgres(ctx context.Context, t Target, name string) (place, error) {
+	s, err := postgres.Open(ctx, postgres.Options{Name: name, URL: secret.String(t.Where)})
+	if err != nil {
+		return nil, err
+	}
+	// A database that is away is no error of Open: the processor would wait for
+	// it. Here a person is waiting.
+	if _, err := s.Snapshot(ctx); err != nil {
+		err = errors.Join(err, s.Close())
+		if ne := net.Error(nil); errors.As(err, &ne) {
+			err = &codedError{error: err, code: lifecycle.ExitUnreachable}
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+func isEmpty(ctx context.Context, t Target) (bool, error) {
+	if t.Kind == kindJSONL {
+		info, err := os.Stat(t.Where)
+		if errors.Is(err, fs.ErrNotExist) {
+			return true, nil
+		}
+		return err == nil && info.Size() == 0, err
+	}
+	s, err := openPostgres(ctx, t, "")
+	if err != nil {
+		return false, err
+	}
+	rows, err := s.Snapshot(ctx)
+	return len(rows) == 0, errors.Join(err, s.Close())
+}
+
+// sinkName is the target's name in the marks: the kind and a hash of the
+// place, and how often the place was found emptied.
+func (d *dataDir) sinkName(t Target, emptied bool) (string, error) {
+	const file = "sinks.json"
+	times := map[string]int{}
+	text, err := os.ReadFile(d.file(file))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", unusable(d.path, err)
+	}
+	if err == nil {
+		if err := json.Unmarshal(text, &times); err != nil {
+			return "", fmt.Errorf("read %s: %w", d.file(file), err)
+		}
+	}
+	base := t.name()
+	if emptied {
+		times[base]++
+		if text, err = json.Marshal(times); err != nil {
+			return "", fmt.Errorf("encode %s: %w", d.file(file), err)
+		}
+		if err := d.replace(file, text); err != nil {
+			return "", err
+		}
+	}
+	if n := times[base]; n > 0 {
+		return fmt.Sprintf("%s-%d", base, n), nil
+	}
+	return base, nil
+}

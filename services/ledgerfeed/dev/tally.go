@@ -1,0 +1,102 @@
+package dev
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// counts is what was delivered to one sink since the process started.
+type counts struct {
+	delivered int
+	// duplicates are deliveries of a version the sink had already.
+	duplicates int
+	// backwards are deliveries of a version older than the sink had.
+	backwards int
+	bySource  map[ledgerfeedv1.Source]int
+}
+
+// tally passes changes on to a sink and counts those it took.
+type tally struct {
+	processor.Sink
+	first func(time.Time) // called at the first delivery
+
+	mu       sync.Mutex // guards what follows
+	counts   counts
+	versions map[sink.Ref]int64 // newest version delivered
+}
+
+// newTally counts from what the sink held before, so that a delivery repeated
+// after a restart counts as a duplicate. nil counts this process's only.
+func newTally(to processor.Sink, before snapshot, first func(time.Time)) *tally {
+	t := &tally{
+		Sink:     to,
+		first:    first,
+		counts:   counts{bySource: map[ledgerfeedv1.Source]int{}},
+		versions: make(map[sink.Ref]int64, len(before)),
+	}
+	for k, h := range before {
+		t.versions[k] = h.Version
+	}
+	return t
+}
+
+// Write counts after the sink took the changes: what it refused comes again.
+func (t *tally) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
+	if err := t.Sink.Write(ctx, changes); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts.delivered == 0 && len(changes) > 0 {
+		t.first(time.Now())
+	}
+	for _, c := range changes {
+		t.countLocked(c)
+	}
+	return nil
+}
+
+func (t *tally) countLocked(c *ledgerfeedv1.Change) {
+	k := sink.RefOf(c)
+	last := t.versions[k]
+	switch {
+	case c.GetVersion() == last:
+		t.counts.duplicates++
+	case c.GetVersion() < last:
+		t.counts.backwards++
+	default:
+		t.versions[k] = c.GetVersion()
+	}
+	t.counts.delivered++
+	t.counts.bySource[c.GetSource()]++
+}
+
+// Counts is a copy.
+func (t *tally) Counts() counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.counts
+	c.bySource = make(map[ledgerfeedv1.Source]int, len(t.counts.bySource))
+	for s, n := range t.counts.bySource {
+		c.bySource[s] = n
+	}
+	return c
+}
+
+func (c *counts) add(o counts) {
+	c.delivered += o.delivered
+	c.duplicates += o.duplicates
+	c.backwards += o.backwards
+	if c.bySource == nil {
+		c.bySource = map[ledgerfeedv1.Source]int{}
+	}
+	for s, n := range o.bySource {
+		c.bySource[s] += n
+	}
+}

@@ -1,0 +1,343 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+const (
+	app          = "dev"
+	stopTimeout  = 20 * time.Second
+	startTimeout = 30 * time.Second
+
+	// ackWait is how long after a kill -9 the messages that were in hand rest.
+	ackWait = 10 * time.Second
+
+	// grace leaves fresh changes to their webhooks, so that what CDC finds is
+	// what webhooks lost. The simulator's retries and delays are much shorter.
+	grace = 30 * time.Second
+)
+
+// feed is everything that runs. Parts are closed in the reverse of the order
+// in which wire opened them.
+type feed struct {
+	o     Options
+	term  *terminal
+	log   *zap.Logger
+	group lifecycle.Group
+
+	data                  *dataDir
+	realms                []string
+	natsURL, redisAddress string
+	state                 *state.Store
+	stream                *stream.Conn
+	sim                   *simulator
+	connections           *connection.Store
+	sinks                 []*openSink
+	processor             *processor.Processor
+	reconciler            *reconciler.Reconciler
+	ingress               *ingress.Server
+	load                  *load
+
+	firstDelivery atomic.Pointer[time.Time]
+	deadBefore    uint64
+	summary       Summary
+}
+
+// wire opens every part, top to bottom, and leaves the running to f.group. On
+// an error the caller closes what is open already: f is never nil.
+func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *feed, err error) {
+	f = &feed{o: o, term: term, log: log, group: lifecycle.Group{Logger: log.Named("group"), StopTimeout: stopTimeout}}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+
+	if f.data, err = openDataDir(o.DataDir); err != nil {
+		return f, err
+	}
+	f.deferClose("data directory", f.data.Close)
+	if f.realms, err = f.data.realmIDs(o.Realms); err != nil {
+		return f, err
+	}
+	if len(o.Sinks) == 0 {
+		f.o.Sinks = []Target{{Kind: kindJSONL, Where: f.data.file("changes.jsonl")}}
+	}
+
+	if err := f.openState(ctx); err != nil {
+		return f, err
+	}
+	if err := f.openStream(ctx); err != nil {
+		return f, err
+	}
+	if f.sim, err = startSimulator(f.o, f.data, log); err != nil {
+		return f, err
+	}
+	f.group.Defer("quickbooks", f.sim.Shutdown)
+	if err := f.connect(ctx); err != nil {
+		return f, err
+	}
+	if err := f.openSinks(ctx); err != nil {
+		return f, err
+	}
+
+	registry := prometheus.NewRegistry()
+	api, err := qbo.New(qbo.Options{BaseURL: f.sim.url, Tokens: f.connections, Limiter: f.state.Limiter(limits())})
+	if err != nil {
+		return f, fmt.Errorf("build the QuickBooks client: %w", err)
+	}
+	f.processor, err = processor.New(processor.Options{
+		Config: f.processorConfig(), Stream: f.stream, State: f.state, QBO: api, Connections: f.connections,
+		Sinks: f.tallies(), Logger: log.Named("processor"), Registerer: registry,
+	})
+	if err != nil {
+		return f, fmt.Errorf("build the processor: %w", err)
+	}
+	f.reconciler, err = reconciler.New(reconciler.Options{
+		Config: f.reconcilerConfig(), Stream: f.stream, State: f.state, QBO: api, Connections: f.connections,
+		Logger: log.Named("reconciler"), Registerer: registry,
+	})
+	if err != nil {
+		return f, fmt.Errorf("build the reconciler: %w", err)
+	}
+	f.ingress, err = ingress.New(ingress.Options{
+		Config: f.ingressConfig(), Publisher: f.stream, Ready: f.stream.Ready, Logger: log.Named("ingress"), Registerer: registry,
+	})
+	if err != nil {
+		return f, cannotListen("listen", o.Listen, err)
+	}
+
+	// QuickBooks is subscribed only now: what the books held before is older
+	// than the connection and has to be loaded.
+	f.sim.SetWebhookURL(f.webhookURL())
+	f.load = newLoad(f.sim.Sim, f.realms, o.Rate, o.Seed)
+
+	f.group.Go("processor", f.processor.Run)
+	f.group.Go("reconciler", f.reconciler.Run)
+	f.group.Go("ingress", f.ingress.Run)
+	f.group.Go("webhooks", f.sim.Run)
+	f.group.Go("status", f.showStatus)
+	return f, nil
+}
+
+func (f *feed) openState(ctx context.Context) error {
+	url := f.o.RedisURL
+	if url == "" {
+		redis, err := devserver.StartRedis(devserver.RedisOptions{Journal: f.data.file("redis.journal")})
+		if err != nil {
+			return fmt.Errorf("start the embedded Redis: %w", err)
+		}
+		f.deferClose("redis", func() error { redis.Close(); return nil })
+		url = secret.String(redis.URL())
+	}
+	f.redisAddress = addressOf(url.Reveal())
+	st, err := state.Open(ctx, state.Options{Config: state.Config{URL: url}, Logger: f.log.Named("state")})
+	if err != nil {
+		return serverError("redis-url", err, state.ErrUnreachable)
+	}
+	f.state = st
+	f.deferClose("state", st.Close)
+	return nil
+}
+
+func (f *feed) openStream(ctx context.Context) error {
+	cfg := stream.DefaultConfig()
+	cfg.URL = f.o.NATSURL
+	if cfg.URL == "" {
+		nats, err := devserver.StartNATS(devserver.NATSOptions{Dir: f.data.file("nats"), SyncAlways: true})
+		if err != nil {
+			return fmt.Errorf("start the embedded NATS: %w", err)
+		}
+		f.deferClose("nats", func() error { nats.Close(); return nil })
+		cfg.URL, cfg.Profile = nats.URL(), stream.Dev
+	}
+	f.natsURL = addressOf(cfg.URL)
+	conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "ledgerfeed dev", Logger: f.log.Named("stream")})
+	if err != nil {
+		return serverError("nats-url", err, stream.ErrUnreachable)
+	}
+	f.stream = conn
+	f.deferClose("stream", func() error { conn.Close(); return nil })
+	if err := conn.EnsureTopology(ctx); err != nil {
+		return fmt.Errorf("make the streams: %w", err)
+	}
+	f.deadBefore, err = f.newestDead(ctx)
+	return err
+}
+
+// connect takes every realm that is not connected yet through the OAuth code
+// exchange, as if its user had consented just now.
+func (f *feed) connect(ctx context.Context) error {
+	key, err := f.data.key()
+	if err != nil {
+		return err
+	}
+	oauth, err := qbo.NewOAuth(qbo.OAuthOptions{
+		ClientID: clientID, ClientSecret: clientSecret, RedirectURL: redirectURL,
+		AuthorizeURL: f.sim.url + "/connect/oauth2",
+		TokenURL:     f.sim.url + "/oauth2/v1/tokens/bearer",
+		RevokeURL:    f.sim.url + "/v2/oauth2/tokens/revoke",
+	})
+	if err != nil {
+		return fmt.Errorf("build the OAuth client: %w", err)
+	}
+	f.connections, err = connection.New(connection.Options{
+		State: f.state, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Logger: f.log.Named("connection"),
+	})
+	if err != nil {
+		return fmt.Errorf("build the connection store: %w", err)
+	}
+	founded, err := f.sim.found(f.realms)
+	if err != nil {
+		return err
+	}
+	for _, realm := range f.realms {
+		c, err := f.connections.Get(ctx, realm)
+		if err == nil && c.State == connection.Live && !founded[realm] {
+			continue
+		}
+		if err != nil && !errors.Is(err, connection.ErrNotConnected) {
+			return fmt.Errorf("look up the connection of realm %s: %w", realm, err)
+		}
+		token, err := oauth.Exchange(ctx, f.sim.Authorize(realm))
+		if err != nil {
+			return fmt.Errorf("connect realm %s: %w", realm, err)
+		}
+		if err := f.connections.Connect(ctx, realm, app, token); err != nil {
+			return fmt.Errorf("connect realm %s: %w", realm, err)
+		}
+	}
+	return nil
+}
+
+// openSinks opens the sinks and makes a new one be loaded from the beginning.
+func (f *feed) openSinks(ctx context.Context) error {
+	known, err := f.state.Sinks(ctx)
+	if err != nil {
+		return fmt.Errorf("list the sinks: %w", err)
+	}
+	if f.sinks, err = openSinks(ctx, f.o, f.data, known, f.sawFirst); err != nil {
+		return err
+	}
+	f.deferClose("sinks", func() error { return closeSinks(f.sinks) })
+	names := make([]string, len(f.sinks))
+	added := false
+	for i, s := range f.sinks {
+		names[i] = s.tally.Name()
+		added = added || !slices.Contains(known, names[i])
+	}
+	if added {
+		// Before the sink is known: a crash in between rewinds once more.
+		for _, realm := range f.realms {
+			if err := f.state.RewindCursors(ctx, realm, nil, time.Time{}); err != nil {
+				return fmt.Errorf("rewind the cursors of realm %s: %w", realm, err)
+			}
+		}
+	}
+	if _, err := f.state.SetSinks(ctx, names); err != nil {
+		return fmt.Errorf("register the sinks: %w", err)
+	}
+	return nil
+}
+
+func (f *feed) tallies() []processor.Sink {
+	all := make([]processor.Sink, len(f.sinks))
+	for i, s := range f.sinks {
+		all[i] = s.tally
+	}
+	return all
+}
+
+func (f *feed) sawFirst(at time.Time) {
+	if f.firstDelivery.CompareAndSwap(nil, &at) {
+		f.term.Printf("first change delivered %d ms after the start", at.Sub(f.o.Started).Milliseconds())
+	}
+}
+
+// limits let the load of a new realm, some 40 calls, through at once: nobody
+// wants to wait for it here. 420 + 60 calls are still below the 500 that any 60
+// seconds may have; the simulator counts concurrent calls, not those of a second.
+func limits() state.LimitConfig {
+	c := state.DefaultLimits()
+	c.PerMinute, c.Burst, c.PerSecond = 420, 60, 60
+	return c
+}
+
+func (f *feed) processorConfig() processor.ProcessorConfig {
+	c := processor.DefaultProcessorConfig()
+	c.AckWait = ackWait
+	return c
+}
+
+func (f *feed) reconcilerConfig() reconciler.ReconcilerConfig {
+	c := reconciler.DefaultReconcilerConfig()
+	c.Interval, c.QueryInterval = f.o.ReconcileEvery, f.o.ReconcileEvery
+	c.StartJitter, c.Grace = 0, grace
+	c.RetryInterval = time.Second
+	c.PollInterval, c.VerifyEvery = 200*time.Millisecond, 100*time.Millisecond
+	return c
+}
+
+func (f *feed) ingressConfig() ingress.IngressConfig {
+	c := ingress.DefaultIngressConfig()
+	c.Listen = f.o.Listen
+	c.Apps = secret.String(app + "=" + f.o.VerifierToken.Reveal())
+	return c
+}
+
+func (f *feed) webhookURL() string { return "http://" + f.ingress.Addr() + "/webhooks/" + app }
+
+func (f *feed) deferClose(name string, closing func() error) {
+	f.group.Defer(name, func(context.Context) error { return closing() })
+}
+
+// close ends what wire had opened when it failed.
+func (f *feed) close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return f.group.Run(ctx)
+}
+
+// serverError is an error about a server that a flag names.
+func serverError(flag string, err, unreachable error) error {
+	err = fmt.Errorf("--%s: %w", flag, err)
+	if errors.Is(err, unreachable) {
+		return &codedError{error: err, code: lifecycle.ExitUnreachable}
+	}
+	return err
+}
+
+type codedError struct {
+	error
+	code int
+}
+
+func (e *codedError) Unwrap() error { return e.error }
+func (e *codedError) ExitCode() int { return e.code }
+
+// addressOf leaves user and password out of a URL.
+func addressOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "?"
+	}
+	u.User = nil
+	return u.String()
+}

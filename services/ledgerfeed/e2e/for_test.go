@@ -1,0 +1,63 @@
+package e2e_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Each run must end with the sink equal to the books, whatever happened to the
+// webhooks, and CDC must find something exactly where webhooks were lost.
+func TestDev_SinkEqualsBooks(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		lost bool
+	}{
+		{"plain", nil, false},
+		{"repeated and late webhooks", []string{"--duplicate", "0.2", "--reorder", "0.3"}, false},
+		{"lost, repeated and late webhooks", []string{"--drop", "0.1", "--duplicate", "0.1", "--reorder", "0.2"}, true},
+		{"outage", []string{"--outage", (*loadFor / 4).String() + ":" + (*loadFor / 2).String()}, true},
+		{"no webhook at all", []string{"--drop", "1"}, true},
+		{"legacy format", []string{"--format", "legacy"}, false},
+		{"both formats", []string{"--format", "mixed", "--duplicate", "0.1"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{"--for", loadFor.String(), "--realms", "4", "--rate", "50", "--seed", "1", "--json"}, tt.args...)
+			s := startDev(t, t.TempDir(), args...).equal()
+
+			require.Equal(t, int(50*loadFor.Seconds()), s.Made)
+			require.Zero(t, s.Dead, "dead letters")
+			require.Positive(t, s.LearnedByQuery, "records that are older than the connection")
+			if !tt.lost {
+				require.Zero(t, s.WebhookEventsLost)
+				require.Zero(t, s.LearnedByCDC, "found by CDC though no webhook was lost")
+				require.Positive(t, s.LearnedByWebhook)
+				return
+			}
+			require.Positive(t, s.WebhookEventsLost)
+			require.Positive(t, s.LearnedByCDC)
+		})
+	}
+}
+
+func TestDev_FirstChangeWithinTwoSeconds(t *testing.T) {
+	p := startDev(t, t.TempDir(), "--for", "2s", "--json")
+	require.Less(t, p.equal().FirstDeliveryMS, int64(2000))
+}
+
+// What is added later is loaded from the beginning, what was emptied too.
+func TestDev_NewSinkIsLoaded(t *testing.T) {
+	dir := t.TempDir()
+	other := "jsonl:" + t.TempDir() + "/other.jsonl"
+	startDev(t, dir, "--for", "2s", "--rate", "30").equal()
+
+	s := startDev(t, dir, "--for", "1s", "--rate", "5", "--sink", "jsonl:"+dir+"/changes.jsonl", "--sink", other).equal()
+	require.Len(t, s.Sinks, 2)
+	require.Greater(t, s.Sinks[1].Held, 30)
+
+	remove(t, dir+"/changes.jsonl")
+	s = startDev(t, dir, "--for", "1s", "--rate", "5").equal()
+	require.Greater(t, s.Sinks[0].Held, 30)
+}
