@@ -7,4 +7,33 @@ func StartRedisCompacting(o RedisOptions, compactAt int64) (*Redis, error) {
 }
 
 // BreakJournal makes every later write of the journal fail.
-func (r *Redis) BreakJournal() { r.journal.file.Close() }
+func (r *Redis) BreakJournal() {
+	r.journal.mu.Lock()
+	defer r.journal.mu.Unlock()
+	r.journal.file.Close()
+}
+
+// HoldSync makes the journal's next syncs wait until release is closed.
+func (r *Redis) HoldSync(release <-chan struct{}) {
+	r.journal.mu.Lock()
+	defer r.journal.mu.Unlock()
+	r.journal.file = heldFile{r.journal.file, release}
+}
+
+type heldFile struct {
+	journalFile
+	release <-chan struct{}
+}
+
+func (f heldFile) Sync() error {
+	<-f.release
+	return f.journalFile.Sync()
+}
+
+// Peek reads a string past the journal.
+func (r *Redis) Peek(key string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, _ := r.mini.Get(key)
+	return v
+}

@@ -2,6 +2,7 @@ package devserver
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,7 +23,7 @@ type journal struct {
 
 	mu       sync.Mutex // guards the rest
 	cond     *sync.Cond
-	file     *os.File
+	file     journalFile
 	size     int64 // of file
 	limit    int64 // size at which to rewrite
 	pending  []byte
@@ -30,6 +31,12 @@ type journal struct {
 	synced   uint64 // and of the last one on disk
 	closing  bool
 	err      error // sticky: nothing is answered after it
+}
+
+// journalFile is an *os.File.
+type journalFile interface {
+	io.WriteCloser
+	Sync() error
 }
 
 // openJournal replays the file into r, rewrites it as a snapshot and leaves it

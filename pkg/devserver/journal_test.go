@@ -274,6 +274,29 @@ func TestRedis_JournalInUse(t *testing.T) {
 	startRedis(t, file)
 }
 
+// No answer before the sync: neither to who wrote nor to who reads it.
+func TestRedis_JournalIsSyncedBeforeTheAnswer(t *testing.T) {
+	ctx := context.Background()
+	r := startRedis(t, filepath.Join(t.TempDir(), "journal"))
+	c := impatient(t, r.URL())
+	require.NoError(t, c.Set(ctx, "k", "old", 0).Err())
+	release := make(chan struct{})
+	r.HoldSync(release)
+
+	answers := make(chan string, 2)
+	go func() { answers <- c.Set(ctx, "k", "new", 0).Val() }()
+	reader := impatient(t, r.URL())
+	require.Eventually(t, func() bool { return r.Peek("k") == "new" }, 5*time.Second, time.Millisecond)
+	go func() { answers <- reader.Get(ctx, "k").Val() }()
+	select {
+	case a := <-answers:
+		t.Fatalf("answered %q before the sync", a)
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(release)
+	require.ElementsMatch(t, []string{"OK", "new"}, []string{<-answers, <-answers})
+}
+
 // A write that did not reach the disk is not answered, nor is anything after it.
 func TestRedis_JournalThatCannotBeWritten(t *testing.T) {
 	ctx := context.Background()
