@@ -64,9 +64,9 @@ end
 -- knows, so ask again soon.
 local free = concurrency - redis.call('ZCARD', slots) - ahead
 if free < 1 or (not live and free < 2 and concurrency > 1) then
-  until_at_least(now + 25000 * math.min(ahead + 1, 20))
+  until_at_least(now + 50000 * math.min(ahead + 1, 10))
 end
-if not live and ahead > 0 then until_at_least(now + 25000) end
+if not live and ahead > 0 then until_at_least(now + 50000) end
 
 if wait > 0 then
   if wait > max_nap then wait = max_nap end

@@ -12,7 +12,7 @@ const MaxGaps = 1000
 
 // Gap is a change that a scan found before any webhook brought it.
 type Gap struct {
-	At time.Time `json:"at"` // when it was found
+	At time.Time `json:"at"` // when it was found; AppendGaps fills in a zero one
 	Ref
 	Version int64     `json:"version"`
 	Source  string    `json:"source"`         // how it was found: cdc, query, sweep
@@ -28,6 +28,9 @@ func (s *Store) AppendGaps(ctx context.Context, realm string, gaps []Gap) error 
 	gaps = gaps[max(0, len(gaps)-MaxGaps):]
 	texts := make([]any, len(gaps))
 	for i, g := range gaps {
+		if g.At.IsZero() {
+			g.At = s.now().UTC()
+		}
 		text, err := json.Marshal(g)
 		if err != nil {
 			return fmt.Errorf("encode gap of realm %s: %w", realm, err)

@@ -190,13 +190,13 @@ func (h *eventHeap) Pop() any {
 // steadily, some calls hang and some processes die with their calls under way.
 func TestLimiter_NeverMoreThanAllowed(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			c := state.DefaultLimits()
 			w := newWorld(t, seed, c, 3)
-			end := noon.Add(150 * time.Second)
-			for i := range 15 {
+			end := noon.Add(100 * time.Second)
+			for i := range 12 {
 				w.loop(end, qbo.Priority(i%3/2), w.between(50*time.Millisecond, 900*time.Millisecond), w.between(0, time.Duration(seed)*time.Second))
 			}
 			for range 6 {
@@ -209,7 +209,7 @@ func TestLimiter_NeverMoreThanAllowed(t *testing.T) {
 			require.LessOrEqual(t, most(times, time.Second), c.PerSecond)
 			require.LessOrEqual(t, w.mostAtOnce(), c.Concurrency)
 			// Such a test holds for a limiter that grants nothing, too.
-			require.Greater(t, len(times), 500)
+			require.Greater(t, len(times), 400)
 			require.Equal(t, c.Concurrency, w.mostAtOnce())
 		})
 	}
@@ -222,7 +222,7 @@ func TestLimiter_UsesTheWholeRate(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 1, state.DefaultLimits(), 2)
 			end := noon.Add(time.Minute)
-			for range 12 {
+			for range 6 {
 				w.loop(end, p, w.between(100*time.Millisecond, 300*time.Millisecond), w.between(0, 0))
 			}
 			w.run(end)
@@ -248,12 +248,12 @@ func TestLimiter_BurstThenTheRate(t *testing.T) {
 
 func TestLimiter_LiveCallsGoFirst(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed, state.DefaultLimits(), 2)
-			end := noon.Add(time.Minute)
-			for range 10 {
+			end := noon.Add(40 * time.Second)
+			for range 8 {
 				w.loop(end, qbo.Backfill, w.between(100*time.Millisecond, 600*time.Millisecond), w.between(0, 0))
 			}
 			w.loop(end, qbo.Live, w.between(100*time.Millisecond, 600*time.Millisecond), w.between(0, time.Second))
@@ -266,9 +266,9 @@ func TestLimiter_LiveCallsGoFirst(t *testing.T) {
 					live++
 				}
 			}
-			require.Greater(t, live, 25)
+			require.Greater(t, live, 20)
 			require.Less(t, worst, 300*time.Millisecond)
-			require.Greater(t, len(w.granted(qbo.Backfill)), 200, "the rest is theirs")
+			require.Greater(t, len(w.granted(qbo.Backfill)), 150, "the rest is theirs")
 		})
 	}
 }
@@ -479,6 +479,6 @@ func TestLimiter_NeverMoreThanAllowedInRealTime(t *testing.T) {
 		wg.Wait()
 		require.LessOrEqual(t, top, c.Concurrency)
 		require.LessOrEqual(t, granted, c.Burst+int(time.Since(start)/(10*time.Millisecond))+1)
-		require.Greater(t, granted, 20)
+		require.Greater(t, granted, 8)
 	})
 }
