@@ -107,7 +107,7 @@ func (sel *selection) kept() bool {
 	_, _, byTime := sel.byTime()
 	switch sel.orderBy.name {
 	case "", fieldID:
-		return !byTime && !(named && sel.desc)
+		return !byTime && (!named || !sel.desc)
 	case fieldUpdated:
 		return byTime
 	}

@@ -90,7 +90,7 @@ func (b *bundle) serve() {
 
 func (b *bundle) close() {
 	b.server.Close()
-	require.NoError(b, b.Sim.Close())
+	require.NoError(b, b.Close())
 }
 
 // answer is what an HTTP call brought.

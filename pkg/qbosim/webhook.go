@@ -98,7 +98,6 @@ func (h *hooks) enqueue(events []event) {
 	for _, e := range events {
 		e.due = now.Add(e.hold)
 		heap.Push(&h.waiting, e)
-		h.seq = max(h.seq, e.Seq)
 	}
 	h.mu.Unlock()
 	h.rouse()

@@ -266,7 +266,7 @@ func TestWebhook_OnlyExactly200Acknowledges(t *testing.T) {
 		}
 		return 200
 	})
-	b := subscribed(t, a)
+	b := subscribed(t, a, func(o *qbosim.Options) { o.RetryScale = 1e-6 })
 	b.create("Bill", nil)
 	b.flush()
 	posts := a.got()
@@ -290,7 +290,7 @@ func TestWebhook_AFailedOneWithholdsAllLaterOnes(t *testing.T) {
 		}
 		return 200
 	})
-	b := subscribed(t, a)
+	b := subscribed(t, a, func(o *qbosim.Options) { o.Aggregate = -1 })
 	stop := b.run()
 	defer stop()
 	first := b.create("Bill", nil)
@@ -355,8 +355,8 @@ func TestWebhook_RetriesBySchedule(t *testing.T) {
 	b.create("Bill", nil)
 	b.flush()
 	require.Len(t, at, 5)
-	for i, want := range []time.Duration{20, 40, 60, 600} {
-		require.GreaterOrEqual(t, at[i+1].Sub(at[i]), want*time.Millisecond)
+	for i, want := range []int{20, 40, 60, 600} {
+		require.GreaterOrEqual(t, at[i+1].Sub(at[i]).Milliseconds(), int64(want))
 	}
 }
 
@@ -471,11 +471,15 @@ func TestWebhook_DelayHoldsEventsBack(t *testing.T) {
 func TestWebhook_OutageLosesForGood(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, always)
-	b := subscribed(t, a, func(o *qbosim.Options) { o.Faults.Outages = []qbosim.Outage{{From: 10 * time.Second, For: 5 * time.Second}} })
+	b := subscribed(t, a, func(o *qbosim.Options) {
+		o.Faults.Outages = []qbosim.Outage{{From: 10 * time.Second, For: 5 * time.Second}}
+	})
 	b.Advance(time.Hour)
 	b.BeginLoad()
-	for _, wait := range []time.Duration{0, 9999, 1, 4999, 1} {
-		b.Advance(wait * time.Millisecond)
+	for _, wait := range []string{"0s", "9.999s", "1ms", "4.999s", "1ms"} {
+		d, err := time.ParseDuration(wait)
+		require.NoError(t, err)
+		b.Advance(d)
 		b.create("Bill", nil)
 	}
 	b.flush()
@@ -525,7 +529,9 @@ func TestWebhook_LegacySometimesHasTheOldTimeFormat(t *testing.T) {
 	for _, body := range bodiesOf(a) {
 		var got struct {
 			EventNotifications []struct {
-				DataChangeEvent struct{ Entities []struct{ LastUpdated string } }
+				DataChangeEvent struct {
+					Entities []struct{ LastUpdated string }
+				}
 			}
 		}
 		require.NoError(t, json.Unmarshal(body, &got))
