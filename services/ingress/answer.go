@@ -5,93 +5,116 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/labstack/echo/v4"
 )
 
-// How a request can end; also the label of the metrics.
+// outcome is how a request ended, in one word: the label of the metrics.
+type outcome string
+
 const (
-	outcomeStored     = "stored"
-	outcomeNotStored  = "not_stored"
-	outcomeOverload   = "overload"
-	outcomeSignature  = "bad_signature"
-	outcomeTooLarge   = "too_large"
-	outcomeSlow       = "slow_body"
-	outcomeAborted    = "aborted"
-	outcomeMethod     = "bad_method"
-	outcomeUnknownApp = "unknown_app"
-	outcomeNoRoute    = "no_route"
+	stored       outcome = "stored"        // 200: all of it is on the stream or among the dead letters
+	unavailable  outcome = "unavailable"   // 503: not acknowledged within the budget
+	overloaded   outcome = "overloaded"    // 503: too many requests or bytes in hand
+	noSignature  outcome = "no_signature"  // 401
+	badSignature outcome = "bad_signature" // 401
+	unknownApp   outcome = "unknown_app"   // 404
+	noRoute      outcome = "no_route"      // 404: not a path of this service
+	wrongMethod  outcome = "wrong_method"  // 405
+	slowBody     outcome = "slow_body"     // 408
+	brokenBody   outcome = "broken_body"   // 400: the sender went away, or broke HTTP
+	tooLarge     outcome = "too_large"     // 413
+	crashed      outcome = "crashed"       // 500: a mistake of this program, before the signature was checked
 )
 
-// retryAfter is Intuit's own first delay.
-const retryAfter = 10 * time.Second
-
-// problem is a body of RFC 9457. Its texts are chosen: they tell a stranger
-// what to do and nothing about this system.
+// problem is an answer other than 200, as the error of a step. Its texts are
+// chosen for strangers and say nothing about this system; the cause is for the log.
 type problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail,omitempty"`
+	outcome outcome
+	cause   error
+	status  int
+	detail  string
 }
 
-var problems = map[string]problem{
-	outcomeNotStored:  {Status: http.StatusServiceUnavailable, Title: "Not stored", Detail: "The notification could not be stored durably in time. Send it again."},
-	outcomeOverload:   {Status: http.StatusServiceUnavailable, Title: "Busy", Detail: "Too many requests at once. Send it again."},
-	outcomeSignature:  {Status: http.StatusUnauthorized, Title: "Bad signature", Detail: "The intuit-signature header is missing or does not fit the body."},
-	outcomeTooLarge:   {Status: http.StatusRequestEntityTooLarge, Title: "Body too large"},
-	outcomeSlow:       {Status: http.StatusRequestTimeout, Title: "Body not received in time"},
-	outcomeAborted:    {Status: http.StatusBadRequest, Title: "Body not received"},
-	outcomeMethod:     {Status: http.StatusMethodNotAllowed, Title: "Method not allowed", Detail: "Webhooks are sent by POST."},
-	outcomeUnknownApp: {Status: http.StatusNotFound, Title: "Not found"},
-	outcomeNoRoute:    {Status: http.StatusNotFound, Title: "Not found"},
+func (p *problem) Error() string { return p.detail }
+func (p *problem) Unwrap() error { return p.cause }
+
+func refuse(o outcome, cause error) *problem {
+	p := &problem{outcome: o, cause: cause}
+	switch o {
+	case noSignature:
+		p.status, p.detail = http.StatusUnauthorized, "The intuit-signature header is missing."
+	case badSignature:
+		p.status, p.detail = http.StatusUnauthorized, "The signature does not fit the body."
+	case unknownApp, noRoute:
+		p.status, p.detail = http.StatusNotFound, "There is nothing here."
+	case wrongMethod:
+		p.status, p.detail = http.StatusMethodNotAllowed, "Webhooks are sent by POST."
+	case slowBody:
+		p.status, p.detail = http.StatusRequestTimeout, "The body took too long."
+	case brokenBody:
+		p.status, p.detail = http.StatusBadRequest, "The body ended early."
+	case tooLarge:
+		p.status, p.detail = http.StatusRequestEntityTooLarge, "The body is too large."
+	case overloaded:
+		p.status, p.detail = http.StatusServiceUnavailable, "Too many requests at once. Send it again."
+	case unavailable:
+		p.status, p.detail = http.StatusServiceUnavailable, "The notification could not be stored in time. Send it again."
+	default:
+		p.status, p.detail = http.StatusInternalServerError, "Something went wrong."
+	}
+	return p
 }
 
-// answer sends what belongs to the outcome: 200 with an empty body, or a problem.
-func (s *Server) answer(c echo.Context, started time.Time, app, outcome string, cause error) error {
-	took := s.now().Sub(started)
-	status := http.StatusOK
-	if p, bad := problems[outcome]; bad {
-		status = p.Status
+// asProblem makes the error of a step, or what echo says of an unknown path or
+// method, a problem.
+func asProblem(err error) *problem {
+	var p *problem
+	var h *echo.HTTPError
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &h) && h.Code == http.StatusNotFound:
+		return refuse(noRoute, nil)
+	case errors.As(err, &h) && h.Code == http.StatusMethodNotAllowed:
+		return refuse(wrongMethod, nil)
+	default:
+		return refuse(crashed, err)
 	}
-	s.metrics.answered(app, outcome, took)
-	s.note(c, app, outcome, status, took, cause)
-	if status == http.StatusOK {
-		return c.NoContent(http.StatusOK)
-	}
-	return writeProblem(c, problems[outcome])
 }
 
-// answerError is for what never reached the handler: an unknown path, a request
-// that echo refuses.
-func (s *Server) answerError(err error, c echo.Context) {
-	if c.Response().Committed {
-		return
-	}
-	p := problem{Status: http.StatusInternalServerError, Title: "Internal error"}
-	var he *echo.HTTPError
-	if errors.As(err, &he) {
-		p = problem{Status: he.Code, Title: http.StatusText(he.Code)}
-	}
-	s.metrics.answered("", outcomeNoRoute, 0)
-	s.note(c, "", outcomeNoRoute, p.Status, 0, err)
-	_ = writeProblem(c, p) // the sender has gone: nobody is left to tell
-}
+// retryAfter is in seconds: Intuit's own first delay.
+const retryAfter = 10
 
-func writeProblem(c echo.Context, p problem) error {
-	p.Type = "about:blank"
-	body, err := json.Marshal(p)
+// write sends the problem in the form of RFC 9457.
+func (p *problem) write(w http.ResponseWriter) error {
+	body, err := json.Marshal(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{"about:blank", http.StatusText(p.status), p.status, p.detail})
 	if err != nil {
 		return err
 	}
-	h := c.Response().Header()
-	if p.Status == http.StatusServiceUnavailable {
-		h.Set(echo.HeaderRetryAfter, strconv.Itoa(int(retryAfter.Seconds())))
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	switch p.status {
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Intuit-Signature")
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", http.MethodPost)
 	}
-	if p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusRequestTimeout {
-		// The rest of the body is not read.
-		h.Set(echo.HeaderConnection, "close")
+	switch p.outcome {
+	case noSignature, badSignature, unavailable:
+	default:
+		// The body is not read. Without this the server would read some of it
+		// before it answers, and wait for a sender that sends none.
+		h.Set("Connection", "close")
 	}
-	return c.Blob(p.Status, "application/problem+json", body)
+	w.WriteHeader(p.status)
+	_, err = w.Write(body)
+	return err
 }

@@ -9,42 +9,60 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
+// app is one Intuit app, by the name the configuration gives it.
+type app struct {
+	name   string
+	tokens []secret.String
+}
+
+// label is the app in metrics and logs; empty for the nil app of a request that
+// names none we know.
+func (a *app) label() string {
+	if a == nil {
+		return ""
+	}
+	return a.name
+}
+
 // appName is what fits into a path and a metric's label.
 var appName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
-var errNoApps = errors.New("ingress.apps is empty: without a verifier token no webhook can be believed; " +
+var errNoApps = errors.New("ingress.apps is empty, and without a verifier token no webhook can be believed: " +
 	"set LEDGERFEED_INGRESS_APPS (or LEDGERFEED_INGRESS_APPS_FILE) to NAME=TOKEN with the token from the Webhooks page of Intuit's portal")
 
-// parseApps reads "name=token[,token…][;name=…]" into the tokens of each app.
-// No error shows what may be part of a token.
-func parseApps(text secret.String) (map[string][]secret.String, error) {
-	apps := map[string][]secret.String{}
-	split := func(r rune) bool { return r == ';' || r == '\n' || r == '\r' }
-	for i, part := range strings.FieldsFunc(text.Reveal(), split) {
-		if strings.TrimSpace(part) == "" {
+// parseApps reads NAME=TOKEN[,TOKEN…][;NAME=…]. Errors count the apps instead of
+// quoting them: what is not where it belongs may be a token.
+func parseApps(s secret.String) (map[string]*app, error) {
+	apps := map[string]*app{}
+	var errs []error
+	n := 0
+	for _, text := range strings.FieldsFunc(s.Reveal(), func(r rune) bool { return r == ';' || r == '\n' || r == '\r' }) {
+		if text = strings.TrimSpace(text); text == "" {
 			continue
 		}
-		name, tokens, ok := strings.Cut(part, "=")
-		name = strings.TrimSpace(name)
-		switch {
-		case !ok:
-			return nil, fmt.Errorf("ingress.apps: part %d has no '=': write NAME=TOKEN", i+1)
-		case !appName.MatchString(name):
-			return nil, fmt.Errorf("ingress.apps: the name of part %d is not of letters, digits, '-' and '_' (64 at most)", i+1)
-		case apps[name] != nil:
-			return nil, fmt.Errorf("ingress.apps: app %s is named twice: give its tokens in one list", name)
-		}
-		for token := range strings.SplitSeq(tokens, ",") {
+		n++
+		name, list, ok := strings.Cut(text, "=")
+		a := &app{name: strings.TrimSpace(name)}
+		for token := range strings.SplitSeq(list, ",") {
 			if token = strings.TrimSpace(token); token != "" {
-				apps[name] = append(apps[name], secret.String(token))
+				a.tokens = append(a.tokens, secret.String(token))
 			}
 		}
-		if len(apps[name]) == 0 {
-			return nil, fmt.Errorf("ingress.apps: app %s has no verifier token: write %s=TOKEN", name, name)
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("ingress.apps: app %d has no '=': write NAME=TOKEN", n))
+		case !appName.MatchString(a.name):
+			errs = append(errs, fmt.Errorf("ingress.apps: the name of app %d is not of letters, digits, '-' and '_' (64 at most)", n))
+		case len(a.tokens) == 0:
+			errs = append(errs, fmt.Errorf("ingress.apps: app %s has no verifier token: write %s=TOKEN", a.name, a.name))
+		case apps[a.name] != nil:
+			errs = append(errs, fmt.Errorf("ingress.apps: app %s is named twice: give its tokens in one list", a.name))
+		default:
+			apps[a.name] = a
 		}
 	}
-	if len(apps) == 0 {
-		return nil, errNoApps
+	if n == 0 {
+		errs = append(errs, errNoApps)
 	}
-	return apps, nil
+	return apps, errors.Join(errs...)
 }

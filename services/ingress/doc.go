@@ -1,15 +1,24 @@
-// Package ingress takes Intuit's webhooks: it verifies the signature over the
-// raw body, puts the events on the stream, and answers 200 once the broker has
-// acknowledged them.
+// Package ingress receives Intuit's webhooks: POST /webhooks/{app}.
 //
-// It guarantees that 200 is sent only after a PubAck for everything in the body
-// (I1), that nothing unsigned or altered reaches the stream, and that after a
-// good signature nothing in the body leads to another answer than 200 or 503
-// (I10): Intuit withholds every later event of the app until the failed one is
-// accepted. What cannot be read goes to the dead letters with its raw bytes.
-// Every answer is sent within the budget (2.5 s), since Intuit counts one later
-// than 3 s as failed.
+// It verifies the raw body, makes one envelope per realm of it, publishes them
+// and answers 200 when the broker has acknowledged all of them; the whole within
+// a budget below the three seconds Intuit waits.
 //
-// It keeps no state, does not touch Redis, does not look at entity data, and
-// does not know which realms are connected: all of that is the processor's.
+// # What it guarantees
+//
+// 200 is sent only after a PubAck for everything in the body (I1). Nothing
+// unsigned or altered reaches the stream, and nothing after a good signature
+// gets another answer than 200 or 503 (I10): Intuit holds back all later events
+// of an app until the one it refused is accepted. So what verifies but cannot be
+// read is not refused: it becomes a dead letter with its raw bytes. Memory and
+// the number of requests in hand are bounded (I9), and a drain loses none of
+// them (I13).
+//
+// # What it does not do
+//
+// It keeps no state and needs nothing but the broker: which realms are connected
+// is the processor's to know, so that an outage of Redis does not stop the
+// receiving. It does not terminate TLS, which Intuit demands: put a proxy in
+// front. It does not decode a compressed body: Intuit sends none, and the
+// signature is over the bytes as sent.
 package ingress

@@ -3,143 +3,119 @@ package ingress
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net/http"
-	"os"
+	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"go.uber.org/zap"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
-	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
-	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// Intuit's headers, from its page on webhooks: intuit-t-id is what is seen on
-// the wire, intuit_tid what the documentation says.
-const (
-	headerTID         = "Intuit-T-Id"
-	headerTIDAsDoc    = "Intuit_tid"
-	headerTraceparent = "Traceparent"
-)
-
-// request is one POST on its way through the steps.
+// request is what is known of a request in hand.
 type request struct {
-	app      string
-	token    int // index of the verifier token that fits
-	body     []byte
-	tid      string
-	trace    string
-	received time.Time
+	began time.Time // by this machine's clock: the budget runs from here
+	peer  string
+	app   *app // nil until it is found
+	bytes int
+	tid   string
+	tally tally
 }
 
-// receive runs the steps of one request: read, verify, parse, publish, answer.
+// receive is POST /webhooks/:app. Whatever happens in it, it answers and counts.
 func (s *Server) receive(c echo.Context) error {
-	started := s.now()
-	tokens, known := s.apps[c.Param("app")]
-	if !known {
-		return s.answer(c, started, "", outcomeUnknownApp, nil)
+	r := &request{began: time.Now(), peer: c.RealIP()}
+	if err := s.bounded(c, r); err != nil {
+		s.answer(c, r, asProblem(err))
+		return nil
 	}
-	app := c.Param("app")
-	if c.Request().Method != http.MethodPost {
-		c.Response().Header().Set(echo.HeaderAllow, http.MethodPost)
-		return s.answer(c, started, app, outcomeMethod, nil)
-	}
+	s.report(r, stored, nil)
+	return c.NoContent(http.StatusOK)
+}
+
+// bounded holds the number of requests in hand; one beyond does not wait.
+func (s *Server) bounded(c echo.Context, r *request) error {
 	select {
-	case s.inFlight <- struct{}{}:
-		defer func() { <-s.inFlight }()
+	case s.slots <- struct{}{}:
 	default:
-		return s.answer(c, started, app, outcomeOverload, nil)
+		return refuse(overloaded, errors.New("too many requests in hand"))
 	}
-	// Not the request's context alone: a sender that hangs up does not undo
-	// what is about to be stored.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.config.Budget)
-	defer cancel()
+	s.metrics.inFlight.Inc()
+	defer func() {
+		s.metrics.inFlight.Dec()
+		<-s.slots
+	}()
+	return s.handle(c, r)
+}
 
-	body, outcome, err := s.read(c, started)
+// handle reads and verifies, then stores.
+func (s *Server) handle(c echo.Context, r *request) (err error) {
+	defer recovered(crashed, &err)
+	if r.app = s.apps[c.Param("app")]; r.app == nil {
+		return refuse(unknownApp, nil) // before the body: a stranger costs nothing
+	}
+	req := c.Request()
+	body, reserved, err := readBody(c.Response().Writer, req, s.config.MaxBody, r.began.Add(s.config.BodyTimeout), s.memory)
+	defer s.memory.release(reserved)
 	if err != nil {
-		return s.answer(c, started, app, outcome, err)
+		return refuse(bodyOutcome(err), err)
 	}
-	s.metrics.bytes.WithLabelValues(app).Add(float64(len(body)))
-	r := request{
-		app: app, body: body, received: started.UTC(),
-		tid:   firstOf(c.Request().Header.Get(headerTID), c.Request().Header.Get(headerTIDAsDoc)),
-		trace: c.Request().Header.Get(headerTraceparent),
+	token, err := webhook.Verify(body, req.Header.Get(webhook.SignatureHeader), r.app.tokens)
+	if err != nil {
+		return refuse(signatureOutcome(err), err)
 	}
-	if r.token, err = verify(c.Request().Header, body, tokens); err != nil {
-		return s.answer(c, started, app, outcomeSignature, err)
-	}
-	s.metrics.token(app, r.token)
-	if err := s.store(ctx, r); err != nil {
-		return s.answer(c, started, app, outcomeNotStored, err)
-	}
-	return s.answer(c, started, app, outcomeStored, nil)
+	s.metrics.tokens.WithLabelValues(r.app.name, strconv.Itoa(token+1)).Inc()
+	return s.store(req, r, body)
 }
 
-// read reads the body within the cap and the budget.
-func (s *Server) read(c echo.Context, started time.Time) ([]byte, string, error) {
-	w, r := c.Response().Writer, c.Request()
-	// Not every writer has deadlines (a test's recorder has none); the server's
-	// own timeouts still hold then.
-	if err := http.NewResponseController(w).SetReadDeadline(started.Add(s.config.Budget)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, outcomeAborted, err
+// store is what follows a good signature: from here on the answer is 200, or 503
+// and Intuit sends it again (I10).
+func (s *Server) store(req *http.Request, r *request, body []byte) (err error) {
+	defer recovered(unavailable, &err)
+	r.bytes, r.tid = len(body), traceID(req.Header)
+	// Not ended by the request: a sender that hangs up does not undo what is
+	// about to be stored.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(req.Context()), r.began.Add(s.config.Budget))
+	defer cancel()
+	r.tally, err = s.publish(ctx, notification{
+		app:  r.app,
+		body: body,
+		meta: envelope.Meta{App: r.app.name, IntuitTID: r.tid, Traceparent: traceparent(req.Header), ReceivedAt: s.now().UTC()},
+	})
+	if err != nil {
+		return refuse(unavailable, err)
 	}
-	if r.ContentLength > s.config.MaxBody {
-		return nil, outcomeTooLarge, errTooLarge
+	return nil
+}
+
+var errPanic = errors.New("panic")
+
+// recovered makes a panic an answer; defer it. The stack goes to the log.
+func recovered(o outcome, err *error) {
+	if p := recover(); p != nil {
+		*err = refuse(o, fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack()))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.MaxBody))
-	var tooLarge *http.MaxBytesError
+}
+
+func bodyOutcome(err error) outcome {
 	switch {
-	case err == nil:
-		return body, "", nil
-	case errors.As(err, &tooLarge):
-		return nil, outcomeTooLarge, errTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, outcomeSlow, err
+	case errors.Is(err, errTooLarge):
+		return tooLarge
+	case errors.Is(err, errNoMemory):
+		return overloaded
+	case errors.Is(err, errBodyLate):
+		return slowBody
 	default:
-		return nil, outcomeAborted, err
+		return brokenBody
 	}
 }
 
-var errTooLarge = errors.New("body above ingress.max_body")
-
-// verify tries each value of the header: a proxy may have added one.
-func verify(h http.Header, body []byte, tokens []secret.String) (int, error) {
-	signatures := h.Values(webhook.SignatureHeader)
-	if len(signatures) == 0 {
-		return -1, webhook.ErrNoSignature
+func signatureOutcome(err error) outcome {
+	if errors.Is(err, webhook.ErrNoSignature) {
+		return noSignature
 	}
-	var err error
-	for _, signature := range signatures[:min(len(signatures), 4)] {
-		var index int
-		if index, err = webhook.Verify(body, signature, tokens); err == nil {
-			return index, nil
-		}
-	}
-	return -1, err
-}
-
-// note writes the one line of a request.
-func (s *Server) note(c echo.Context, app, outcome string, status int, took time.Duration, err error) {
-	level := zap.DebugLevel
-	switch outcome {
-	case outcomeStored:
-	case outcomeNotStored, outcomeOverload, outcomeSignature, outcomeTooLarge:
-		level = zap.WarnLevel
-	default:
-		level = zap.InfoLevel
-	}
-	if line := s.log.Check(level, "notification answered"); line != nil {
-		line.Write(telemetry.App(app), telemetry.Outcome(outcome), telemetry.Status(status), telemetry.Took(took),
-			telemetry.TID(firstOf(c.Request().Header.Get(headerTID), c.Request().Header.Get(headerTIDAsDoc))),
-			telemetry.Address(c.RealIP()), telemetry.Error(err))
-	}
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+	return badSignature
 }

@@ -7,44 +7,67 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// metrics are what the ingress counts. Labels are bounded: apps and tokens are
+// those of the configuration, never what a stranger sent.
 type metrics struct {
-	latency *prometheus.HistogramVec
-	events  *prometheus.CounterVec
-	bytes   *prometheus.CounterVec
-	dead    *prometheus.CounterVec
-	tokens  *prometheus.CounterVec
+	requests *prometheus.CounterVec // app, outcome
+	tokens   *prometheus.CounterVec // app, token
+	events   *prometheus.CounterVec // app
+	dead     *prometheus.CounterVec // app
+	bytes    *prometheus.CounterVec // app
+	ack      prometheus.Histogram
+	inFlight prometheus.Gauge
+	memory   prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer, inFlight func() float64) *metrics {
-	m := &metrics{
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "ledgerfeed_ingress_answer_seconds",
-			Help:    "From the headers of a request to its answer, by app and outcome.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 3},
-		}, []string{"app", "outcome"}),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ledgerfeed_ingress_events_total", Help: "Events stored, by app and format.",
-		}, []string{"app", "format"}),
-		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ledgerfeed_ingress_body_bytes_total", Help: "Bytes of bodies read.",
-		}, []string{"app"}),
-		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ledgerfeed_ingress_unreadable_total", Help: "Signed bodies and items that could not be read and went to the dead letters.",
-		}, []string{"app"}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ledgerfeed_ingress_token_matches_total", Help: "Signatures that fit, by the number of the verifier token in the app's list, from 1. A token that no longer counts can go.",
-		}, []string{"app", "token"}),
+func newMetrics(r prometheus.Registerer, apps map[string]*app) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ledgerfeed_ingress_" + name, Help: help}, labels)
 	}
-	r.MustRegister(m.latency, m.events, m.bytes, m.dead, m.tokens, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "ledgerfeed_ingress_in_flight", Help: "Requests being worked on.",
-	}, inFlight))
-	return m
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerfeed_ingress_" + name, Help: help})
+	}
+	m := &metrics{
+		requests: counter("requests_total", "Requests by app (empty if unknown) and how they ended.", "app", "outcome"),
+		tokens:   counter("token_matches_total", "Signatures that fit, by the number of the verifier token in the app's list, from 1. A token that no longer counts can go.", "app", "token"),
+		events:   counter("events_total", "Events stored.", "app"),
+		dead:     counter("dead_letters_total", "Signed bodies and items that could not be read and were stored as dead letters.", "app"),
+		bytes:    counter("body_bytes_total", "Bytes of the bodies stored.", "app"),
+		ack: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "ledgerfeed_ingress_ack_seconds",
+			Help:    "From the headers of a request to its 200. Intuit waits 3 seconds.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2, 2.5, 3},
+		}),
+		inFlight: gauge("in_flight", "Requests being worked on."),
+		memory:   gauge("in_flight_bytes", "Memory reserved for bodies, in bytes."),
+	}
+	// A series that is there from the start shows its first step in a rate.
+	for name, a := range apps {
+		for _, o := range []outcome{stored, unavailable, overloaded, badSignature} {
+			m.requests.WithLabelValues(name, string(o))
+		}
+		for _, c := range []*prometheus.CounterVec{m.events, m.dead, m.bytes} {
+			c.WithLabelValues(name)
+		}
+		for i := range a.tokens {
+			m.tokens.WithLabelValues(name, strconv.Itoa(i+1))
+		}
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.tokens, m.events, m.dead, m.bytes, m.ack, m.inFlight, m.memory} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
-func (m *metrics) answered(app, outcome string, took time.Duration) {
-	m.latency.WithLabelValues(app, outcome).Observe(took.Seconds())
-}
-
-func (m *metrics) token(app string, index int) {
-	m.tokens.WithLabelValues(app, strconv.Itoa(index+1)).Inc()
+// answered counts a request at its end; a is nil if it named no app we know.
+func (m *metrics) answered(a *app, o outcome, took time.Duration) {
+	m.requests.WithLabelValues(a.label(), string(o)).Inc()
+	if o == stored {
+		m.ack.Observe(took.Seconds())
+	}
 }

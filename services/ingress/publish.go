@@ -8,60 +8,105 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
-// store puts a verified body on the stream, one envelope per realm, and what
-// cannot be read of it into the dead letters. It returns nil only when the
-// broker has acknowledged all of it (I1); after an error Intuit sends the whole
-// body again, and the ids make the broker drop what it has already.
-func (s *Server) store(ctx context.Context, r request) error {
-	notification, err := webhook.Parse(r.body)
-	if err != nil {
-		s.metrics.dead.WithLabelValues(r.app).Inc()
-		return s.bury(ctx, r, "", r.body, err.Error())
-	}
-	for _, rejected := range notification.Rejected {
-		s.metrics.dead.WithLabelValues(r.app).Inc()
-		if err := s.bury(ctx, r, rejected.RealmID, rejected.Raw, rejected.Reason); err != nil {
-			return err
-		}
-	}
-	envs := envelope.FromNotification(r.body, notification, envelope.Meta{
-		App: r.app, IntuitTID: r.tid, Traceparent: r.trace, ReceivedAt: r.received,
-	})
-	if len(envs) == 0 {
-		return nil
-	}
-	err = s.publish.Publish(ctx, envs...)
-	var invalid *envelope.InvalidError
-	if errors.As(err, &invalid) || errors.Is(err, stream.ErrTooLarge) {
-		// Sent again it would fail again and withhold every later event.
-		s.metrics.dead.WithLabelValues(r.app).Inc()
-		return s.bury(ctx, r, "", r.body, err.Error())
-	}
-	if err != nil {
-		return err
-	}
-	s.metrics.events.WithLabelValues(r.app, string(notification.Format)).Add(float64(len(notification.Events)))
-	return nil
+// Publisher is where notifications go. Both methods return nil only after the
+// broker's acknowledgement of all they were given.
+type Publisher interface {
+	Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) error
+	PublishDead(ctx context.Context, letter stream.DeadLetter) error
 }
 
-// bury stores raw bytes as a dead letter, in several if the broker takes no
-// message of that size.
-func (s *Server) bury(ctx context.Context, r request, realm string, raw []byte, why string) error {
-	size := max(s.publish.MaxBody(), 1)
-	parts := (len(raw) + size - 1) / size
-	for i := range max(parts, 1) {
-		detail := why
-		if parts > 1 {
-			detail = fmt.Sprintf("part %d of %d: %s", i+1, parts, why)
+const (
+	// maxItems is how many unreadable items of a body become dead letters of
+	// their own; with more, the whole body is one. Thousands of acknowledgements
+	// would not fit into the budget, and Intuit would send that body for ever.
+	maxItems = 16
+	// maxPart is how much of a body goes into one dead letter when the broker
+	// refuses the whole: by default NATS takes messages of up to 1 MiB.
+	maxPart = 900 << 10
+)
+
+// notification is a verified body on its way to the stream.
+type notification struct {
+	app  *app
+	body []byte
+	meta envelope.Meta
+}
+
+// tally is what was stored of a notification.
+type tally struct{ events, dead int }
+
+// publish stores all that is in n and returns nil only when the broker has
+// acknowledged it (I1). After an error Intuit sends the body again, and the ids
+// make the broker drop what it has already.
+func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
+	content, err := parse(n.body)
+	if err != nil {
+		dead, err := s.bury(ctx, n, "", n.body, err.Error())
+		return tally{dead: dead}, err
+	}
+	if envs := envelope.FromNotification(n.body, content, n.meta); len(envs) > 0 {
+		err := s.publisher.Publish(ctx, envs...)
+		var invalid *envelope.InvalidError
+		if errors.As(err, &invalid) || errors.Is(err, stream.ErrTooLarge) {
+			// Sent again it would fail again and hold back every later event.
+			dead, err := s.bury(ctx, n, "", n.body, err.Error())
+			return tally{dead: dead}, err
 		}
-		if err := s.publish.PublishDead(ctx, stream.DeadLetter{
-			Reason: stream.ReasonUnreadable, Detail: detail, RealmID: realm, App: r.app,
-			Body: raw[min(i*size, len(raw)):min((i+1)*size, len(raw))], Attempts: 1, FirstSeen: r.received, At: r.received,
-		}); err != nil {
-			return err
+		if err != nil {
+			return tally{}, err
 		}
 	}
-	return nil
+	dead, err := s.buryItems(ctx, n, content.Rejected)
+	return tally{events: len(content.Events), dead: dead}, err
+}
+
+// buryItems stores the items that could not be read.
+func (s *Server) buryItems(ctx context.Context, n notification, items []webhook.Rejected) (dead int, err error) {
+	if len(items) > maxItems {
+		return s.bury(ctx, n, "", n.body, fmt.Sprintf("%d items cannot be read; the first: %s", len(items), items[0].Reason))
+	}
+	for _, item := range items {
+		letters, err := s.bury(ctx, n, item.RealmID, item.Raw, item.Reason)
+		if err != nil {
+			return 0, err
+		}
+		dead += letters
+	}
+	return dead, nil
+}
+
+// bury stores raw bytes as a dead letter, or as several if the broker takes no
+// message of that size, and returns how many.
+func (s *Server) bury(ctx context.Context, n notification, realm string, raw []byte, why string) (letters int, err error) {
+	letter := stream.DeadLetter{
+		Reason: stream.ReasonUnreadable, Detail: why, RealmID: realm, App: n.app.name, Body: raw,
+		Attempts: 1, FirstSeen: n.meta.ReceivedAt, At: n.meta.ReceivedAt,
+	}
+	err = s.publisher.PublishDead(ctx, letter)
+	if !errors.Is(err, stream.ErrTooLarge) || len(raw) <= maxPart {
+		return 1, err
+	}
+	parts := (len(raw) + maxPart - 1) / maxPart
+	for i := range parts {
+		letter.Body = raw[i*maxPart : min((i+1)*maxPart, len(raw))]
+		letter.Detail = fmt.Sprintf("part %d of %d: %s", i+1, parts, why)
+		if err := s.publisher.PublishDead(ctx, letter); err != nil {
+			return 0, err
+		}
+	}
+	return parts, nil
+}
+
+// parse is webhook.Parse with a net: were it to panic, Intuit would send that
+// body for ever and hold back everything behind it.
+func parse(body []byte) (n webhook.Notification, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			n, err = webhook.Notification{}, errors.New("the parser crashed on it")
+		}
+	}()
+	return webhook.Parse(body)
 }

@@ -6,63 +6,55 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
-	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
-	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 const (
-	readHeaderTimeout = 5 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 32 << 10
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// maxHeader is ample: Intuit sends some 600 bytes, a proxy adds a few.
+	maxHeader = 16 << 10
 )
-
-// Publisher is where notifications go. Both methods return nil only after the
-// broker's acknowledgement.
-type Publisher interface {
-	Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) error
-	PublishDead(ctx context.Context, d stream.DeadLetter) error
-	// MaxBody is the largest body that one dead letter can hold, in bytes.
-	MaxBody() int
-}
 
 // Options are what the program passes to New. Publisher is required.
 type Options struct {
 	Config    IngressConfig
 	Publisher Publisher
-	// Ready says why nothing can be stored now; nil is always ready. See Server.Ready.
-	Ready  func(ctx context.Context) error
-	Logger *zap.Logger
-	// Registerer is where the metrics are registered; nil for nowhere.
+	// Ready says why nothing can be stored now; nil is always ready. See [Server.Ready].
+	Ready func(ctx context.Context) error
+	// Logger and Registerer may be nil.
+	Logger     *zap.Logger
 	Registerer prometheus.Registerer
-	Now        func() time.Time
+	// Now is when envelopes say they were received; nil is time.Now.
+	Now func() time.Time
 }
 
 // Server is the webhook endpoint.
 type Server struct {
-	config   IngressConfig
-	apps     map[string][]secret.String
-	publish  Publisher
-	ready    func(ctx context.Context) error
-	log      *zap.Logger
-	metrics  *metrics
-	now      func() time.Time
-	inFlight chan struct{}
-	listener net.Listener
-	http     *http.Server
-	closing  sync.Once
+	config    IngressConfig
+	apps      map[string]*app
+	publisher Publisher
+	ready     func(ctx context.Context) error
+	now       func() time.Time
+	log       *zap.Logger
+	metrics   *metrics
+	refusals  map[outcome]*throttle
+	slots     chan struct{} // holds one for each request in hand
+	memory    *memory
+	listener  net.Listener
+	http      *http.Server
+	draining  atomic.Bool
 }
 
-// New listens, so that a port in use is an error at start. Call Run, or the
-// port stays open until the process ends. It refuses to start without a
+// New listens, so that a port in use is an error at start; requests wait until
+// Run. Call Run or Close, or the port stays open. It refuses to start without a
 // verifier token.
 func New(o Options) (*Server, error) {
 	if err := o.Config.Validate(); err != nil {
@@ -71,99 +63,133 @@ func New(o Options) (*Server, error) {
 	if o.Publisher == nil {
 		return nil, errors.New("ingress: Publisher is required")
 	}
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
-	if o.Registerer == nil {
-		o.Registerer = prometheus.NewRegistry()
+	if o.Ready == nil {
+		o.Ready = func(context.Context) error { return nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
 	}
 	apps, err := parseApps(o.Config.Apps)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		config: o.Config, apps: apps, publish: o.Publisher, ready: o.Ready, log: o.Logger, now: o.Now,
-		inFlight: make(chan struct{}, o.Config.MaxInFlight),
+	m, err := newMetrics(o.Registerer, apps)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	s.metrics = newMetrics(o.Registerer, func() float64 { return float64(len(s.inFlight)) })
+	s := &Server{
+		config: o.Config, apps: apps, publisher: o.Publisher, ready: o.Ready, now: o.Now, log: o.Logger, metrics: m,
+		refusals: map[outcome]*throttle{badSignature: {}, overloaded: {}},
+		slots:    make(chan struct{}, o.Config.MaxInFlight),
+		memory:   &memory{free: o.Config.MaxInFlightBytes, gauge: m.memory},
+	}
+	// What strangers get wrong in HTTP is of no interest above debug.
+	httpLog, err := zap.NewStdLogAt(s.log, zap.DebugLevel)
+	if err != nil {
+		return nil, err
+	}
 	s.http = &http.Server{
 		Handler:           s.routes(),
-		ReadHeaderTimeout: readHeaderTimeout,
-		// The body's deadline is the budget, set per request; this one only ends
-		// a connection whose peer does not take the answer.
-		WriteTimeout:   o.Config.Budget + readHeaderTimeout,
+		ReadHeaderTimeout: headerTimeout,
+		// The body has a deadline of its own; these two only end a connection
+		// whose peer neither sends nor takes anything.
+		ReadTimeout:    headerTimeout + o.Config.Budget,
+		WriteTimeout:   2*headerTimeout + o.Config.Budget,
 		IdleTimeout:    idleTimeout,
-		MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog:       zap.NewStdLog(zap.NewNop()),
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       httpLog,
 	}
 	s.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Config.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", o.Config.Listen, err)
+		return nil, fmt.Errorf("webhook endpoint: %w", err)
 	}
 	return s, nil
 }
 
-// Addr is the address the server listens on.
+// Addr is the address it listens on, with the port it took.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Ready says why a webhook would not be stored now.
+// Ready says why no webhook can be taken now: the service drains, or Options.Ready
+// has a reason.
 func (s *Server) Ready(ctx context.Context) error {
-	if s.ready == nil {
-		return nil
+	if s.draining.Load() {
+		return errors.New("draining")
 	}
 	return s.ready(ctx)
 }
 
-// Run serves until ctx ends, then stops accepting, finishes the requests in
-// hand within the drain timeout, and returns.
+// Run serves until ctx ends, then takes no new requests, finishes those in hand
+// within the drain timeout and returns (I13). It can be called once.
 func (s *Server) Run(ctx context.Context) error {
-	s.log.Info("ingress listening", telemetry.Address(s.Addr()), telemetry.Count(len(s.apps)))
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Serve(s.listener) }()
+	s.log.Info("webhook endpoint started", telemetry.Address(s.Addr()), telemetry.Count(len(s.apps)))
 	select {
 	case err := <-ended:
-		return fmt.Errorf("serve %s: %w", s.Addr(), err)
+		if errors.Is(err, http.ErrServerClosed) { // Close
+			return nil
+		}
+		return fmt.Errorf("webhook endpoint: %w", err)
 	case <-ctx.Done():
 	}
+	s.draining.Store(true)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
 	defer cancel()
 	err := s.http.Shutdown(drain)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("requests in hand after %s: %w", s.config.DrainTimeout, err), s.http.Close())
+		err = errors.Join(fmt.Errorf("requests still in hand after %s: %w", s.config.DrainTimeout, err), s.http.Close())
 	}
 	<-ended
+	s.log.Info("webhook endpoint stopped", telemetry.Address(s.Addr()))
 	return err
 }
 
-// Close frees the port of a server that is not going to run. It may be called
-// twice and after Run.
+// Close frees the port of a server that is not going to run, and ends one that
+// does without waiting for what is in hand. It may be called twice.
 func (s *Server) Close() error {
-	var err error
-	s.closing.Do(func() { err = s.http.Close(); _ = s.listener.Close() })
+	err := s.http.Close()
+	// The HTTP server knows the listener only once it runs.
+	if lerr := s.listener.Close(); !errors.Is(lerr, net.ErrClosed) {
+		err = errors.Join(err, lerr)
+	}
 	return err
 }
 
 func (s *Server) routes() http.Handler {
 	e := echo.New()
-	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = s.ipExtractor()
-	e.HTTPErrorHandler = s.answerError
-	e.Any("/webhooks/:app", s.receive)
+	e.HTTPErrorHandler = s.noRoute
+	e.POST("/webhooks/:app", s.receive)
+	// Echo answers OPTIONS by itself, with 204.
+	e.OPTIONS("/webhooks/:app", func(echo.Context) error { return refuse(wrongMethod, nil) })
 	return e
 }
 
-// ipExtractor believes X-Forwarded-For only from the proxies that were named.
+// noRoute answers what has no handler: unknown paths and methods.
+func (s *Server) noRoute(err error, c echo.Context) {
+	s.answer(c, &request{began: time.Now(), peer: c.RealIP()}, asProblem(err))
+}
+
+// answer reports and sends a problem.
+func (s *Server) answer(c echo.Context, r *request, p *problem) {
+	s.report(r, p.outcome, p.cause)
+	if err := p.write(c.Response()); err != nil {
+		s.log.Debug("answer not written", telemetry.Error(err))
+	}
+}
+
+// ipExtractor believes X-Forwarded-For only from the proxies that were named:
+// anybody can write that header.
 func (s *Server) ipExtractor() echo.IPExtractor {
 	if len(s.config.TrustedProxies) == 0 {
 		return echo.ExtractIPDirect()
 	}
 	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
 	for _, cidr := range s.config.TrustedProxies {
-		_, network, err := net.ParseCIDR(cidr)
-		if err == nil { // Validate has seen it
+		if _, network, err := net.ParseCIDR(cidr); err == nil { // Validate has seen it
 			trust = append(trust, echo.TrustIPRange(network))
 		}
 	}

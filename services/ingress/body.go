@@ -1,0 +1,105 @@
+package ingress
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// firstRead is what is reserved for a body before its length is known to be
+// true: a claimed Content-Length costs the claimant nothing.
+const firstRead = 16 << 10
+
+var (
+	errTooLarge  = errors.New("body is too large")
+	errNoMemory  = errors.New("too many bytes in hand")
+	errBodyLate  = errors.New("body took too long")
+	errBodyEnded = errors.New("body ended early")
+)
+
+// readBody reads the body as sent, within its time and size and what is free of
+// the memory. What it reserved of the memory is the caller's to release, also
+// after an error.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time, m *memory) (body []byte, reserved int64, err error) {
+	if r.ContentLength > limit {
+		return nil, 0, errTooLarge
+	}
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(deadline); err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if err == nil {
+			// Behind a body that is read the server listens for the end of the
+			// connection, and takes a deadline that passes for one.
+			err = control.SetReadDeadline(time.Time{})
+		}
+	}()
+
+	src := http.MaxBytesReader(w, r.Body, limit)
+	size := int64(firstRead)
+	if r.ContentLength >= 0 && r.ContentLength < firstRead {
+		size = r.ContentLength + 1 // room to read the end
+	}
+	for {
+		if !m.reserve(size - reserved) {
+			return nil, reserved, errNoMemory
+		}
+		reserved = size
+		grown := make([]byte, len(body), size)
+		copy(grown, body)
+		body = grown
+		for len(body) < cap(body) {
+			n, err := src.Read(body[len(body):cap(body)])
+			body = body[:len(body)+n]
+			switch {
+			case errors.Is(err, io.EOF):
+				return body, reserved, nil
+			case err != nil:
+				return nil, reserved, readError(err)
+			}
+		}
+		size = min(2*size, limit+1)
+	}
+}
+
+func readError(err error) error {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errBodyLate
+	default:
+		return errors.Join(errBodyEnded, err)
+	}
+}
+
+// memory bounds the bytes of all bodies in hand. The zero value holds nothing.
+type memory struct {
+	mu    sync.Mutex // guards what follows
+	free  int64
+	gauge interface{ Add(float64) }
+}
+
+// reserve takes n bytes, or none and reports false.
+func (m *memory) reserve(n int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n > m.free {
+		return false
+	}
+	m.free -= n
+	m.gauge.Add(float64(n))
+	return true
+}
+
+func (m *memory) release(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.free += n
+	m.gauge.Add(-float64(n))
+}
