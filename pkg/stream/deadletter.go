@@ -48,9 +48,10 @@ func (r Reason) String() string { return strings.ReplaceAll(string(r), "-", " ")
 type DeadLetter struct {
 	// Seq is its number on the stream; PublishDead ignores it.
 	Seq uint64
-	// ID tells a repeated dead letter from a new one: the broker drops a second
-	// one with the same ID within two minutes. Empty means that the content is
-	// the identity: everything but Attempts, FirstSeen and At.
+	// ID says which message it is of, so that the same events replayed and dead
+	// again are another letter. May be empty. The broker drops a second letter
+	// within two minutes only if ID, Reason, RealmID, App, Sink, Body and Envelope
+	// are all the same.
 	ID     string
 	Reason Reason
 	// Detail says more than the reason, for people. It must hold no secret.
@@ -149,17 +150,13 @@ func encodeDead(d DeadLetter) (*nats.Msg, error) {
 			return nil, err
 		}
 	}
-	id := d.ID
-	if id == "" {
-		id = deadID(d, env)
-	}
-	m := message(DeadStream, deadSubject(d.Reason, d.RealmID), id, d.Body)
+	m := message(DeadStream, deadSubject(d.Reason, d.RealmID), deadID(d, env), d.Body)
 	set := func(key, value string) {
 		if value != "" {
 			m.Header.Set(key, headerText(value))
 		}
 	}
-	set(headerID, cut(id, maxName))
+	set(headerID, cut(d.ID, maxName))
 	set(headerReason, string(d.Reason))
 	set(headerDetail, cut(d.Detail, maxDetail))
 	set(headerRealm, cut(d.RealmID, maxName))
@@ -181,9 +178,11 @@ func encodeDead(d DeadLetter) (*nats.Msg, error) {
 	return m, nil
 }
 
+// deadID takes in the content whatever the caller's ID: two letters of one
+// message that share it by mistake must not pass for one.
 func deadID(d DeadLetter, env []byte) string {
 	h := sha256.New()
-	for _, part := range []string{string(d.Reason), d.Detail, d.RealmID, d.App, d.Sink, string(d.Body), string(env)} {
+	for _, part := range []string{d.ID, string(d.Reason), d.RealmID, d.App, d.Sink, string(d.Body), string(env)} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])

@@ -103,14 +103,15 @@ func TestConn_PublishDeadTakesBodiesUpToMaxBody(t *testing.T) {
 func TestConn_PublishDeadTwiceIsStoredOnce(t *testing.T) {
 	b := setup(t)
 	d := letter(1)
+	d.ID = "LF_EVENTS/7"
 	require.NoError(t, b.conn.PublishDead(t.Context(), d))
-	d.Attempts, d.At = 9, at.Add(time.Minute)
+	d.Attempts, d.At, d.Detail = 9, at.Add(time.Minute), "in other words"
 	require.NoError(t, b.conn.PublishDead(t.Context(), d), "the same content later")
 	for _, change := range []func(*stream.DeadLetter){
 		func(d *stream.DeadLetter) { d.Body = []byte("other") },
 		func(d *stream.DeadLetter) { d.Envelope = env("310687", 2) },
 		func(d *stream.DeadLetter) { d.Sink = "jsonl" },
-		func(d *stream.DeadLetter) { d.Detail = "other" },
+		func(d *stream.DeadLetter) { d.ID = "LF_EVENTS/8" },
 		func(d *stream.DeadLetter) { d.Reason = stream.ReasonPoison },
 	} {
 		other := d

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"testing"
 	"time"
 
@@ -34,7 +33,6 @@ type bundle struct {
 
 func setup(t *testing.T, change ...func(*stream.Config)) *bundle {
 	t.Helper()
-	require.Empty(t, os.Getenv("NATS_URL"), "these tests need a broker of their own")
 	b := &bundle{url: devtest.NATS(t)}
 	b.conn = connect(t, b.url, change...)
 	require.NoError(t, b.conn.EnsureTopology(t.Context()))

@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 )
 
@@ -29,6 +32,23 @@ func TestChild(t *testing.T) {
 		select {}
 	case "redis":
 		devtest.RealRedis(t)
+	case "given":
+		conn, err := nats.Connect(devtest.NATS(t))
+		require.NoError(t, err)
+		js, err := jetstream.New(conn)
+		require.NoError(t, err)
+		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "LF_EVENTS", Subjects: []string{"lf.event.>"}})
+		require.NoError(t, err)
+		_, err = js.Stream(t.Context(), "LF_EVENTS")
+		require.NoError(t, err)
+		devtest.NATS(t)
+		_, err = js.Stream(t.Context(), "LF_EVENTS")
+		require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+
+		c := client(t, devtest.Redis(t))
+		require.NoError(t, c.Set(t.Context(), "k", "v", 0).Err())
+		devtest.Redis(t)
+		require.Zero(t, c.Exists(t.Context(), "k").Val())
 	}
 }
 
@@ -81,4 +101,17 @@ func TestRealRedis_SaysWhatToInstall(t *testing.T) {
 	out, err := child(t, "redis", "PATH=/nowhere").CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "redis-server is not installed: run `apt-get install redis-server`")
+}
+
+func TestNATSAndRedis_UseTheServersGivenAndEmptyThem(t *testing.T) {
+	n, err := devserver.StartNATS(devserver.NATSOptions{Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer n.Close()
+	r, err := devserver.StartRedis(devserver.RedisOptions{})
+	require.NoError(t, err)
+	defer r.Close()
+	out, err := child(t, "given", "NATS_URL="+n.URL(), "REDIS_URL="+r.URL()).CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "devtest: NATS at NATS_URL")
+	require.Contains(t, string(out), "devtest: Redis at REDIS_URL")
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // Redis starts an empty embedded Redis in this process and returns its URL. With
-// REDIS_URL set that server is used instead, and its database emptied: tests of
-// one package that run in parallel then share it.
+// REDIS_URL set that server is used instead, and its database emptied: never point
+// it at one whose data matter, and run one package at a time (go test -p 1).
 func Redis(t testing.TB) string {
 	t.Helper()
 	if url := os.Getenv("REDIS_URL"); url != "" {
