@@ -40,12 +40,11 @@ func (s *scan) verdict(ctx context.Context, e *ledgerfeedv1.Event) string {
 		return VerdictNoWebhooks
 	}
 	at := e.GetOccurredAt().AsTime()
-	lapsed, back := s.conn.LapsedAt, s.conn.ConnectedAt
-	if !lapsed.IsZero() && lapsed.Before(back) && at.After(lapsed) && at.Before(back) {
-		return VerdictLapsed
-	}
-	if at.Before(back) {
+	switch {
+	case at.Before(s.conn.ConnectedAt):
 		return VerdictBeforeConnection
+	case at.After(s.conn.LapsedAt) && at.Before(s.conn.ChangedAt) && !s.conn.LapsedAt.IsZero():
+		return VerdictLapsed
 	}
 	s.listen(ctx)
 	kind := s.heard.changed

@@ -32,14 +32,14 @@ type task struct {
 	since time.Time
 }
 
-// plan decides what a scan asks. With everything false, the entities that only
-// Query can find are left out while their own interval lasts, as long as the
-// realm is scanned in its usual rhythm: a scan out of it was asked for, or
-// comes late after an outage or a lapsed authorisation.
-func (r *Reconciler) plan(realm string, cursors map[string]time.Time, everything bool) []*finding {
+// plan decides what a scan asks. The entities that only Query can find are left
+// out while their own interval lasts, as long as the realm is scanned in its
+// usual rhythm: a scan out of it was asked for, or comes late after an outage or
+// a lapsed authorisation.
+func (r *Reconciler) plan(realm string, cursors map[string]time.Time, o order) []*finding {
 	now := r.now()
 	noCDC, noQuery := r.refused(realm)
-	everything = everything || !r.inRhythm(cursors, now)
+	everything := o.everything || !r.inRhythm(cursors, now, o.start)
 	var fs []*finding
 	for _, name := range r.config.CDCEntities {
 		t := newTask(name, cursors[name], now)
@@ -82,7 +82,8 @@ func newTask(name string, cursor, now time.Time) task {
 }
 
 // inRhythm reports whether about one interval has passed since the last scan.
-func (r *Reconciler) inRhythm(cursors map[string]time.Time, now time.Time) bool {
+// A scan because the process has started may come early.
+func (r *Reconciler) inRhythm(cursors map[string]time.Time, now time.Time, start bool) bool {
 	var last time.Time
 	for _, name := range r.config.CDCEntities {
 		if cursors[name].After(last) {
@@ -90,7 +91,7 @@ func (r *Reconciler) inRhythm(cursors map[string]time.Time, now time.Time) bool 
 		}
 	}
 	since := now.Sub(last) - margin
-	return since > r.config.Interval/2 && since < r.config.Interval*3/2
+	return (start || since > r.config.Interval/2) && since < r.config.Interval*3/2
 }
 
 // groups splits the findings that ask CDC into those that start at their

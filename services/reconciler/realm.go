@@ -19,6 +19,7 @@ type order struct {
 	everything bool // the entities only Query can find as well, whenever they were last scanned
 	republish  bool // what an unverified scan has published already as well
 	wait       bool // until verified
+	start      bool // because this process has started
 }
 
 // isolateAfter is how many scans of a realm must fail in a row before a server
@@ -35,7 +36,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		if s, err = r.newScan(ctx, realm, o); err != nil {
 			return err
 		}
-		return s.run(ctx, o.everything)
+		return s.run(ctx, o)
 	})
 	out := outcome{}
 	if s != nil {

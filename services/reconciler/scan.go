@@ -91,8 +91,8 @@ func (f *finding) target() time.Time {
 // run asks what the plan says: CDC first, then Query for the entities that CDC
 // does not serve, cannot answer as a whole, or does not reach back to. An
 // entity that fails does not keep the others from being read.
-func (s *scan) run(ctx context.Context, everything bool) error {
-	fs := s.r.plan(s.realm, s.cursors, everything)
+func (s *scan) run(ctx context.Context, o order) error {
+	fs := s.r.plan(s.realm, s.cursors, o)
 	recent, old := groups(fs)
 	var rest []*finding
 	for _, group := range [][]*finding{recent, old} {

@@ -76,6 +76,7 @@ func (r *Reconciler) enrol() func(context.Context) error {
 			at := r.now()
 			if first {
 				at = at.Add(jitter(r.config.StartJitter))
+				r.learn(realm, func(known *realmState) { known.starting = true })
 			}
 			if err := r.verifier.adopt(ctx, realm); err != nil {
 				return err
@@ -153,7 +154,9 @@ func (r *Reconciler) visibility() time.Duration { return 2 * r.config.LeaseTTL }
 
 // due scans a claimed realm and says when it is due next.
 func (r *Reconciler) due(ctx context.Context, realm string) {
-	out := r.scan(ctx, realm, order{grace: r.config.Grace})
+	o := order{grace: r.config.Grace}
+	r.learn(realm, func(known *realmState) { o.start, known.starting = known.starting, false })
+	out := r.scan(ctx, realm, o)
 	if ctx.Err() != nil {
 		return // the claim runs out and another replica, or the next start, goes on
 	}

@@ -1,0 +1,55 @@
+package reconciler_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+// I4 and I8: whatever webhooks and scan events get lost, no cursor is ever past
+// an undelivered change, and one scan whose events arrive repairs everything.
+func TestProperty_AnySetOfLostEventsIsRepairedByOneScan(t *testing.T) {
+	t.Parallel()
+	shared := setup(t)
+	runs := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		runs++
+		b := shared.another(rt, fmt.Sprint(runs))
+		r := b.reconciler()
+		loss := rapid.Float64Range(0, 1).Draw(rt, "loss")
+		for range rapid.IntRange(1, 5).Draw(rt, "rounds") {
+			for range rapid.IntRange(0, 40).Draw(rt, "changes") {
+				ref := b.step()
+				if rapid.Float64Range(0, 1).Draw(rt, "luck") >= loss {
+					b.feed.webhook(ref)
+				}
+				b.clock.Advance(time.Duration(rapid.IntRange(0, 3000).Draw(rt, "ms")) * time.Millisecond)
+			}
+			b.clock.Advance(time.Duration(rapid.IntRange(0, 40*24*60).Draw(rt, "minutes")) * time.Minute)
+			if rapid.Bool().Draw(rt, "scan") {
+				lost := rapid.SampledFrom([]string{"", "Invoice", "Customer", "TimeActivity"}).Draw(rt, "lost")
+				b.feed.losing(func(e *ledgerfeedv1.Event) bool { return e.GetEntity() == lost })
+				b.request(r, reconciler.Request{
+					Realms: []string{b.realm},
+					Grace:  time.Duration(rapid.IntRange(0, 10).Draw(rt, "grace")) * time.Minute,
+				})
+				b.requireHonest()
+			}
+			if rapid.Bool().Draw(rt, "restart") {
+				r = b.reconciler()
+			}
+		}
+		b.clock.Advance(3 * time.Minute)
+		b.feed.losing(nil)
+		b.reconcile(r)
+		b.requireEqual()
+		b.requireHonest()
+		require.Empty(rt, b.behind(), "every cursor has moved to the end")
+	})
+}

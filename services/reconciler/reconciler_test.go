@@ -1,0 +1,400 @@
+package reconciler_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+func TestReconciler_InitialLoadDeliversEverything(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 150 {
+		b.step()
+	}
+	item := b.create("Item")
+	require.NoError(t, b.sim.Deactivate(item))
+	gone := b.create("Invoice")
+	require.NoError(t, b.sim.Delete(gone))
+	b.clock.Advance(40 * 24 * time.Hour)
+	b.create("Customer")
+	recent := b.create("Bill")
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Delete(recent))
+	b.clock.Advance(5 * time.Minute)
+
+	r := b.reconciler()
+	report := b.reconcile(r)
+	b.requireEqual()
+	b.requireHonest()
+	require.Contains(t, b.feed.versions("ledger", realm), state.Ref{Entity: "Item", ID: item.ID}, "inactive records count")
+	require.True(t, qbo.IsTombstone(b.feed.versions("ledger", realm)[state.Ref{Entity: "Bill", ID: recent.ID}]),
+		"a deletion within CDC's reach is told even of a record nobody has seen")
+	require.Equal(t, 1, report.Realms)
+	require.Equal(t, 1, report.Verified)
+	require.Positive(t, report.MissingQuery)
+
+	cursors := b.cursors()
+	for _, name := range append(slices.Clone(b.config.CDCEntities), b.config.QueryEntities...) {
+		require.Contains(t, cursors, name)
+		require.Equal(t, b.clock.Now().Add(-2*time.Minute), cursors[name], name)
+	}
+	gaps, err := b.store.Gaps(t.Context(), realm, 10)
+	require.NoError(t, err)
+	require.Empty(t, gaps, "an initial load has no gaps")
+}
+
+func TestReconciler_CursorMovesOnlyAfterVerification(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 30)
+	before := b.cursors()
+	b.clock.Advance(time.Hour)
+	invoice, bill := b.create("Invoice"), b.create("Bill")
+	b.feed.losing(func(e *ledgerfeedv1.Event) bool { return e.GetEntity() == "Invoice" })
+	b.clock.Advance(10 * time.Minute)
+
+	ctx, cancel := context.WithTimeout(t.Context(), brief)
+	defer cancel()
+	report, err := r.Reconcile(ctx, reconciler.Request{Wait: true})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Equal(t, 1, report.Unverified)
+	require.Equal(t, 2, report.MissingCDC)
+
+	after := b.cursors()
+	require.Equal(t, before["Invoice"], after["Invoice"], "%v was not delivered", invoice)
+	require.True(t, after["Bill"].After(before["Bill"]), "%v was", bill)
+	require.True(t, after["Payment"].After(before["Payment"]), "nothing of it was missing")
+	b.requireHonest()
+
+	b.feed.losing(nil)
+	report = b.reconcile(r)
+	require.Equal(t, 1, report.MissingCDC)
+	b.requireEqual()
+	require.True(t, b.cursors()["Invoice"].After(before["Invoice"]))
+}
+
+func TestReconciler_QuietRealmIsOneCallAScan(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 30)
+	loaded := b.sim.Stats().CallsByKind
+	before := b.cursors()
+
+	stop := run(t, r)
+	for range 3 {
+		b.nextInterval()
+	}
+	stop()
+	now := b.sim.Stats().CallsByKind
+	require.LessOrEqual(t, now["cdc"]-loaded["cdc"], 3+1, "one at the start, one each interval")
+	require.Equal(t, loaded["query"], now["query"], "entities without CDC have an interval of their own")
+	require.Equal(t, before["TimeActivity"], b.cursors()["TimeActivity"])
+}
+
+func TestReconciler_ScansWhatOnlyQueryFindsAtItsOwnInterval(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	before := b.cursors()["TimeActivity"]
+	stop := run(t, r)
+	defer stop()
+	for range 7 {
+		b.nextInterval()
+	}
+	require.Eventually(t, func() bool { return b.cursors()["TimeActivity"].After(before) }, patient, time.Millisecond)
+}
+
+func TestReconciler_LateScanCoversEverything(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	b.clock.Advance(3 * b.config.Interval)
+	ref := b.create("TimeActivity")
+	b.clock.Advance(10 * time.Minute)
+	stop := run(t, r)
+	defer stop()
+	require.Eventually(t, func() bool {
+		_, ok := b.feed.versions("ledger", realm)[state.Ref{Entity: ref.Entity, ID: ref.ID}]
+		return ok
+	}, patient, time.Millisecond)
+}
+
+func TestReconciler_GraceLeavesYoungChangesToTheirWebhooks(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	b.clock.Advance(time.Hour)
+	old := b.create("Invoice")
+	b.clock.Advance(4 * time.Minute)
+	young := b.create("Invoice")
+	at := b.clock.Now()
+	b.clock.Advance(4 * time.Minute)
+	account := b.create("TaxCode")
+
+	report := b.request(r, reconciler.Request{Grace: 5 * time.Minute, Wait: true})
+	require.Equal(t, 1, report.MissingCDC, "%v is old enough", old)
+	require.Equal(t, 1, report.MissingQuery, "no webhook will come for %v", account)
+	require.Equal(t, at.Add(-time.Second), b.cursors()["Invoice"], "the cursor stays before %v", young)
+	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Payment"])
+	b.requireHonest()
+
+	b.feed.webhook(young)
+	report = b.request(r, reconciler.Request{Grace: 5 * time.Minute, Wait: true})
+	require.Zero(t, report.MissingCDC)
+	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Invoice"])
+	b.requireEqual()
+}
+
+func TestReconciler_DeletionsOfEntitiesWithoutCDC(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var refs []qbosim.Ref
+	for range 30 {
+		refs = append(refs, b.create("TimeActivity"))
+	}
+	b.clock.Advance(time.Hour)
+	r := b.reconciler()
+	b.reconcile(r)
+	b.requireEqual()
+
+	b.clock.Advance(time.Hour)
+	require.NoError(t, b.sim.Delete(refs[3]))
+	// A new one hides the deletion from whoever only counts all records.
+	added := b.create("TimeActivity")
+	b.clock.Advance(time.Hour)
+	report := b.reconcile(r)
+	require.Equal(t, 2, report.MissingQuery)
+	b.requireEqual()
+
+	// Made, delivered and deleted within one window.
+	b.feed.webhook(added)
+	require.NoError(t, b.sim.Delete(added))
+	b.clock.Advance(time.Hour)
+	require.Equal(t, 1, b.reconcile(r).MissingQuery)
+	b.requireEqual()
+
+	b.clock.Advance(time.Hour)
+	calls := b.sim.Stats().CallsByKind["query"]
+	require.Zero(t, b.reconcile(r).MissingQuery)
+	require.LessOrEqual(t, b.sim.Stats().CallsByKind["query"]-calls, len(b.config.QueryEntities)+1,
+		"one Query each, and a count of what is older")
+}
+
+func TestReconciler_FailedCallsMoveNothing(t *testing.T) {
+	t.Parallel()
+	for name, faults := range map[string]qbosim.Faults{
+		"throttled": {Error429: 1, RetryAfter: time.Second},
+		"down":      {Error5xx: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, r := loaded(t, 10)
+			before := b.cursors()
+			b.clock.Advance(time.Hour)
+			b.create("Invoice")
+			b.clock.Advance(time.Hour)
+			b.sim.SetFaults(faults)
+			report := b.request(r, reconciler.Request{Wait: true})
+			require.Error(t, report.Errors[realm])
+			require.Empty(t, cmp.Diff(before, b.cursors()))
+			require.LessOrEqual(t, report.Calls, 2)
+
+			b.sim.SetFaults(qbosim.Faults{})
+			b.reconcile(r)
+			b.requireEqual()
+		})
+	}
+}
+
+func TestReconciler_ParkedRealmKeepsItsCursors(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	before := b.cursors()
+	b.sim.RevokeRealm(realm)
+	b.clock.Advance(2 * time.Hour)
+	invoice := b.create("Invoice")
+	stop := run(t, r)
+	defer stop()
+	require.Eventually(t, func() bool {
+		report := b.request(r, reconciler.Request{})
+		return slices.Equal(report.Parked, []string{realm})
+	}, patient, time.Millisecond)
+	require.Empty(t, cmp.Diff(before, b.cursors()))
+
+	b.connect()
+	b.clock.Advance(10 * time.Minute)
+	require.Eventually(t, func() bool {
+		_, ok := b.feed.versions("ledger", realm)[state.Ref{Entity: invoice.Entity, ID: invoice.ID}]
+		return ok
+	}, patient, time.Millisecond, "a realm that is connected again is due at once")
+}
+
+func TestReconciler_WithoutSinksNothingIsScanned(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.store.SetSinks(t.Context(), nil)
+	require.NoError(t, err)
+	b.create("Invoice")
+	report := b.request(b.reconciler(), reconciler.Request{Wait: true})
+	require.Error(t, report.Errors[realm])
+	require.Zero(t, report.Calls)
+	require.Empty(t, b.cursors())
+}
+
+func TestReconciler_NewSinkGetsEverything(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 60)
+	b.clock.Advance(time.Hour)
+	added, err := b.store.RegisterSinks(t.Context(), []string{"late"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"late"}, added)
+	require.NoError(t, b.store.RewindCursors(t.Context(), realm, nil, time.Time{}))
+	b.feed.lateSink("late")
+	b.reconcile(r)
+	b.requireEqual()
+}
+
+func TestReconciler_ScanFromBeforeANewSinkMovesNothing(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 20)
+	b.clock.Advance(time.Hour)
+	b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	b.feed.stop()
+	require.Equal(t, 1, b.request(r, reconciler.Request{}).Unverified)
+	_, err := b.store.RegisterSinks(t.Context(), []string{"late"})
+	require.NoError(t, err)
+	before := b.cursors()
+	b.feed.lateSink("late")
+	b.feed.start()
+	stop := runVerifier(t, b)
+	defer stop()
+	require.Eventually(t, func() bool { return len(b.scans()) == 0 }, patient, time.Millisecond)
+	require.Equal(t, before["Invoice"], b.cursors()["Invoice"])
+}
+
+func TestReconciler_RewindIsNotUndone(t *testing.T) {
+	t.Parallel()
+	b, _ := loaded(t, 20)
+	b.clock.Advance(time.Hour)
+	b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	b.feed.stop()
+	b.config.StartJitter = never
+	r := b.reconciler()
+	require.Equal(t, 1, b.request(r, reconciler.Request{}).MissingCDC)
+	back := b.clock.Now().Add(-30 * time.Hour)
+	require.NoError(t, b.store.RewindCursors(t.Context(), realm, nil, back))
+	stop := run(t, r)
+	defer stop()
+	b.feed.start()
+	b.feed.waitFor(t, "Invoice")
+	require.Never(t, func() bool { return !b.cursors()["Invoice"].Equal(back) }, brief, 10*time.Millisecond)
+}
+
+func TestReconciler_DeadLettersDoNotHoldTheCursor(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 20)
+	before := b.cursors()
+	b.clock.Advance(time.Hour)
+	ref := b.create("Invoice")
+	b.feed.losing(func(e *ledgerfeedv1.Event) bool {
+		require.NoError(t, b.store.MarkDead(context.Background(), realm, state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, e.GetVersion()))
+		return true
+	})
+	b.clock.Advance(time.Hour)
+	require.Equal(t, 1, b.reconcile(r).MissingCDC)
+	require.True(t, b.cursors()["Invoice"].After(before["Invoice"]), "%v is a dead letter", ref)
+	require.Zero(t, b.reconcile(r).MissingCDC)
+}
+
+func TestReconciler_TombstonesMayDisagreeAboutTheTime(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 0)
+	invoice := b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	require.NoError(t, b.sim.Delete(invoice))
+	early := state.Advance{Ref: state.Ref{Entity: "Invoice", ID: invoice.ID}, Version: qbo.TombstoneVersion(b.clock.Now().Add(-time.Minute))}
+	require.NoError(t, b.store.Advance(t.Context(), realm, "ledger", []state.Advance{early}))
+	b.clock.Advance(time.Hour)
+	require.Zero(t, b.reconcile(r).MissingCDC)
+}
+
+func TestReconciler_SaysWhyAWebhookDidNotCome(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 0)
+	b.clock.Advance(time.Hour)
+	require.NoError(t, b.store.Seen(t.Context(), realm, "Invoice", "Create", b.clock.Now()))
+	b.create("Invoice")
+	b.create("Bill")
+	b.create("TaxCode")
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	gaps, err := b.store.Gaps(t.Context(), realm, 10)
+	require.NoError(t, err)
+	got := map[string]string{}
+	for _, g := range gaps {
+		got[g.Entity] = g.Source + " " + g.Verdict
+	}
+	want := map[string]string{"Invoice": "cdc lost", "Bill": "cdc not-selected", "TaxCode": "query no-webhooks"}
+	require.Empty(t, cmp.Diff(want, got))
+}
+
+func TestReconciler_WaitsForTheLease(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 5)
+	lease, err := b.store.Lease(t.Context(), reconciler.LeaseName(realm), time.Minute)
+	require.NoError(t, err)
+	calls := b.sim.Stats().Calls
+	ctx, cancel := context.WithTimeout(t.Context(), brief)
+	defer cancel()
+	report, err := r.Reconcile(ctx, reconciler.Request{Wait: true})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Error(t, report.Errors[realm])
+	require.Equal(t, calls, b.sim.Stats().Calls)
+	require.NoError(t, lease.Release(t.Context()))
+	b.reconcile(r)
+}
+
+// run runs r until stop is called.
+func run(t *testing.T, r *reconciler.Reconciler) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-done)
+	}
+}
+
+// nextInterval waits until a running reconciler rests, lets an interval pass,
+// and waits for the scan it brings.
+func (b *bundle) nextInterval() {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		due, err := b.store.Due(b.t.Context(), b.realm)
+		require.NoError(b.t, err)
+		return due.After(b.clock.Now().Add(b.config.Interval / 2))
+	}, patient, time.Millisecond)
+	at := b.cursors()["Invoice"]
+	b.clock.Advance(b.config.Interval)
+	require.Eventually(b.t, func() bool { return b.cursors()["Invoice"].After(at) }, patient, time.Millisecond)
+}
+
+// never is a jitter that keeps a realm from being scanned in the course of a test.
+const never = 1 << 60
+
+// runVerifier runs a reconciler that verifies but scans nothing.
+func runVerifier(t *testing.T, b *bundle) (stop func()) {
+	t.Helper()
+	b.config.StartJitter = never
+	return run(t, b.reconciler())
+}

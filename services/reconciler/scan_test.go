@@ -1,0 +1,256 @@
+package reconciler_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+// many makes records of an entity, each second one.
+func (b *bundle) many(name string, n int) []qbosim.Ref {
+	b.t.Helper()
+	refs := make([]qbosim.Ref, n)
+	for i := range refs {
+		refs[i] = b.create(name)
+		b.clock.Advance(time.Second)
+	}
+	return refs
+}
+
+func (b *bundle) delete(refs ...qbosim.Ref) {
+	b.t.Helper()
+	for _, ref := range refs {
+		require.NoError(b.t, b.sim.HardDelete(ref))
+	}
+}
+
+// calls is what a scan costs.
+func (b *bundle) calls(r *reconciler.Reconciler) (cdc, query int, report reconciler.Report) {
+	b.t.Helper()
+	before := b.sim.Stats().CallsByKind
+	report = b.reconcile(r)
+	after := b.sim.Stats().CallsByKind
+	cdc, query = after["cdc"]-before["cdc"], after["query"]-before["query"]
+	require.Equal(b.t, cdc+query, report.Calls)
+	return cdc, query, report
+}
+
+func TestScan_AnswerCutOffOverSeveralEntities(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	b.clock.Advance(time.Hour)
+	for _, name := range []string{"Account", "Bill", "Invoice", "Vendor"} {
+		refs := b.many(name, 300)
+		b.delete(refs[:5]...)
+	}
+	b.clock.Advance(10 * time.Minute)
+	cdc, _, report := b.calls(r)
+	require.Equal(t, 3, cdc, "the whole, and its halves")
+	require.Equal(t, 1200, report.MissingCDC)
+	b.requireEqual()
+	b.requireHonest()
+	require.Equal(t, 1, firstCDC(b, r))
+}
+
+// firstCDC is the number of CDC calls of a scan that finds nothing.
+func firstCDC(b *bundle, r *reconciler.Reconciler) int {
+	cdc, _, report := b.calls(r)
+	require.Zero(b.t, report.MissingCDC+report.MissingQuery)
+	return cdc
+}
+
+func TestScan_OneEntityWithMoreChangesThanAnAnswerHolds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := b.many("Invoice", 1500)
+	b.clock.Advance(time.Hour)
+	r := b.reconciler()
+	b.reconcile(r)
+	b.requireEqual()
+
+	b.clock.Advance(time.Hour)
+	fresh := b.many("Invoice", 2500)
+	for _, ref := range old[:100] {
+		require.NoError(t, b.sim.Update(ref, nil))
+		b.clock.Advance(time.Second)
+	}
+	b.delete(old[200:220]...) // delivered, not changed since
+	b.delete(old[:10]...)     // delivered, changed since
+	b.feed.webhook(fresh[0])
+	b.delete(fresh[:10]...)
+	b.clock.Advance(10 * time.Minute)
+
+	cdc, query, _ := b.calls(r)
+	// 24 entities in halves down to one: 2 × ⌈log₂ 24⌉ and the first.
+	require.LessOrEqual(t, cdc, 11)
+	// The window in three pages, a count, the older ones in two pages, a look
+	// at what is absent, and one for each entity without CDC.
+	require.LessOrEqual(t, query, 8+len(b.config.QueryEntities))
+	b.requireEqual()
+	b.requireHonest()
+	require.Equal(t, 1, firstCDC(b, r))
+}
+
+func TestScan_MoreThanAPageInOneSecond(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.many("Bill", 10)
+	var refs []qbosim.Ref
+	for range 2300 {
+		refs = append(refs, b.create("Bill"))
+	}
+	b.clock.Advance(time.Second)
+	b.many("Bill", 10)
+	b.clock.Advance(time.Hour)
+	r := b.reconciler()
+	b.reconcile(r)
+	b.requireEqual()
+
+	b.clock.Advance(time.Hour)
+	for _, ref := range refs[:1200] {
+		require.NoError(t, b.sim.Update(ref, nil))
+	}
+	b.delete(refs[1500:1510]...)
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	b.requireEqual()
+	b.requireHonest()
+}
+
+func TestScan_CursorBeyondCDCsReach(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	invoices, times := b.many("Invoice", 1200), b.many("TimeActivity", 20)
+	b.many("Customer", 30)
+	b.clock.Advance(time.Hour)
+	r := b.reconciler()
+	b.reconcile(r)
+
+	b.clock.Advance(24 * time.Hour)
+	b.delete(invoices[0], invoices[1], times[0])
+	require.NoError(t, b.sim.Update(invoices[2], nil))
+	b.clock.Advance(35 * 24 * time.Hour)
+	b.delete(invoices[3], times[1])
+	require.NoError(t, b.sim.Update(invoices[4], nil))
+	b.many("Vendor", 3)
+	b.clock.Advance(time.Hour)
+
+	cdc, _, _ := b.calls(r)
+	require.Equal(t, 1, cdc)
+	b.requireEqual()
+	b.requireHonest()
+	cdc, query, _ := b.calls(r)
+	require.Equal(t, 1, cdc)
+	require.LessOrEqual(t, query, len(b.config.QueryEntities)+1)
+}
+
+func TestScan_ClockThatDiffersFromIntuits(t *testing.T) {
+	t.Parallel()
+	b, _ := loaded(t, 30)
+	b.clock.Advance(29*24*time.Hour - time.Hour)
+	ref := b.create("Invoice")
+	b.clock.Advance(10 * time.Minute)
+	r, err := reconciler.New(reconciler.Options{
+		Config: b.config, Stream: b.conn, State: b.store, QBO: b.client, Connections: b.connections,
+		Now: func() time.Time { return b.clock.Now().Add(-48 * time.Hour) }, // slow
+	})
+	require.NoError(t, err)
+	b.clock.Advance(26 * time.Hour) // beyond 30 days for QuickBooks, within for us
+	b.reconcile(r)
+	b.requireEqual()
+	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Invoice"], "%v", ref)
+}
+
+func TestScan_PoisonRecordIsHandedOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	invoices := b.many("Invoice", 300)
+	b.clock.Advance(time.Hour)
+	r := b.reconciler()
+	b.reconcile(r)
+
+	b.clock.Advance(time.Hour)
+	require.NoError(t, b.sim.Update(invoices[7], nil)) // in the same second as the poison
+	require.NoError(t, b.sim.Update(invoices[5], nil))
+	bad := b.clock.Now().Truncate(time.Second)
+	b.clock.Advance(time.Minute)
+	b.create("Customer")
+	b.delete(invoices[9])
+	b.clock.Advance(time.Hour)
+	b.sim.SetFaults(qbosim.Faults{Poison: []qbosim.Ref{invoices[5]}})
+
+	// What the processor does with a record it cannot read.
+	b.feed.losing(func(e *ledgerfeedv1.Event) bool {
+		if e.GetEntity() != "Invoice" || e.GetEntityId() != invoices[5].ID {
+			return false
+		}
+		require.NoError(t, b.store.MarkDead(t.Context(), realm, state.Ref{Entity: "Invoice", ID: invoices[5].ID}, e.GetVersion()))
+		return true
+	})
+	cdc, query, report := b.calls(r)
+	require.LessOrEqual(t, cdc, 11)
+	require.LessOrEqual(t, query, 90)
+	require.Empty(t, report.Incomplete)
+	dead, err := b.store.Dead(t.Context(), realm, []state.Ref{{Entity: "Invoice", ID: invoices[5].ID}})
+	require.NoError(t, err)
+	require.Equal(t, []int64{bad.Unix() * 1e6}, dead)
+	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Invoice"])
+
+	b.clock.Advance(time.Hour)
+	require.Equal(t, 1, firstCDC(b, r), "the cursor is past the poison")
+	b.sim.SetFaults(qbosim.Faults{})
+	b.feed.webhook(invoices[5])
+	b.requireEqual()
+}
+
+func TestScan_PoisonRecordOfUnknownIDKeepsTheCursor(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 40)
+	before := b.cursors()
+	b.clock.Advance(time.Hour)
+	bad := b.create("Invoice")
+	b.many("Invoice", 20)
+	b.many("Bill", 20)
+	b.clock.Advance(time.Hour)
+	b.sim.SetFaults(qbosim.Faults{Poison: []qbosim.Ref{bad}})
+	report := b.request(r, reconciler.Request{Wait: true})
+	require.Empty(t, report.Errors)
+	require.Empty(t, cmp.Diff(map[string][]string{realm: {"Invoice"}}, report.Incomplete))
+	require.Equal(t, before["Invoice"], b.cursors()["Invoice"])
+	require.True(t, b.cursors()["Bill"].After(before["Bill"]))
+	b.requireHonest()
+	require.Len(t, b.feed.versions("ledger", realm), len(b.sim.Truth(realm))-1, "all around it is delivered")
+
+	b.sim.SetFaults(qbosim.Faults{})
+	b.reconcile(r)
+	b.requireEqual()
+}
+
+func TestScan_EntityThatCDCRefusesIsQueried(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.CDCEntities = append(b.config.CDCEntities, "Preferences", "Spaceship")
+	b.config.QueryEntities = []string{"TimeActivity"}
+	preferences := b.create("Preferences")
+	b.clock.Advance(time.Hour)
+	r := b.reconciler()
+	b.reconcile(r)
+	require.NotContains(t, b.cursors(), "Spaceship")
+	require.Contains(t, b.cursors(), "Preferences")
+
+	b.clock.Advance(time.Hour)
+	require.NoError(t, b.sim.Update(preferences, nil))
+	b.clock.Advance(time.Hour)
+	cdc, query, report := b.calls(r)
+	require.Equal(t, 1, cdc, "what is refused by name is remembered")
+	require.Equal(t, 2, query)
+	require.Equal(t, 1, report.MissingQuery)
+	b.requireEqual()
+}
