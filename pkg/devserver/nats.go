@@ -3,10 +3,8 @@ package devserver
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -61,7 +59,7 @@ func StartNATS(o NATSOptions) (*NATS, error) {
 
 func startNATS(o NATSOptions, host string, port int) (*NATS, error) {
 	// The server reports a port in use to its log only: it is asked for first.
-	probe, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	probe, err := listen(host, port)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package devserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +29,11 @@ func loopback(listen string) (host string, port int, err error) {
 		return "", 0, fmt.Errorf("listen address %q: port %q is no number from 0 to 65535", listen, text)
 	}
 	return host, port, nil
+}
+
+func listen(host string, port int) (net.Listener, error) {
+	// Nothing to cancel: binding a loopback port does not wait.
+	return new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 }
 
 func writable(dir string) error {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -64,7 +63,7 @@ func startRedis(o RedisOptions, compactAt int64) (*Redis, error) {
 	r.mini.SetTime(time.Now())
 	r.mini.ClockTTL(true)
 
-	if r.listener, err = net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))); err != nil {
+	if r.listener, err = listen(host, port); err != nil {
 		r.mini.Close()
 		return nil, err
 	}

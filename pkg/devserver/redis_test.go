@@ -3,6 +3,7 @@ package devserver_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -19,7 +20,7 @@ func TestRedis_ExpiresByTheClock(t *testing.T) {
 	c := client(t, startRedis(t, "").URL())
 	require.NoError(t, c.Set(ctx, "k", "v", 150*time.Millisecond).Err())
 	require.NoError(t, c.Get(ctx, "k").Err())
-	require.Eventually(t, func() bool { return c.Get(ctx, "k").Err() == redis.Nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return errors.Is(c.Get(ctx, "k").Err(), redis.Nil) }, 5*time.Second, 10*time.Millisecond)
 }
 
 func TestRedis_RunsScripts(t *testing.T) {

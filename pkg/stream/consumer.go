@@ -120,11 +120,11 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}
-	for failures := 0; ctx.Err() == nil; {
+	for failures := 0; !over(ctx); {
 		started := time.Now()
 		err := c.consume(ctx, stream, o.config(filter), o.MaxBytes, handle)
 		switch {
-		case ctx.Err() != nil:
+		case over(ctx):
 			return nil
 		case c.nc.IsClosed():
 			return fmt.Errorf("consume %s: %w", o.Queue, ErrClosed)
@@ -144,6 +144,10 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 	}
 	return nil
 }
+
+// over reports whether ctx has ended, which is how Consume is told to stop and
+// no error.
+func over(ctx context.Context) bool { return ctx.Err() != nil }
 
 // refused tells a consumer that cannot be from a broker in trouble.
 func refused(err error) bool {

@@ -104,6 +104,7 @@ func TestConn_PublishWithoutAStream(t *testing.T) {
 	// Somebody else's stream on our subjects is not ours.
 	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"lf.event.>"}})
 	require.NoError(t, err)
+	defer b.js.DeleteStream(context.Background(), "OTHER")
 	require.ErrorIs(t, b.conn.Publish(t.Context(), env("1", 1)), stream.ErrNotDurable)
 }
 

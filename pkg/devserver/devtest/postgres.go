@@ -1,6 +1,7 @@
 package devtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -98,7 +99,7 @@ func startCluster() (*cluster, error) {
 	}
 	data := filepath.Join(c.dir, "data")
 	if out, err := c.run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
-		os.RemoveAll(c.dir)
+		_ = os.RemoveAll(c.dir)
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	err = onFreePort(func(port int) error {
@@ -106,7 +107,7 @@ func startCluster() (*cluster, error) {
 		return c.start(data)
 	})
 	if err != nil {
-		os.RemoveAll(c.dir)
+		_ = os.RemoveAll(c.dir)
 		return nil, err
 	}
 	return c, nil
@@ -144,11 +145,11 @@ func (c *cluster) start(data string) error {
 
 func (c *cluster) stop() {
 	c.p.stop()
-	os.RemoveAll(c.dir)
+	_ = os.RemoveAll(c.dir)
 }
 
 func (c *cluster) run(tool string, args ...string) ([]byte, error) {
-	cmd := exec.Command(filepath.Join(c.bin, tool), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(c.bin, tool), args...)
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.user}

@@ -1,6 +1,7 @@
 package devtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,22 +49,21 @@ func start(s spec) (*process, error) {
 	}
 	defer log.Close()
 	p := &process{log: log.Name(), signal: s.signal}
-	p.cmd = exec.Command(s.binary, s.args...)
+	p.cmd = exec.CommandContext(context.Background(), s.binary, s.args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = s.dir, log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.binary, err)
 	}
 	name := strings.TrimPrefix(strings.ToUpper(signalName(s.signal)), "SIG")
-	p.watchdog = exec.Command("/bin/sh", "-c", watch, "sh", name, strconv.Itoa(p.cmd.Process.Pid), s.remove)
+	p.watchdog = exec.CommandContext(context.Background(), "/bin/sh", "-c", watch, "sh", name, strconv.Itoa(p.cmd.Process.Pid), s.remove)
 	p.watchdog.SysProcAttr = &syscall.SysProcAttr{Credential: s.user, Setpgid: true}
 	leash, err := p.watchdog.StdinPipe()
 	if err == nil {
 		err = p.watchdog.Start()
 	}
 	if err != nil {
-		p.cmd.Process.Kill()
-		p.cmd.Wait()
+		p.kill(syscall.SIGKILL)
 		return nil, fmt.Errorf("watch %s: %w", s.binary, err)
 	}
 	p.leash = leash
@@ -79,12 +79,18 @@ func signalName(s syscall.Signal) string {
 
 // stop ends the server and waits for it.
 func (p *process) stop() {
-	p.cmd.Process.Signal(p.signal)
-	p.cmd.Wait()
+	p.kill(p.signal)
 	// Only now: a server without its watchdog would outlive a crash in between.
-	io.WriteString(p.leash, "bye\n")
+	_, _ = io.WriteString(p.leash, "bye\n")
 	p.leash.Close()
-	p.watchdog.Wait()
+	_ = p.watchdog.Wait()
+}
+
+// kill waits for the end. The errors say that it was gone already, or how it
+// ended: by the signal.
+func (p *process) kill(s syscall.Signal) {
+	_ = p.cmd.Process.Signal(s)
+	_ = p.cmd.Wait()
 }
 
 // until calls ready until it succeeds, or fails with the server's own words.
@@ -111,7 +117,7 @@ func onFreePort(f func(port int) error) error {
 	var err error
 	for range 5 {
 		var l net.Listener
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
 		port := l.Addr().(*net.TCPAddr).Port
@@ -121,4 +127,9 @@ func onFreePort(f func(port int) error) error {
 		}
 	}
 	return err
+}
+
+func dial(addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: time.Second}
+	return d.DialContext(context.Background(), "tcp", addr)
 }

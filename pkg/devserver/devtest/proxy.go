@@ -23,7 +23,7 @@ type Proxy struct {
 // NewProxy starts a proxy for target, a host:port, that lives as long as the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("devtest: %v", err)
 	}
@@ -78,7 +78,7 @@ func (p *Proxy) serve() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		server, err := dial(p.target)
 		if err != nil {
 			client.Close()
 			continue

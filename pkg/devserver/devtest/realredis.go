@@ -97,12 +97,14 @@ func (r *RedisServer) start() error {
 
 // ping also waits for the end of loading: the answer is -LOADING until then.
 func (r *RedisServer) ping() error {
-	c, err := net.DialTimeout("tcp", r.addr(), time.Second)
+	c, err := dial(r.addr())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Second))
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
 	if _, err := c.Write([]byte("PING\r\n")); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func flush(t testing.TB, url string) {
 		t.Fatal("devtest: REDIS_URL is no Redis URL, want redis://host:port/db")
 	}
 	c := redis.NewClient(o)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := c.FlushDB(ctx).Err(); err != nil {
