@@ -3,6 +3,7 @@ package processor_test
 import (
 	"context"
 	"encoding/base64"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,7 +35,13 @@ import (
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Before flags are parsed, so that the command line can ask for more.
+	if err := flag.Set("rapid.checks", "15"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	realm   = "9130347712345678"
@@ -417,6 +424,18 @@ func (m *memory) requireOnce(t testing.TB) {
 	last := map[qbosim.Ref]int64{}
 	for _, c := range m.writes {
 		require.Greater(t, c.GetVersion(), last[refOf(c)], "sink %s: %v", m.name, refOf(c))
+		last[refOf(c)] = c.GetVersion()
+	}
+}
+
+// requireOrdered says that no change was delivered after a newer one.
+func (m *memory) requireOrdered(t testing.TB) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := map[qbosim.Ref]int64{}
+	for _, c := range m.writes {
+		require.GreaterOrEqual(t, c.GetVersion(), last[refOf(c)], "sink %s: %v", m.name, refOf(c))
 		last[refOf(c)] = c.GetVersion()
 	}
 }

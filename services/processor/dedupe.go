@@ -90,8 +90,20 @@ func (b *batch) covers(m state.Mark, u *unit) bool {
 	case u.occurred.IsZero(), b.final(u):
 		return false
 	}
-	return u.occurred.Unix() < m.Version/versionsPerSecond || !inMillis(u.occurred).After(m.Covered)
+	return u.occurred.Unix() < m.Version/versionsPerSecond || !latest(u.occurred).After(m.Covered)
 }
+
+// latest is when an event of that time may have happened at the latest. A time
+// without a fraction of a second may be one that was cut off: the legacy format
+// has both kinds.
+func latest(t time.Time) time.Time {
+	if whole(t) {
+		return t.Add(time.Second - time.Millisecond)
+	}
+	return t.Truncate(time.Millisecond)
+}
+
+func whole(t time.Time) bool { return t.Nanosecond() == 0 }
 
 // versionsPerSecond is the scale of a version: see qbo.Version.
 const versionsPerSecond = 1_000_000
@@ -105,8 +117,6 @@ func (b *batch) final(u *unit) bool {
 	}
 	return u.version > 0 || b.known && !b.info.List && u.mergedInto == ""
 }
-
-func inMillis(t time.Time) time.Time { return t.Truncate(time.Millisecond) }
 
 // keep drops the items that the steps to come need not look at.
 func (b *batch) keep(want func(*item) bool) {

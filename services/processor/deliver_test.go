@@ -241,6 +241,26 @@ func TestProcessor_TheSecondUpdateOfASecondIsDelivered(t *testing.T) {
 	}
 }
 
+// The legacy format has times with a fraction of a second and without: what was
+// cut off may be later than what was not.
+func TestProcessor_ATimeCutToTheSecondIsNotTakenForEarlier(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.clock.Advance(100 * time.Millisecond)
+	b.deliver(p)
+	require.NoError(t, b.sim.Update(bill, nil))
+	for _, env := range b.webhooks() {
+		for _, e := range env.GetEvents() {
+			e.OccurredAt = timestamppb.New(e.GetOccurredAt().AsTime().Truncate(time.Second))
+		}
+		b.publish(env)
+	}
+	b.settle(p)
+	b.requireEqual()
+}
+
 // Once the second is over for certain, an event of whole seconds covers all of it.
 func TestProcessor_AnOldEventOfWholeSecondsIsCoveredOnce(t *testing.T) {
 	t.Parallel()

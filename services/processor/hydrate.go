@@ -60,8 +60,9 @@ type reader struct {
 	p       *Processor
 	b       *batch
 	client  *qbo.Client
-	absent  []*item // the API does not know them
-	suspect bool    // the server fails on this batch, and on nothing else
+	absent  []*item   // the API does not know them
+	at      time.Time // of the last answer, by Intuit's clock
+	suspect bool      // the server fails on this batch, and on nothing else
 }
 
 // read asks for items at once and, where that fails because of some of them,
@@ -103,6 +104,7 @@ func (r *reader) query(ctx context.Context, items []*item) (qbo.QueryResult, err
 }
 
 func (r *reader) match(items []*item, result qbo.QueryResult) {
+	r.at = result.Time
 	found := make(map[string]qbo.Entity, len(result.Entities))
 	for _, e := range result.Entities {
 		found[e.ID] = e
@@ -279,9 +281,13 @@ func (r *reader) explain(ctx context.Context) {
 		case u != nil:
 			it.bury(u.when(), u.when())
 		case r.b.known && !r.b.info.CDC && it.tries() >= missingTries:
-			// Nobody will ever say more: CDC does not cover the entity.
-			last := newest(it.units)
-			it.bury(last.when(), last.when())
+			// Nobody will ever say more: CDC does not cover the entity. When it went
+			// is not known, but by now it has.
+			last := newest(it.units).when()
+			if r.at.After(last) {
+				last = r.at
+			}
+			it.bury(last, last)
 		default:
 			r.p.missing(it)
 		}

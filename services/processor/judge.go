@@ -133,16 +133,16 @@ const settled = 2 * time.Second
 
 // coveredBy is up to which event time an answer that includes u's effect speaks
 // for. A second update within the same second must not be hidden by the first:
-// one with a fraction of a second has its own time, for the others the answer
-// has to be from after the second (ADR 1).
+// a time with a fraction of a second speaks for itself, one without for all of
+// its second, but only if the answer is from after that (ADR 1).
 func coveredBy(u *unit, answered time.Time) time.Time {
 	switch {
 	case u.version > 0 || u.occurred.IsZero():
 		return time.Time{} // its version says enough
-	case u.occurred.Nanosecond() != 0, !answered.Before(u.occurred.Add(settled)):
-		return inMillis(u.occurred)
+	case whole(u.occurred) && answered.Before(u.occurred.Add(settled)):
+		return u.occurred.Add(-time.Millisecond)
 	}
-	return u.occurred.Add(-time.Millisecond)
+	return latest(u.occurred)
 }
 
 // bury makes the item a tombstone of that time. It is for good, so the version is
@@ -170,7 +170,7 @@ func (it *item) bury(at, covered time.Time) {
 	it.verdict.change.Operation = ledgerfeedv1.Operation_OPERATION_DELETE
 	it.verdict.change.MergedInto = merged
 	it.verdict.change.LastUpdated = timestamppb.New(qbo.VersionTime(version))
-	it.verdict.covered = inMillis(covered)
+	it.verdict.covered = latest(covered)
 }
 
 // change is what a state and a tombstone have in common. What the newest event
