@@ -71,6 +71,7 @@ type bundle struct {
 	store       *state.Store
 	conn        *stream.Conn
 	natsURL     string
+	redisURL    string
 	connections *connection.Store
 	client      *qbo.Client
 	config      reconciler.ReconcilerConfig
@@ -117,7 +118,8 @@ func (b *bundle) startServers(t testing.TB) {
 	b.t.Helper()
 	ctx := b.t.Context()
 	var err error
-	b.store, err = state.Open(ctx, state.Options{Config: state.Config{URL: secret.String(devtest.Redis(t))}, Now: b.clock.Now})
+	b.redisURL = devtest.Redis(t)
+	b.store, err = state.Open(ctx, state.Options{Config: state.Config{URL: secret.String(b.redisURL)}, Now: b.clock.Now})
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { require.NoError(b.t, b.store.Close()) })
 	b.natsURL = devtest.NATS(t)
@@ -423,6 +425,13 @@ func (f *feed) seen() []*ledgerfeedv1.Event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]*ledgerfeedv1.Event(nil), f.events...)
+}
+
+// version is what the first sink has of a record.
+func (f *feed) version(ref qbosim.Ref) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.delivered[f.sinks[0]][ref]
 }
 
 // seenSince are the events of an entity's changes after a time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -39,13 +40,48 @@ func (s *scan) cdc(ctx context.Context, fs []*finding) ([]*finding, error) {
 		return s.alone(ctx, fs[0], res, err)
 	}
 	s.r.metrics.splits.Inc()
+	if err == nil {
+		if i, n := heaviest(fs, res); n > res.Total/2 {
+			return s.apart(ctx, fs, i, res)
+		}
+	}
 	half := len(fs) / 2
-	first, err := s.cdc(ctx, fs[:half])
+	return s.both(ctx, fs[:half], fs[half:])
+}
+
+func (s *scan) both(ctx context.Context, a, b []*finding) ([]*finding, error) {
+	first, err := s.cdc(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	second, err := s.cdc(ctx, fs[half:])
+	second, err := s.cdc(ctx, b)
 	return append(first, second...), err
+}
+
+// heaviest is the finding with the most objects in an answer.
+func heaviest(fs []*finding, res qbo.CDCResult) (at, n int) {
+	for i, f := range fs {
+		if m := len(res.Entities[f.entity]); m > n {
+			at, n = i, m
+		}
+	}
+	return at, n
+}
+
+// apart separates the one entity that fills most of an answer that was cut off:
+// the others probably fit into the next. If it fills all of one, there is no
+// need to ask for it alone.
+func (s *scan) apart(ctx context.Context, fs []*finding, heavy int, res qbo.CDCResult) ([]*finding, error) {
+	others := append(slices.Clone(fs[:heavy]), fs[heavy+1:]...)
+	if len(res.Entities[fs[heavy].entity]) < qbo.MaxObjects {
+		return s.both(ctx, others, fs[heavy:heavy+1])
+	}
+	alone, err := s.alone(ctx, fs[heavy], res, nil)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := s.cdc(ctx, others)
+	return append(alone, rest...), err
 }
 
 // take compares a whole answer. The findings that need no Query are concluded.
@@ -53,7 +89,7 @@ func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest
 	var events []*ledgerfeedv1.Event
 	var whole []*finding
 	for _, f := range fs {
-		missing, err := s.compare(ctx, f, res.Entities[f.entity], res.Time)
+		missing, err := s.compare(ctx, f, f.wanted(res), res.Time)
 		if err != nil {
 			return nil, err
 		}
@@ -67,13 +103,23 @@ func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest
 	return rest, s.conclude(ctx, ledgerfeedv1.Source_SOURCE_CDC, whole, events)
 }
 
+// wanted is what of an answer is compared. An initial load takes only deletions
+// from CDC: what is there comes by Query, and is not what a webhook has missed.
+func (f *finding) wanted(res qbo.CDCResult) []qbo.Entity {
+	items := res.Entities[f.entity]
+	if f.cursor.IsZero() {
+		items = slices.DeleteFunc(slices.Clone(items), func(e qbo.Entity) bool { return !e.Deleted })
+	}
+	return items
+}
+
 // alone handles the one entity that CDC does not answer as a whole: what the
 // answer does hold is true and is used, the rest is left to Query.
 func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult, cause error) ([]*finding, error) {
 	f.query = true
 	if cause == nil {
 		s.r.metrics.truncated.WithLabelValues(f.entity).Inc()
-		events, err := s.compare(ctx, f, res.Entities[f.entity], res.Time)
+		events, err := s.compare(ctx, f, f.wanted(res), res.Time)
 		if err != nil {
 			return nil, err
 		}

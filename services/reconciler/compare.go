@@ -19,7 +19,8 @@ import (
 func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at time.Time) ([]*ledgerfeedv1.Event, error) {
 	f.answered(at)
 	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
-		return f.grace && at.Sub(item.LastUpdated) < s.grace
+		// No webhook comes for what is older than the connection.
+		return f.grace && at.Sub(item.LastUpdated) < s.grace && !item.LastUpdated.Before(s.conn.ConnectedAt)
 	})
 }
 
@@ -59,6 +60,7 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 			f.missing = append(f.missing, want[i])
 			if s.underway[want[i].Ref] < want[i].Version {
 				missing = append(missing, item)
+				f.published[want[i].Ref] = true
 			}
 		}
 	}

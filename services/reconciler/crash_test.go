@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
@@ -103,6 +104,36 @@ func TestCrash_ScanThatStandsStillIsForgotten(t *testing.T) {
 	b.feed.start()
 	b.reconcile(r)
 	b.requireEqual()
+}
+
+// What an unverified scan has published is not published again by the scans of
+// the schedule, until that scan is forgotten.
+func TestCrash_ChangesUnderwayAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	b, _ := loaded(t, 10)
+	b.config.Interval = 2 * time.Minute
+	b.clock.Advance(time.Hour)
+	from := b.clock.Now().Add(-time.Second)
+	b.create("Invoice")
+	b.clock.Advance(10 * time.Minute)
+	b.feed.losing(func(e *ledgerfeedv1.Event) bool { return e.GetEntity() == "Invoice" })
+	stop := run(t, b.reconciler())
+	defer stop()
+	b.feed.waitFor(t, "Invoice")
+	for range 3 {
+		b.nextInterval("Bill")
+	}
+	require.Len(t, b.feed.seenSince("Invoice", from), 1)
+	for range 6 {
+		b.nextInterval("Bill")
+	}
+	require.Eventually(t, func() bool { return len(b.feed.seenSince("Invoice", from)) == 2 }, patient, time.Millisecond)
+	b.feed.losing(nil)
+	b.clock.Advance(b.config.VerifyTimeout)
+	require.Eventually(t, func() bool {
+		b.clock.Advance(b.config.Interval)
+		return b.equal()
+	}, patient, 50*time.Millisecond)
 }
 
 // Two reconcilers at once: each scan of a realm is under its lease, and what

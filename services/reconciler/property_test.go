@@ -8,12 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
-// I4 and I8: whatever webhooks and scan events get lost, no cursor is ever past
-// an undelivered change, and one scan whose events arrive repairs everything.
+// I4 and I8: whatever webhooks and scan events get lost, whichever calls fail and
+// however the API lags, no cursor is ever past an undelivered change, and one
+// scan that goes through repairs everything.
 func TestProperty_AnySetOfLostEventsIsRepairedByOneScan(t *testing.T) {
 	t.Parallel()
 	shared := setup(t)
@@ -35,11 +37,16 @@ func TestProperty_AnySetOfLostEventsIsRepairedByOneScan(t *testing.T) {
 			if rapid.Bool().Draw(rt, "scan") {
 				lost := rapid.SampledFrom([]string{"", "Invoice", "Customer", "TimeActivity"}).Draw(rt, "lost")
 				b.feed.losing(func(e *ledgerfeedv1.Event) bool { return e.GetEntity() == lost })
+				b.sim.SetFaults(qbosim.Faults{
+					Error5xx: rapid.SampledFrom([]float64{0, 0, 0.3}).Draw(rt, "errors"),
+					ReadLag:  time.Duration(rapid.IntRange(0, 110).Draw(rt, "lag")) * time.Second,
+				})
 				b.request(r, reconciler.Request{
 					Realms: []string{b.realm},
 					Grace:  time.Duration(rapid.IntRange(0, 10).Draw(rt, "grace")) * time.Minute,
 				})
 				b.requireHonest()
+				b.sim.SetFaults(qbosim.Faults{})
 			}
 			if rapid.Bool().Draw(rt, "restart") {
 				r = b.reconciler()

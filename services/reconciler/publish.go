@@ -75,6 +75,7 @@ func pause(ctx context.Context, d time.Duration) error {
 func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole []*finding, events []*ledgerfeedv1.Event) error {
 	clean, due := map[string]time.Time{}, map[string]time.Time{}
 	var missing []state.Missing
+	published := map[state.Ref]bool{}
 	at := time.Time{}
 	for _, f := range whole {
 		if len(f.missing) == 0 {
@@ -83,6 +84,7 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		}
 		due[f.entity] = f.target()
 		missing = append(missing, f.missing...)
+		maps.Copy(published, f.published)
 		if at.IsZero() || f.time.Before(at) {
 			at = f.time
 		}
@@ -107,7 +109,7 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		return err
 	}
 	if p != nil {
-		p.setPublished()
+		p.setPublished(published)
 	}
 	return s.r.verifier.move(ctx, s.realm, s.id, s.cursors, clean)
 }

@@ -52,7 +52,7 @@ type Reconciler struct {
 // repeated warnings; losing it costs no more than those.
 type realmState struct {
 	parked   bool
-	starting bool // its first scan is because this process has started
+	starting bool            // its first scan is because this process has started
 	failures int             // scans failed in a row
 	noCDC    map[string]bool // entities a CDC call refuses by name
 	noQuery  map[string]bool // entities a Query refuses by name

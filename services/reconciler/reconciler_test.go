@@ -91,7 +91,7 @@ func TestReconciler_QuietRealmIsOneCallAScan(t *testing.T) {
 
 	stop := run(t, r)
 	for range 3 {
-		b.nextInterval()
+		b.nextInterval("Invoice")
 	}
 	stop()
 	now := b.sim.Stats().CallsByKind
@@ -107,7 +107,7 @@ func TestReconciler_ScansWhatOnlyQueryFindsAtItsOwnInterval(t *testing.T) {
 	stop := run(t, r)
 	defer stop()
 	for range 7 {
-		b.nextInterval()
+		b.nextInterval("Invoice")
 	}
 	require.Eventually(t, func() bool { return b.cursors()["TimeActivity"].After(before) }, patient, time.Millisecond)
 }
@@ -376,17 +376,17 @@ func run(t *testing.T, r *reconciler.Reconciler) (stop func()) {
 }
 
 // nextInterval waits until a running reconciler rests, lets an interval pass,
-// and waits for the scan it brings.
-func (b *bundle) nextInterval() {
+// and waits for the scan it brings to move the cursor of an entity.
+func (b *bundle) nextInterval(entity string) {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool {
 		due, err := b.store.Due(b.t.Context(), b.realm)
 		require.NoError(b.t, err)
 		return due.After(b.clock.Now().Add(b.config.Interval / 2))
 	}, patient, time.Millisecond)
-	at := b.cursors()["Invoice"]
+	at := b.cursors()[entity]
 	b.clock.Advance(b.config.Interval)
-	require.Eventually(b.t, func() bool { return b.cursors()["Invoice"].After(at) }, patient, time.Millisecond)
+	require.Eventually(b.t, func() bool { return b.cursors()[entity].After(at) }, patient, time.Millisecond)
 }
 
 // never is a jitter that keeps a realm from being scanned in the course of a test.

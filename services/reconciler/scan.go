@@ -64,11 +64,13 @@ type finding struct {
 	// every Query fail.
 	unread  []time.Time
 	missing []state.Missing
-	kept    int // of missing when it was last gone through
+	// published are those of missing this scan itself puts on the stream.
+	published map[state.Ref]bool
+	kept      int // of missing when it was last gone through
 }
 
 func newFinding(t task) *finding {
-	return &finding{task: t, seen: map[string]int64{}, deleted: map[string]bool{}}
+	return &finding{task: t, seen: map[string]int64{}, deleted: map[string]bool{}, published: map[state.Ref]bool{}}
 }
 
 // answered keeps the earliest time of an answer.

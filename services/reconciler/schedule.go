@@ -28,14 +28,15 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	r.log.Debug("reconciler started")
 	defer r.log.Debug("reconciler stopped")
 	var g errgroup.Group
-	g.Go(func() error { return r.every(ctx, enrolEvery, r.enrol()) })
+	g.Go(func() error { return r.every(ctx, enrolPolls*r.config.PollInterval, r.enrol()) })
 	g.Go(func() error { return r.work(ctx) })
 	g.Go(func() error { return r.every(ctx, r.config.VerifyEvery, r.verifier.checkAll) })
 	return g.Wait()
 }
 
-// enrolEvery is how often new and reconnected realms are looked for.
-const enrolEvery = 5 * time.Second
+// enrolPolls is how many polls there are between two looks for new and
+// reconnected realms.
+const enrolPolls = 5
 
 // every calls step at once and then on each tick, and logs what it returns: the
 // next tick tries again.

@@ -33,8 +33,8 @@ type pending struct {
 	from map[string]time.Time
 	done chan struct{} // closed when it is settled or forgotten
 
-	mu        sync.Mutex // guards what follows; one check at a time
-	published bool       // every event of it is acknowledged, as far as is known
+	mu        sync.Mutex         // guards what follows; one check at a time
+	published map[state.Ref]bool // what the broker has acknowledged of it
 	lacking   map[string][]state.Missing
 	progress  time.Time // when something was last seen delivered
 	settled   bool      // all cursors have moved
@@ -45,8 +45,8 @@ func newVerifier(r *Reconciler) *verifier {
 	return &verifier{r: r, pending: map[string]*pending{}}
 }
 
-// remember keeps a scan in Redis and puts it under watch. Its events are
-// published next; the caller says so by setPublished.
+// remember keeps a scan in Redis and puts it under watch, before or after its
+// events are published; setPublished tells.
 func (v *verifier) remember(ctx context.Context, realm string, scan state.Scan, from map[string]time.Time) (*pending, error) {
 	p := v.newPending(realm, scan, from)
 	p.mu.Lock() // nobody may check it before Redis has it
@@ -63,10 +63,10 @@ func (v *verifier) remember(ctx context.Context, realm string, scan state.Scan, 
 
 func (p *pending) key() string { return p.realm + "/" + p.scan.ID }
 
-func (p *pending) setPublished() {
+func (p *pending) setPublished(refs map[state.Ref]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.published = true
+	p.published = refs
 }
 
 func (v *verifier) newPending(realm string, scan state.Scan, from map[string]time.Time) *pending {
@@ -84,6 +84,7 @@ func (v *verifier) newPending(realm string, scan state.Scan, from map[string]tim
 	for _, m := range scan.Missing {
 		p.lacking[m.Entity] = append(p.lacking[m.Entity], m)
 	}
+	p.scan.Missing = nil // lacking is what counts from here on
 	return p
 }
 
@@ -105,8 +106,8 @@ func (v *verifier) adopt(ctx context.Context, realm string) error {
 	return nil
 }
 
-// underway returns the changes of the realm that are on the stream already on
-// behalf of an unverified scan.
+// underway returns the changes of the realm that an unverified scan has put on
+// the stream. Once that scan is forgotten they are put there again.
 func (v *verifier) underway(realm string) map[state.Ref]int64 {
 	all := map[state.Ref]int64{}
 	for _, p := range v.watched() {
@@ -120,12 +121,11 @@ func (v *verifier) underway(realm string) map[state.Ref]int64 {
 func (p *pending) addTo(all map[state.Ref]int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.published {
-		return
-	}
 	for _, lacking := range p.lacking {
 		for _, m := range lacking {
-			all[m.Ref] = max(all[m.Ref], m.Version)
+			if p.published[m.Ref] {
+				all[m.Ref] = max(all[m.Ref], m.Version)
+			}
 		}
 	}
 }
