@@ -35,7 +35,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		if err == nil {
 			// Behind a body that is read the server listens for the end of the
 			// connection, and takes a deadline that passes for one.
-			err = control.SetReadDeadline(time.Time{})
+			_ = control.SetReadDeadline(time.Time{})
 		}
 	}()
 

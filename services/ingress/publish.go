@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -90,7 +91,10 @@ func (s *Server) bury(ctx context.Context, n notification, realm string, raw []b
 		return 1, err
 	}
 	parts := (len(raw) + maxPart - 1) / maxPart
+	whole := sha256.Sum256(raw)
 	for i := range parts {
+		// Two parts may be the same bytes: without an id the broker drops one.
+		letter.ID = fmt.Sprintf("%x/%d", whole[:16], i+1)
 		letter.Body = raw[i*maxPart : min((i+1)*maxPart, len(raw))]
 		letter.Detail = fmt.Sprintf("part %d of %d: %s", i+1, parts, why)
 		if err := s.publisher.PublishDead(ctx, letter); err != nil {
