@@ -36,6 +36,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	beChild()
 	// Before flags are parsed, so that the command line can ask for more.
 	if err := flag.Set("rapid.checks", "15"); err != nil {
 		panic(err)

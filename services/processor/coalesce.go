@@ -157,6 +157,7 @@ func (l *lanes) take(n *lane) *batch {
 	for _, queue := range []*[]*item{&n.live, &n.backfill} {
 		for len(*queue) > 0 && len(items) < l.batch {
 			it := (*queue)[0]
+			(*queue)[0] = nil // the array may live on
 			*queue = (*queue)[1:]
 			if it.taken {
 				continue

@@ -245,8 +245,9 @@ func (m *message) part(events []int) *ledgerfeedv1.Envelope {
 // putOff gives the message back to the broker for another try.
 func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 	p.count.putOff()
+	// One line for what lasts, not one for each try of each message.
 	level := zap.DebugLevel
-	if m.Delivered() > lagTries && !m.retry {
+	if n := m.Delivered(); !m.retry && (n == 5 || n%20 == 0) {
 		level = zap.WarnLevel
 	}
 	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))

@@ -1,0 +1,96 @@
+package processor_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
+)
+
+var (
+	_ processor.Sink = (*jsonl.Sink)(nil)
+	_ processor.Sink = (*postgres.Sink)(nil)
+)
+
+func TestProcessorConfig_NamesWhatIsWrong(t *testing.T) {
+	require.NoError(t, processor.DefaultProcessorConfig().Validate())
+	for name, row := range map[string]struct {
+		edit func(*processor.ProcessorConfig)
+		want string
+	}{
+		"batch of none":     {func(c *processor.ProcessorConfig) { c.BatchSize = 0 }, "processor.batch_size 0"},
+		"batch of too many": {func(c *processor.ProcessorConfig) { c.BatchSize = 401 }, "processor.batch_size 401"},
+		"window":            {func(c *processor.ProcessorConfig) { c.CoalesceWindow = -1 }, "processor.coalesce_window -1ns"},
+		"parallel":          {func(c *processor.ProcessorConfig) { c.Parallel = 0 }, "processor.parallel 0"},
+		"realm parallel":    {func(c *processor.ProcessorConfig) { c.RealmParallel = 0 }, "processor.realm_parallel 0"},
+		"ack wait":          {func(c *processor.ProcessorConfig) { c.AckWait = time.Millisecond }, "processor.ack_wait 1ms"},
+		"max ack pending":   {func(c *processor.ProcessorConfig) { c.MaxAckPending = 0 }, "processor.max_ack_pending 0"},
+		"read timeout":      {func(c *processor.ProcessorConfig) { c.ReadTimeout = 0 }, "processor.read_timeout 0s"},
+		"write timeout":     {func(c *processor.ProcessorConfig) { c.WriteTimeout = 0 }, "processor.write_timeout 0s"},
+		"drain timeout":     {func(c *processor.ProcessorConfig) { c.DrainTimeout = -time.Second }, "processor.drain_timeout -1s"},
+		"two of a name":     {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "jsonl:b"} }, `a second sink called "jsonl"`},
+		"no place":          {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:"} }, "entry 1"},
+		"no kind":           {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "hunter2"} }, "entry 2"},
+		"no name":           {func(c *processor.ProcessorConfig) { c.Sinks = []string{"=postgres://me:hunter2@h/d"} }, "entry 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := processor.DefaultProcessorConfig()
+			row.edit(&c)
+			err := c.Validate()
+			require.ErrorContains(t, err, row.want)
+			require.NotContains(t, err.Error(), "hunter2", "a URL may hold a password")
+		})
+	}
+}
+
+func TestConfig_EverySettingIsDocumented(t *testing.T) {
+	cfg := processor.DefaultConfig()
+	for _, f := range config.Describe(&cfg) {
+		require.NotEmpty(t, f.Doc, f.Key)
+	}
+}
+
+func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	sinks, err := processor.OpenSinks(t.Context(), []string{"jsonl:" + filepath.Join(dir, "a"), "archive=jsonl:" + filepath.Join(dir, "b=c:d")})
+	require.NoError(t, err)
+	require.Len(t, sinks, 2)
+	require.Equal(t, "jsonl", sinks[0].Name())
+	require.Equal(t, "archive", sinks[1].Name())
+	require.FileExists(t, filepath.Join(dir, "b=c:d"))
+	for _, s := range sinks {
+		require.NoError(t, s.Close())
+	}
+
+	_, err = processor.OpenSinks(t.Context(), []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"})
+	require.ErrorContains(t, err, "open sink books")
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestNew_RefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, row := range map[string]struct {
+		edit func(*processor.Options)
+		want string
+	}{
+		"no stream":     {func(o *processor.Options) { o.Stream = nil }, "required"},
+		"no sink":       {func(o *processor.Options) { o.Sinks = nil }, "no sink"},
+		"two of a name": {func(o *processor.Options) { o.Sinks = []processor.Sink{b.a, newMemory("a")} }, `"a"`},
+		"no name":       {func(o *processor.Options) { o.Sinks = []processor.Sink{newMemory("")} }, `""`},
+		"config":        {func(o *processor.Options) { o.Config.Parallel = 0 }, "processor.parallel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := b.options()
+			row.edit(&o)
+			_, err := processor.New(o)
+			require.ErrorContains(t, err, row.want)
+		})
+	}
+}
