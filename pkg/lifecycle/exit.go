@@ -35,10 +35,14 @@ func Usage(err error) error {
 
 // Unreachable marks err as a server at address that does not answer
 // ([ExitUnreachable]); the text names the address, so it must hold no
-// password. Unreachable of a nil error is nil.
+// password. An empty address adds no text, for an err that names it already.
+// Unreachable of a nil error is nil.
 func Unreachable(address string, err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case address == "":
+		return &exitError{code: ExitUnreachable, err: err}
 	}
 	return &exitError{code: ExitUnreachable, err: fmt.Errorf("%s does not answer: %w", address, err)}
 }

@@ -67,6 +67,8 @@ func TestExitCode(t *testing.T) {
 		require.Equal(t, tc.want, lifecycle.ExitCode(tc.err), tc.name)
 	}
 	require.EqualError(t, lifecycle.Unreachable("127.0.0.1:1", broken), "127.0.0.1:1 does not answer: broken")
+	require.EqualError(t, lifecycle.Unreachable("", broken), "broken")
+	require.Equal(t, lifecycle.ExitUnreachable, lifecycle.ExitCode(lifecycle.Unreachable("", broken)))
 	require.ErrorIs(t, lifecycle.Usage(broken), broken)
 }
 
