@@ -28,6 +28,7 @@ import (
 // a production service cannot point `dev` at its servers.
 type Config struct {
 	Log telemetry.LogConfig `koanf:"log"`
+	Sim SimConfig           `koanf:"sim"`
 }
 
 // DefaultConfig logs what a person should look at, as text.
@@ -39,6 +40,8 @@ type grammar struct {
 	Dev     devCmd     `cmd:"" help:"Run the whole feed on this machine, with a simulated QuickBooks."`
 	Send    sendCmd    `cmd:"" help:"Post a signed webhook body to an ingress."`
 	Verify  verifyCmd  `cmd:"" help:"Check a webhook body against its signature, offline."`
+	Sim     simCmd     `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
+	Token   tokenCmd   `cmd:"" help:"Work on the OAuth tokens of connected companies."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

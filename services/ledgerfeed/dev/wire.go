@@ -182,21 +182,15 @@ func (f *feed) openStream(ctx context.Context) error {
 	return err
 }
 
-// connect takes every realm that is not connected yet through the OAuth code
-// exchange, as if its user had consented just now.
+// connect opens the connection store and connects what is not connected yet.
 func (f *feed) connect(ctx context.Context) error {
 	key, err := f.data.key()
 	if err != nil {
 		return err
 	}
-	oauth, err := qbo.NewOAuth(qbo.OAuthOptions{
-		ClientID: clientID, ClientSecret: clientSecret, RedirectURL: redirectURL,
-		AuthorizeURL: f.sim.url + "/connect/oauth2",
-		TokenURL:     f.sim.url + "/oauth2/v1/tokens/bearer",
-		RevokeURL:    f.sim.url + "/v2/oauth2/tokens/revoke",
-	})
+	oauth, err := f.sim.oauth()
 	if err != nil {
-		return fmt.Errorf("build the OAuth client: %w", err)
+		return err
 	}
 	f.connections, err = connection.New(connection.Options{
 		State: f.state, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Logger: f.log.Named("connection"),
@@ -208,23 +202,7 @@ func (f *feed) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, realm := range f.realms {
-		c, err := f.connections.Get(ctx, realm)
-		if err == nil && c.State == connection.Live && !founded[realm] {
-			continue
-		}
-		if err != nil && !errors.Is(err, connection.ErrNotConnected) {
-			return fmt.Errorf("look up the connection of realm %s: %w", realm, err)
-		}
-		token, err := oauth.Exchange(ctx, f.sim.Authorize(realm))
-		if err != nil {
-			return fmt.Errorf("connect realm %s: %w", realm, err)
-		}
-		if err := f.connections.Connect(ctx, realm, app, token); err != nil {
-			return fmt.Errorf("connect realm %s: %w", realm, err)
-		}
-	}
-	return nil
+	return f.sim.connect(ctx, f.connections, oauth, app, f.realms, founded)
 }
 
 // openSinks opens the sinks and makes a new one be loaded from the beginning.

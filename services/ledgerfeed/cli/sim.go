@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/dev"
+)
+
+// SimConfig is what `ledgerfeed sim` reads from the environment: both are
+// secrets and do not belong on a command line.
+type SimConfig struct {
+	RedisURL       secret.String   `koanf:"redis_url" doc:"The services' Redis: the simulated companies are connected there. Without it nobody is connected and no webhook is sent."`
+	ConnectionKeys []secret.String `koanf:"connection_keys" doc:"The services' connection.keys."`
+}
+
+type simCmd struct {
+	WebhookURL    string        `required:"" placeholder:"URL" help:"Endpoint of the ingress, such as http://127.0.0.1:8080/webhooks/demo."`
+	Listen        string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev)."`
+	App           string        `default:"demo" placeholder:"NAME" help:"Name of the app that the companies are connected to (${default})."`
+
+	Realms    int          `default:"3" placeholder:"N" help:"Companies (${default})."`
+	Rate      float64      `default:"5" placeholder:"R" help:"Changes a second over all realms (${default})."`
+	Seed      uint64       `default:"1" placeholder:"S" help:"Same seed, same changes (${default})."`
+	Drop      float64      `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
+	Duplicate float64      `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
+	Reorder   float64      `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
+	Outage    []dev.Outage `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start; may be repeated."`
+	Format    string       `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
+	DataDir   string       `default:".ledgerfeed-sim" placeholder:"DIR" help:"Where the books are kept (${default})."`
+}
+
+// Help is the long help of the command.
+func (simCmd) Help() string {
+	return `Serves a simulated QuickBooks for services that run elsewhere: its API under /v3, OAuth, webhooks to the
+ingress, and a control API under /sim/. The services call it with qbo.base_url set to its address, client id
+ledgerfeed-dev and client secret ledgerfeed-dev-secret. LEDGERFEED_SIM_REDIS_URL and
+LEDGERFEED_SIM_CONNECTION_KEYS let it connect its companies to them.
+
+Examples:
+  ledgerfeed sim --webhook-url http://127.0.0.1:8080/webhooks/demo
+  ledgerfeed sim --webhook-url http://ingress:8080/webhooks/demo --listen 0.0.0.0:8090 --drop 0.05`
+}
+
+// Run serves until ctx ends.
+func (c *simCmd) Run(ctx context.Context, p process) error {
+	u, err := url.Parse(c.WebhookURL)
+	if err != nil || u.Host == "" {
+		return lifecycle.Usage(fmt.Errorf("--webhook-url %q: give a URL such as http://127.0.0.1:8080/webhooks/demo", c.WebhookURL))
+	}
+	if p.config.Sim.RedisURL != "" && len(p.config.Sim.ConnectionKeys) == 0 {
+		return lifecycle.Usage(errors.New("LEDGERFEED_SIM_CONNECTION_KEYS is empty: it encrypts the tokens in LEDGERFEED_SIM_REDIS_URL; give the services' connection.keys"))
+	}
+	o := dev.SimOptions{
+		Options: dev.DefaultOptions(), WebhookURL: c.WebhookURL, App: c.App,
+		Redis: p.config.Sim.RedisURL, Keys: p.config.Sim.ConnectionKeys,
+	}
+	o.Realms, o.Rate, o.Seed, o.Format = c.Realms, c.Rate, c.Seed, qbosim.Format(c.Format)
+	o.Drop, o.Duplicate, o.Reorder, o.Outages = c.Drop, c.Duplicate, c.Reorder, c.Outage
+	o.DataDir, o.SimListen = c.DataDir, c.Listen
+	if c.VerifierToken != "" {
+		o.VerifierToken = c.VerifierToken
+	}
+	o.Log, o.Started, o.Stdout, o.Stderr = p.config.Log, p.started, p.stdout, p.stderr
+	if err := o.Validate(); err != nil {
+		return lifecycle.Usage(err)
+	}
+	return dev.RunSimulator(ctx, o)
+}
