@@ -25,6 +25,11 @@ type ServerConfig struct {
 	Connection connection.Config `koanf:"connection"`
 }
 
+// DefaultServerConfig is the services' default.
+func DefaultServerConfig() ServerConfig {
+	return ServerConfig{Redis: state.DefaultConfig(), QBO: qbo.DefaultConfig()}
+}
+
 // Validate names every setting that cannot be used.
 func (c ServerConfig) Validate() error {
 	return errors.Join(c.Redis.Validate(), c.QBO.Validate(), c.Connection.Validate())
@@ -67,7 +72,7 @@ func (c *importCmd) Run(ctx context.Context, p process) error {
 	if refresh == "" {
 		return lifecycle.Usage(fmt.Errorf("--refresh-token-file %s: it is empty", c.RefreshTokenFile))
 	}
-	cfg := ServerConfig{Redis: state.DefaultConfig(), QBO: qbo.DefaultConfig()}
+	cfg := DefaultServerConfig()
 	if err := config.Load(&cfg, "", os.Environ()); err != nil {
 		return err
 	}

@@ -1,0 +1,79 @@
+package docs
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
+	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/cli"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+const intro = `# Configuration
+
+<!-- Made from the Config structs by make generate; do not edit. -->
+
+Every service reads a YAML file (` + "`--config FILE` or `LEDGERFEED_CONFIG`" + `) and then the environment, which goes before the file. The setting
+` + "`nats.url` is `LEDGERFEED_NATS_URL` in the environment and `url` under `nats`" + ` in the file. A secret may be given as a file instead:
+` + "`LEDGERFEED_INGRESS_APPS_FILE`" + `. Durations are written like ` + "`30s` or `24h`" + `, lists with commas. An unknown setting is refused with the name of the
+nearest known one; settings of another service are left alone, so that one environment can serve all of them. Every error names the setting and says what to do;
+exit code 2 means that the configuration is wrong, 3 that a server does not answer.
+
+`
+
+// Group is a table of the page: settings that belong together and who reads them.
+type group struct {
+	name     string
+	services []string
+	fields   []config.Field
+}
+
+// Configuration is docs/configuration.md.
+func Configuration() string {
+	var groups []*group
+	byName := map[string]*group{}
+	add := func(service string, cfg any) {
+		for _, f := range config.Describe(cfg) {
+			name, _, _ := strings.Cut(f.Key, ".")
+			g := byName[name]
+			if g == nil {
+				g = &group{name: name}
+				byName[name] = g
+				groups = append(groups, g)
+			}
+			if n := len(g.services); n == 0 || g.services[n-1] != service {
+				g.services = append(g.services, service)
+			}
+			if len(g.services) == 1 {
+				g.fields = append(g.fields, f)
+			}
+		}
+	}
+	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
+	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
+	add("ingress", &in)
+	add("processor", &pro)
+	add("reconciler", &rec)
+	add("ledgerfeed", &tool)
+	add("ledgerfeed token", &servers)
+
+	var b strings.Builder
+	b.WriteString(intro)
+	for _, g := range groups {
+		fmt.Fprintf(&b, "## %s\nRead by: %s.\n\n| variable | type | default | meaning |\n|---|---|---|---|\n", g.name, strings.Join(g.services, ", "))
+		for _, f := range g.fields {
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Env, f.Type, defaultText(f), strings.ReplaceAll(f.Doc, "|", `\|`))
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+func defaultText(f config.Field) string {
+	if f.Default == "" {
+		return ""
+	}
+	return "`" + f.Default + "`"
+}
