@@ -73,10 +73,23 @@ func (s *service) start(t *testing.T) (kill func()) {
 			s.kills++
 			require.NoError(t, cmd.Process.Kill())
 			cmd.Wait()
+			s.b.forgetSlots(t)
 		}
 	}
 	t.Cleanup(kill)
 	return kill
+}
+
+// forgetSlots is the time after which calls of a dead process are not counted any
+// more: 130 s.
+func (b *bundle) forgetSlots(t *testing.T) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context()) // also for the cleanup
+	keys, err := b.store.Redis().Keys(ctx, "lf:tmp:1:slot:*").Result()
+	require.NoError(t, err)
+	for _, key := range keys {
+		require.NoError(t, b.store.Redis().Del(ctx, key).Err())
+	}
 }
 
 func (s *service) snapshot(t *testing.T) map[sink.Ref]sink.Row {
