@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
@@ -99,18 +100,24 @@ func openNamed(ctx context.Context, t Target, name string) (place, error) {
 func openPostgres(ctx context.Context, t Target, name string) (place, error) {
 	s, err := postgres.Open(ctx, postgres.Options{Name: name, URL: secret.String(t.Where)})
 	if err != nil {
-		return nil, err
+		return nil, databaseError(err)
 	}
 	// A database that is away is no error of Open: the processor would wait for
 	// it. Here a person is waiting.
 	if _, err := s.Snapshot(ctx); err != nil {
-		err = errors.Join(err, s.Close())
-		if ne := net.Error(nil); errors.As(err, &ne) {
-			err = &codedError{error: err, code: lifecycle.ExitUnreachable}
-		}
-		return nil, err
+		return nil, databaseError(errors.Join(err, s.Close()))
 	}
 	return s, nil
+}
+
+// databaseError is one line and tells a database that does not answer from one
+// that refuses.
+func databaseError(err error) error {
+	var ne net.Error
+	if errors.As(err, &ne) {
+		return &codedError{error: fmt.Errorf("the database does not answer: %w", ne), code: lifecycle.ExitUnreachable}
+	}
+	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
 }
 
 func isEmpty(ctx context.Context, t Target) (bool, error) {

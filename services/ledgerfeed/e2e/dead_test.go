@@ -56,7 +56,7 @@ func TestDev_UnknownRealmIsADeadLetter(t *testing.T) {
 // lastStatus is the number of deliveries in the newest status line.
 func (p *process) lastStatus() int {
 	p.t.Helper()
-	_, rest, ok := cutLast(p.stdout.String(), " delivered ")
+	_, rest, ok := cutLast(p.stdout.String(), "· delivered ")
 	if !ok {
 		return 0
 	}

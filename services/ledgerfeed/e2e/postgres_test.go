@@ -31,10 +31,10 @@ func openRecorded(t *testing.T) recorded {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close(ctx)) })
 	_, err = conn.Exec(ctx, `
-		CREATE TABLE written (realm_id text, entity text, entity_id text, version bigint);
+		CREATE TABLE written (realm text, entity text, id text, version bigint);
 		CREATE FUNCTION record_write() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN
-			INSERT INTO written VALUES (NEW.realm_id, NEW.entity, NEW.entity_id, NEW.version);
+			INSERT INTO written VALUES (NEW.realm, NEW.entity, NEW.id, NEW.version);
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER record_write AFTER INSERT OR UPDATE ON ledgerfeed.entity
@@ -55,7 +55,7 @@ func (r recorded) writes(t *testing.T) int {
 func (r recorded) writtenTwice(t *testing.T) []string {
 	t.Helper()
 	rows, err := r.conn.Query(context.Background(), `
-		SELECT concat_ws('/', realm_id, entity, entity_id, version) FROM written GROUP BY 1 HAVING count(*) > 1`)
+		SELECT concat_ws('/', realm, entity, id, version) FROM written GROUP BY 1 HAVING count(*) > 1`)
 	require.NoError(t, err)
 	twice, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

@@ -15,11 +15,11 @@ func TestDev_RefusesWhatCannotWork(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	write(t, file, "not a directory")
-	other := filepath.Join(t.TempDir())
+	other := t.TempDir()
 	write(t, filepath.Join(other, "VERSION"), "ledgerfeed dev data 999\n")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() }) // after the parallel ones
 	free := freeAddress(t)
 
 	for _, tt := range []struct {
@@ -46,7 +46,7 @@ func TestDev_RefusesWhatCannotWork(t *testing.T) {
 		{"data directory of another version", []string{"--data-dir", other}, 2, []string{"--data-dir " + other, "data 999"}},
 		{"NATS away", []string{"--nats-url", "nats://" + free}, 3, []string{"--nats-url", free}},
 		{"Redis away", []string{"--redis-url", "redis://:hunter2@" + free}, 3, []string{"--redis-url", free}},
-		{"PostgreSQL away", []string{"--sink", "postgres://lf:hunter2@" + free + "/books"}, 3, []string{"--sink", free}},
+		{"PostgreSQL away", []string{"--sink", "postgres://lf:hunter2@" + free + "/books"}, 3, []string{"--sink", free, "refused"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
