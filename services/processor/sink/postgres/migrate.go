@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -26,16 +27,20 @@ func (s *Sink) migrate(ctx context.Context) error {
 	if err := s.createSchema(ctx); err != nil {
 		return fmt.Errorf("create schema %s: %w", s.schema, err)
 	}
-	db := stdlib.OpenDBFromPool(s.pool)
-	defer db.Close()
-	provider, err := s.provider(db)
-	if err != nil {
-		return fmt.Errorf("migrations: %w", err)
-	}
-	if _, err := provider.Up(ctx); err != nil {
+	db := stdlib.OpenDBFromPool(s.pool) // closing it leaves the pool open
+	if err := errors.Join(s.apply(ctx, db), db.Close()); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+func (s *Sink) apply(ctx context.Context, db *sql.DB) error {
+	provider, err := s.provider(db)
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
 }
 
 // createSchema asks first: CREATE SCHEMA IF NOT EXISTS needs the right to create
