@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -59,6 +60,21 @@ func TestLease_FenceGrowsAfterRedisLostItsData(t *testing.T) {
 		require.Greater(t, b.Fence, a.Fence)
 		require.ErrorIs(t, a.Renew(t.Context()), state.ErrLost)
 	})
+}
+
+func TestLease_FenceGrowsWhenTheClockGoesBack(t *testing.T) {
+	t.Parallel()
+	r := miniredis.RunT(t)
+	s := open(t, at("redis://"+r.Addr()))
+	var last int64
+	for _, now := range []time.Time{noon, noon, noon.Add(-time.Hour), noon.Add(time.Second)} {
+		r.SetTime(now)
+		l, err := s.Lease(t.Context(), "9", time.Minute)
+		require.NoError(t, err)
+		require.Greater(t, l.Fence, last)
+		last = l.Fence
+		require.NoError(t, l.Release(t.Context()))
+	}
 }
 
 func TestLease_ReleaseWorksAfterTheContextEnded(t *testing.T) {

@@ -289,6 +289,55 @@ func TestLimiter_WaitingLiveCallStopsBackfills(t *testing.T) {
 	require.False(t, w.calls[before].granted.IsZero(), "when they are through")
 }
 
+func TestLimiter_LiveCallsGoInOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, state.LimitConfig{PerMinute: 600, Burst: 1, Concurrency: 100}, 2)
+	const n = 30
+	for i := range n {
+		w.after(time.Duration(i)*time.Millisecond, func() { w.ask(&call{lasts: time.Millisecond}) })
+	}
+	w.run(noon.Add(time.Minute))
+	calls := slices.SortedFunc(slices.Values(w.calls), func(a, b *call) int { return a.granted.Compare(b.granted) })
+	for i, c := range calls {
+		require.InDelta(t, i, slices.Index(w.calls, c), 2, "the one granted as number %d", i)
+	}
+	require.InDelta(t, (n-1)*100*time.Millisecond, calls[n-1].granted.Sub(noon), float64(300*time.Millisecond))
+}
+
+func TestLimiter_SlotOfADeadProcessRunsOut(t *testing.T) {
+	t.Parallel()
+	c := state.LimitConfig{PerMinute: 60000, Concurrency: 2, Hold: 10 * time.Second}
+	w := newWorld(t, 1, c, 1)
+	w.ask(&call{crashes: true})
+	w.loop(noon.Add(time.Minute), qbo.Live, w.between(100*time.Millisecond, 100*time.Millisecond), w.between(0, 0))
+	w.run(noon.Add(9 * time.Second))
+	late := []*call{{lasts: time.Minute}, {lasts: time.Minute}}
+	w.ask(late[0])
+	w.run(noon.Add(9900 * time.Millisecond))
+	w.ask(late[1])
+	w.run(noon.Add(9990 * time.Millisecond))
+	require.True(t, late[1].granted.IsZero(), "one slot for the living")
+	w.run(noon.Add(12 * time.Second))
+	require.False(t, late[0].granted.IsZero())
+	require.False(t, late[1].granted.IsZero())
+}
+
+// Of slots that become free the live call that waits gets the first, although
+// the backfill asks earlier.
+func TestLimiter_BackfillDoesNotOvertakeAWaitingLiveCall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, state.LimitConfig{PerMinute: 60000, Concurrency: 3, Hold: time.Minute}, 1)
+	w.ask(&call{lasts: time.Minute})
+	w.ask(&call{lasts: 10 * time.Millisecond})
+	w.ask(&call{lasts: 10 * time.Millisecond})
+	live, backfill := &call{lasts: time.Minute}, &call{priority: qbo.Backfill, lasts: time.Minute}
+	w.ask(live)
+	w.after(11*time.Millisecond, func() { w.ask(backfill) })
+	w.run(noon.Add(30 * time.Second))
+	require.False(t, live.granted.IsZero())
+	require.True(t, backfill.granted.IsZero())
+}
+
 // A live call whose process died while it waited holds backfills up no longer
 // than its note lasts.
 func TestLimiter_DeadWaiterIsForgotten(t *testing.T) {
@@ -338,6 +387,10 @@ func TestLimiter_PenaltyStopsEveryCall(t *testing.T) {
 	wait, err := w.limiters[1].Try(t.Context(), "8", qbo.Live, "other realm")
 	require.NoError(t, err)
 	require.Zero(t, wait)
+	require.NoError(t, w.limiters[1].Penalize(t.Context(), "8", time.Minute))
+	wait, err = w.limiters[1].Try(t.Context(), "8", qbo.Live, "who dies now")
+	require.NoError(t, err)
+	require.LessOrEqual(t, wait, 5*time.Second, "its note must not last")
 	w.run(noon.Add(time.Minute + 5*time.Second))
 	require.Len(t, w.granted(), 7)
 
@@ -374,7 +427,7 @@ func TestLimiter_ClockThatGoesBack(t *testing.T) {
 
 func TestLimiter_LostAnswerCountsOnce(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *state.Store) {
-		l := s.Limiter(state.LimitConfig{PerMinute: 60000, Concurrency: 2})
+		l := s.Limiter(state.LimitConfig{PerMinute: 1, Burst: 2, Concurrency: 8})
 		for range 3 {
 			wait, err := l.Try(t.Context(), "9", qbo.Live, "a")
 			require.NoError(t, err)

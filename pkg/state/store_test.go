@@ -4,6 +4,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,10 +120,38 @@ func TestStore_EveryCallReturns(t *testing.T) {
 	wg.Wait()
 }
 
+// Redis did what it was asked for, but its answer is lost on the way: the
+// client asks again, and that must not count twice.
+func TestStore_LostAnswersAreAskedAgain(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, devtest.RealRedis(t))
+	s := open(t, at(p.url))
+	l := s.Limiter(state.LimitConfig{PerMinute: 1, Burst: 2})
+
+	// The scripts are known to Redis from here on: one command, one answer.
+	first, err := s.Lease(t.Context(), "8", time.Minute)
+	require.NoError(t, err)
+	_, err = l.Acquire(t.Context(), "8", qbo.Live)
+	require.NoError(t, err)
+
+	p.drop()
+	lease, err := s.Lease(t.Context(), "9", time.Minute)
+	require.NoError(t, err)
+	require.Greater(t, lease.Fence, first.Fence)
+	require.NoError(t, lease.Renew(t.Context()))
+
+	p.drop()
+	_, err = l.Acquire(t.Context(), "9", qbo.Live)
+	require.NoError(t, err)
+	_, err = l.Acquire(t.Context(), "9", qbo.Live)
+	require.NoError(t, err, "the burst is two")
+}
+
 // proxy stands between a store and its Redis.
 type proxy struct {
 	url   string
 	stall func()
+	drop  func() // loses the next answer and its connection
 }
 
 func startProxy(t *testing.T, url string) proxy {
@@ -130,8 +159,9 @@ func startProxy(t *testing.T, url string) proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	stalled, ended := make(chan struct{}), make(chan struct{})
+	var dropping atomic.Bool
 	var copies sync.WaitGroup
-	pump := func(dst, src net.Conn) {
+	pump := func(dst, src net.Conn, answers bool) {
 		defer dst.Close()
 		buf := make([]byte, 32<<10)
 		for {
@@ -142,7 +172,7 @@ func startProxy(t *testing.T, url string) proxy {
 				return
 			default:
 			}
-			if err != nil {
+			if err != nil || answers && dropping.CompareAndSwap(true, false) {
 				return
 			}
 			if _, err := dst.Write(buf[:n]); err != nil {
@@ -162,8 +192,8 @@ func startProxy(t *testing.T, url string) proxy {
 				in.Close()
 				continue
 			}
-			copies.Go(func() { pump(out, in) })
-			copies.Go(func() { pump(in, out) })
+			copies.Go(func() { pump(out, in, false) })
+			copies.Go(func() { pump(in, out, true) })
 			copies.Go(func() {
 				<-ended
 				in.Close()
@@ -176,5 +206,5 @@ func startProxy(t *testing.T, url string) proxy {
 		l.Close()
 		copies.Wait()
 	})
-	return proxy{"redis://" + l.Addr().String() + "/0", func() { close(stalled) }}
+	return proxy{"redis://" + l.Addr().String() + "/0", func() { close(stalled) }, func() { dropping.Store(true) }}
 }
