@@ -270,7 +270,7 @@ func TestLoad_ValidatesWhatCouldBeRead(t *testing.T) {
 	require.Equal(t, lifecycle.ExitUsage, lifecycle.ExitCode(err))
 	require.Equal(t, 1, v.called)
 
-	require.NotErrorIs(t, config.Load(&v, "", []string{"LEDGERFEED_LOG_LEVLE=x"}), errLevel)
+	require.NotErrorIs(t, config.Load(&v, "", []string{"LEDGERFEED_LOG_LEVELS=x"}), errLevel)
 	require.Equal(t, 1, v.called, "values that could not be read are not validated")
 }
 

@@ -67,7 +67,7 @@ func ExitCode(err error) int {
 // onlyCancelled reports whether err says nothing but that its context ended. A
 // joined error in which one part is a real failure is not that.
 func onlyCancelled(err error) bool {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // looks at this one error, not at its chain
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range joined.Unwrap() {
 			if !onlyCancelled(e) {
 				return false

@@ -122,7 +122,7 @@ func (a *Admin) Run(ctx context.Context) error {
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer done()
 	if err := a.server.Shutdown(stop); err != nil {
-		a.server.Close() // a profile in the making is not worth waiting for
+		_ = a.server.Close() // a profile in the making is not worth waiting for
 	}
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin endpoint: %w", err)

@@ -25,6 +25,9 @@ func Version(v int64) zap.Field { return zap.Int64("version", v) }
 // Sink is where changes go.
 func Sink(name string) zap.Field { return zap.String("sink", name) }
 
+// Sinks are several of them.
+func Sinks(names []string) zap.Field { return zap.Strings("sinks", names) }
+
 // App is the Intuit app, by the name the configuration gives it.
 func App(name string) zap.Field { return zap.String("app", name) }
 

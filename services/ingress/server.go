@@ -142,7 +142,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests still in hand after %s: %w", s.config.DrainTimeout, err), s.http.Close())
 	}
-	<-ended
+	if serr := <-ended; !errors.Is(serr, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("webhook endpoint: %w", serr))
+	}
 	s.log.Info("webhook endpoint stopped", telemetry.Address(s.Addr()))
 	return err
 }
