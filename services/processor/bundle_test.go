@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,6 +76,7 @@ type bundle struct {
 	clock       *clock
 	sim         *qbosim.Sim
 	api         *httptest.Server
+	broken      atomic.Pointer[func(*http.Request) bool] // requests the server fails on
 	hooks       *inbox
 	redisURL    string
 	natsURL     string
@@ -85,14 +87,13 @@ type bundle struct {
 	config      processor.ProcessorConfig
 	a, b        *memory
 	registry    *prometheus.Registry
-	lagDelay    time.Duration
 }
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
 	b := &bundle{
 		t: t, clock: &clock{now: time.Date(2026, 11, 2, 9, 0, 0, 123e6, time.UTC)},
-		config: processor.DefaultProcessorConfig(), a: newMemory("a"), b: newMemory("b"), lagDelay: time.Millisecond,
+		config: processor.DefaultProcessorConfig(), a: newMemory("a"), b: newMemory("b"),
 	}
 	b.config.AckWait, b.config.CoalesceWindow = 2*time.Second, 5*time.Millisecond
 	b.startQuickBooks()
@@ -118,7 +119,13 @@ func (b *bundle) startQuickBooks() {
 		Limits: qbosim.Limits{PerMinute: 1 << 20, Concurrent: 1 << 10},
 	})
 	require.NoError(b.t, err)
-	b.api = httptest.NewServer(b.sim.Handler())
+	b.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if broken := b.broken.Load(); broken != nil && (*broken)(r) {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		b.sim.Handler().ServeHTTP(w, r)
+	}))
 	b.t.Cleanup(func() {
 		b.api.Close()
 		require.NoError(b.t, b.sim.Close())
@@ -197,7 +204,7 @@ func (b *bundle) run(o processor.Options) running {
 	b.t.Helper()
 	p, err := processor.New(o)
 	require.NoError(b.t, err)
-	p.SetLagDelay(b.lagDelay)
+	p.SetPatience(time.Millisecond, 4)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

@@ -281,6 +281,24 @@ func TestProcessor_AnOldEventOfWholeSecondsIsCoveredOnce(t *testing.T) {
 	require.Equal(t, 1, b.a.count())
 }
 
+// A wrong clock must not make the record deaf to what comes.
+func TestProcessor_AnEventFromTheFutureCoversNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.webhooks() // lost
+	b.publish(b.event(fromWebhook, &ledgerfeedv1.Event{
+		Entity: "Bill", EntityId: bill.ID, Operation: updated, OccurredAt: timestamppb.New(b.clock.Now().Add(24 * time.Hour)),
+	}))
+	b.settle(p)
+	require.Zero(t, b.marks("a", "Bill", bill.ID).Covered)
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Update(bill, nil))
+	b.deliver(p)
+	b.requireEqual()
+}
+
 func TestProcessor_AnEventWithoutATimeIsAlwaysRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

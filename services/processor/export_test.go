@@ -2,5 +2,8 @@ package processor
 
 import "time"
 
-// SetLagDelay shortens the wait for what the API does not show yet.
-func (p *Processor) SetLagDelay(d time.Duration) { p.lagDelay = d }
+// SetPatience shortens the wait for what the API does not show yet, and for a
+// server that fails on one record.
+func (p *Processor) SetPatience(lagDelay time.Duration, poisonAfter int) {
+	p.lagDelay, p.poisonAfter = lagDelay, poisonAfter
+}

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
-	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -68,17 +67,17 @@ func (it *item) leaving() *unit {
 // judge says for each unit whether the state the API returned includes its
 // effect. answered is Intuit's clock at the answer.
 func (p *Processor) judge(it *item, e qbo.Entity, answered time.Time) {
-	if e.Deleted {
-		it.bury(e.LastUpdated, newest(it.units).when())
-		return
-	}
 	if e.LastUpdated.IsZero() {
 		// A record without a time has no version of its own. It is at least as new
 		// as the answer.
 		if e.LastUpdated = answered; answered.IsZero() {
-			e.LastUpdated = newest(it.units).when()
+			e.LastUpdated = newest(it.open()).when()
 		}
 		e.LastUpdated = e.LastUpdated.Truncate(time.Second)
+	}
+	if e.Deleted {
+		it.bury(e.LastUpdated, newest(it.open()).when())
+		return
 	}
 	var shown []*unit
 	for _, u := range it.open() {
@@ -139,6 +138,8 @@ func coveredBy(u *unit, answered time.Time) time.Time {
 	switch {
 	case u.version > 0 || u.occurred.IsZero():
 		return time.Time{} // its version says enough
+	case !answered.IsZero() && u.occurred.After(answered.Add(settled)):
+		return time.Time{} // a time that is yet to come would cover what is
 	case whole(u.occurred) && answered.Before(u.occurred.Add(settled)):
 		return u.occurred.Add(-time.Millisecond)
 	}
@@ -185,19 +186,4 @@ func (it *item) change(last *unit) *ledgerfeedv1.Change {
 		c.LearnedAt = at
 	}
 	return c
-}
-
-// missing gives up the units that were tried often enough and puts off the others.
-func (p *Processor) missing(it *item) {
-	for _, u := range it.open() {
-		u.err = p.later(errMissing, u.attempt())
-		if u.attempt() >= missingTries {
-			u.err = stream.Permanent(stream.ReasonNotFound, errMissing)
-		}
-	}
-}
-
-// later puts off what the API does not show, for longer with each try.
-func (p *Processor) later(err error, tries int) error {
-	return stream.RetryAfter(err, p.lagDelay<<(min(tries, missingTries)-1))
 }

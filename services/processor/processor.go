@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,10 @@ type Processor struct {
 	outputs     []*output
 	log         *zap.Logger
 	now         func() time.Time
-	lagDelay    time.Duration // the constant, but in tests
+
+	// The constants, but in tests.
+	lagDelay    time.Duration
+	poisonAfter int
 
 	lanes  *lanes
 	count  *counters
@@ -70,7 +74,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, lagDelay: lagDelay,
+		log: o.Logger, now: o.Now, lagDelay: lagDelay, poisonAfter: poisonAfter,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
@@ -179,9 +183,9 @@ func (p *Processor) queues() []queue {
 	return queues
 }
 
-// enlist makes the sinks known, so that scans compare with their marks. One that
-// is new has to be loaded from the beginning: the cursors say what the others
-// have, and are forgotten.
+// enlist makes the configured sinks the ones that scans compare with: all
+// replicas share one configuration. A sink that is new has to be loaded from the
+// beginning: the cursors say what the others have, and are forgotten.
 func (p *Processor) enlist(ctx context.Context) error {
 	known, err := p.state.Sinks(ctx)
 	if err != nil {
@@ -194,19 +198,28 @@ func (p *Processor) enlist(ctx context.Context) error {
 			added = append(added, out.Name())
 		}
 	}
-	if len(added) == 0 {
-		return nil
+	for _, name := range known {
+		if !slices.Contains(names, name) {
+			p.log.Warn("sink is not configured any more, what waits for it stays on its retry queue", telemetry.Sink(name))
+		}
 	}
 	// Before and after: a crash in between leaves the sink unknown, so that the
 	// next start does it again; a scan that ended in between knew nothing of it.
-	if err := p.rewind(ctx); err != nil {
-		return err
+	if len(added) > 0 {
+		p.log.Info("sinks are new, all realms are loaded for them", telemetry.Sink(strings.Join(added, ", ")))
+		if err := p.rewind(ctx); err != nil {
+			return err
+		}
 	}
-	if _, err := p.state.RegisterSinks(ctx, names); err != nil {
-		return err
+	if len(added) > 0 || len(known) != len(names) {
+		if _, err := p.state.SetSinks(ctx, names); err != nil {
+			return err
+		}
 	}
-	p.log.Info("sinks are new, all realms are loaded for them", zap.Strings("sinks", added))
-	return p.rewind(ctx)
+	if len(added) > 0 {
+		return p.rewind(ctx)
+	}
+	return nil
 }
 
 func (p *Processor) rewind(ctx context.Context) error {

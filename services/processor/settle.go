@@ -219,7 +219,7 @@ func (p *Processor) publishDead(ctx context.Context, m *message, d death) error 
 	p.log.Warn("change dead-lettered", telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()),
 		telemetry.Entity(d.units[0].entity), telemetry.EntityID(d.units[0].id), telemetry.Sink(d.sink),
 		telemetry.Count(len(events)), telemetry.Attempt(m.Delivered()),
-		zap.String("dead_reason", string(d.reason)), telemetry.Reason(d.detail))
+		telemetry.Outcome(string(d.reason)), telemetry.Reason(d.detail))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -258,6 +259,34 @@ func TestProcessor_AServerErrorIsTriedAgain(t *testing.T) {
 	require.Empty(t, b.dead())
 }
 
+// A record may break the server itself, without a code that says so. That must
+// not look like an outage for ever.
+func TestProcessor_ARecordThatBreaksTheServerIsIsolated(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	refs := make([]qbosim.Ref, 10)
+	for i := range refs {
+		refs[i] = b.create("Invoice", nil)
+	}
+	bad := refs[6].ID
+	broken := func(r *http.Request) bool {
+		q := r.URL.Query().Get("query")
+		return strings.Contains(q, "'"+bad+"'") || strings.HasSuffix(r.URL.Path, "/invoice/"+bad)
+	}
+	b.broken.Store(&broken)
+	var events []*ledgerfeedv1.Event
+	for _, env := range b.webhooks() {
+		events = append(events, env.GetEvents()...)
+	}
+	b.publish(envelope.New(fromWebhook, realm, "all", events, envelope.Meta{})...)
+	p := b.start()
+	b.settle(p)
+	require.Equal(t, 9, b.a.count())
+	dead := b.dead()
+	require.Equal(t, []stream.Reason{stream.ReasonPoison}, reasons(dead))
+	require.Equal(t, bad, dead[0].Envelope.GetEvents()[0].GetEntityId())
+}
+
 func TestProcessor_BytesThatAreNoEnvelopeGoToTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -502,7 +531,7 @@ func TestProcessor_ANewSinkMakesTheScansStartOver(t *testing.T) {
 	require.Equal(t, b.clock.Now(), due)
 	names, err := b.store.Sinks(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"a", "b", "c"}, names)
+	require.Equal(t, []string{"a", "c"}, names, "no scan waits for a sink that is not configured any more")
 }
 
 // I13: what is in hand is finished, what is not is left, nothing comes twice.

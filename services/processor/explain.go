@@ -1,0 +1,139 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+)
+
+const (
+	// A state older than the event is asked for again after lagDelay, once; none
+	// is asked for more often, with a growing delay. The API's reads may lag
+	// behind its webhooks.
+	lagDelay = 1500 * time.Millisecond
+	lagTries = 2
+	// A record that was never found is given up after so many tries, some 45 s.
+	missingTries = 6
+	// CDC is asked for what happened since this long before the event.
+	cdcOverlap = 5 * time.Minute
+	// cdcReach is how far back CDC can be asked, less a day.
+	cdcReach = 29 * 24 * time.Hour
+)
+
+var (
+	errLag     = errors.New("quickbooks does not show it yet")
+	errMissing = errors.New("quickbooks does not know the record, and nothing says that it was deleted")
+)
+
+// explain finds out why the API does not know an item. That alone is no proof of
+// a deletion: it may not be visible yet (ADR 3).
+func (r *reader) explain(ctx context.Context) {
+	var ask []*item
+	for _, it := range r.absent {
+		u := it.leaving()
+		switch {
+		case u != nil && it.delivered():
+			// It was there, an event says it went, and it is not there.
+			it.bury(u.when(), u.when())
+		case it.tries() < lagTries:
+			fail([]*item{it}, r.p.later(errLag, 1))
+		default:
+			ask = append(ask, it)
+		}
+	}
+	if len(ask) == 0 {
+		return
+	}
+	if !r.b.known {
+		ask = r.reread(ctx, ask)
+	}
+	changed, at, err := r.changes(ctx, ask)
+	if err != nil {
+		fail(ask, err)
+		return
+	}
+	for _, it := range ask {
+		e, ok := changed[it.ref.ID]
+		u := it.leaving()
+		switch {
+		case ok:
+			r.p.judge(it, e, at)
+		case u != nil:
+			it.bury(u.when(), u.when())
+		case r.b.known && !r.b.info.CDC && it.tries() >= missingTries:
+			// Nobody will ever say more: CDC does not cover the entity. When it went
+			// is not known, but by now it has.
+			last := newest(it.units).when()
+			if r.at.After(last) {
+				last = r.at
+			}
+			it.bury(last, last)
+		default:
+			r.p.missing(it)
+		}
+	}
+}
+
+// reread asks by id for records of an entity that is unknown to us: as we do not
+// ask for inactive ones in a Query, it may have left them out.
+func (r *reader) reread(ctx context.Context, items []*item) []*item {
+	r.absent = nil
+	for _, it := range items {
+		r.readOne(ctx, it, nil)
+	}
+	return r.absent
+}
+
+// changes are what CDC says about an entity since the first event of items.
+func (r *reader) changes(ctx context.Context, items []*item) (map[string]qbo.Entity, time.Time, error) {
+	if !r.b.info.CDC || len(items) == 0 {
+		return nil, time.Time{}, nil
+	}
+	since := r.p.now()
+	for _, it := range items {
+		for _, u := range it.units {
+			if at := u.when(); at.Before(since) {
+				since = at
+			}
+		}
+	}
+	since = since.Add(-cdcOverlap)
+	if oldest := r.p.now().Add(-cdcReach); since.Before(oldest) {
+		since = oldest
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
+	defer cancel()
+	result, err := r.client.CDC(ctx, r.b.realm, []string{r.b.info.Name}, since)
+	r.p.count.call("cdc", len(items), err)
+	if lasting(err) {
+		return nil, time.Time{}, nil // another record is poison: CDC says nothing
+	}
+	if err != nil {
+		return nil, time.Time{}, r.cause(err)
+	}
+	changed := map[string]qbo.Entity{}
+	for _, e := range result.Entities[r.b.info.Name] {
+		if held, ok := changed[e.ID]; !ok || held.Version() < e.Version() {
+			changed[e.ID] = e
+		}
+	}
+	return changed, result.Time, nil
+}
+
+// missing gives up the units that were tried often enough and puts off the others.
+func (p *Processor) missing(it *item) {
+	for _, u := range it.open() {
+		u.err = p.later(errMissing, u.attempt())
+		if u.attempt() >= missingTries {
+			u.err = stream.Permanent(stream.ReasonNotFound, errMissing)
+		}
+	}
+}
+
+// later puts off what the API does not show, for longer with each try.
+func (p *Processor) later(err error, tries int) error {
+	return stream.RetryAfter(err, p.lagDelay<<(min(tries, missingTries)-1))
+}
