@@ -34,6 +34,8 @@ const (
 	brief   = 300 * time.Millisecond
 )
 
+var start = time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+
 // clock is Intuit's and ours.
 type clock struct {
 	mu  sync.Mutex
@@ -81,11 +83,11 @@ type bundle struct {
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	b := &bundle{t: t, realm: realm, clock: &clock{now: time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)}}
+	b := &bundle{t: t, realm: realm, clock: &clock{now: start}}
 	b.log = zaptest.NewLogger(t, zaptest.Level(zapcore.WarnLevel))
 	b.startQuickBooks()
 	b.startServers(t)
-	b.client = b.newClient(b.api.URL)
+	b.openConnections()
 	b.config = reconciler.DefaultReconcilerConfig()
 	b.config.StartJitter = 0
 	b.config.VerifyEvery = 5 * time.Millisecond
@@ -125,7 +127,10 @@ func (b *bundle) startServers(t testing.TB) {
 	b.natsURL = devtest.NATS(t)
 	b.conn = b.dial(b.natsURL)
 	require.NoError(b.t, b.conn.EnsureTopology(ctx))
+}
 
+func (b *bundle) openConnections() {
+	b.t.Helper()
 	oauth, err := qbo.NewOAuth(qbo.OAuthOptions{ClientID: "app", ClientSecret: "hush", TokenURL: b.api.URL + "/oauth2/v1/tokens/bearer", Now: b.clock.Now})
 	require.NoError(b.t, err)
 	key := secret.String("test:" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
@@ -133,6 +138,7 @@ func (b *bundle) startServers(t testing.TB) {
 		State: b.store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Now: b.clock.Now,
 	})
 	require.NoError(b.t, err)
+	b.client = b.newClient(b.api.URL)
 }
 
 func (b *bundle) dial(url string) *stream.Conn {
@@ -299,12 +305,22 @@ func (b *bundle) requireHonest() {
 	}
 }
 
-// another is the bundle with a realm of its own, for a test of its own.
-func (b *bundle) another(t tester, realm string) *bundle {
+// another starts anew on the servers of b, so that the same draws do the same.
+func (b *bundle) another(t tester) *bundle {
 	t.Helper()
 	c := *b
-	c.t, c.realm = t, realm
+	c.t, c.clock = t, &clock{now: start}
+	c.startQuickBooks()
+	require.Eventually(t, func() bool {
+		lag, err := c.conn.Lag(t.Context(), stream.Events, "test")
+		return err == nil && lag.Pending+lag.AckPending == 0
+	}, patient, time.Millisecond)
+	c.feed.forget()
+	require.NoError(t, c.store.Redis().FlushDB(t.Context()).Err())
+	c.openConnections()
 	c.connect()
+	_, err := c.store.RegisterSinks(t.Context(), c.feed.sinks)
+	require.NoError(t, err)
 	return &c
 }
 
@@ -393,14 +409,24 @@ func (f *feed) deliverLocked(ctx context.Context, realm string, changes []state.
 }
 
 // webhook delivers the present state of a record, as its webhook would have.
-func (f *feed) webhook(ref qbosim.Ref) {
-	f.b.t.Helper()
+func (b *bundle) webhook(ref qbosim.Ref) {
+	b.t.Helper()
+	f := b.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	states := f.b.sim.History(ref)
-	version := states[len(states)-1].Version
+	version := b.sim.Truth(b.realm)[ref].Version
 	change := state.Advance{Ref: state.Ref{Entity: ref.Entity, ID: ref.ID}, Version: version}
-	require.NoError(f.b.t, f.deliverLocked(context.Background(), ref.Realm, []state.Advance{change}))
+	require.NoError(b.t, f.deliverLocked(context.Background(), ref.Realm, []state.Advance{change}))
+}
+
+// forget starts anew.
+func (f *feed) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lose, f.events, f.envelopes = nil, nil, nil
+	for _, sink := range f.sinks {
+		f.delivered[sink] = map[qbosim.Ref]int64{}
+	}
 }
 
 func (f *feed) losing(lose func(*ledgerfeedv1.Event) bool) {

@@ -19,6 +19,7 @@ type order struct {
 	everything bool // the entities only Query can find as well, whenever they were last scanned
 	republish  bool // what an unverified scan has published already as well
 	wait       bool // until verified
+	atRest     bool // whoever asks says that the API has caught up
 	start      bool // because this process has started
 }
 
@@ -82,6 +83,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		realm:   realm,
 		id:      newID(r.now(), sinks),
 		grace:   o.grace,
+		atRest:  o.atRest,
 		conn:    conn,
 		sinks:   sinks,
 		cursors: cursors,

@@ -95,7 +95,9 @@ type Request struct {
 	// Realms to scan; nil means all connected ones.
 	Realms []string
 	// Grace leaves changes younger than this, by Intuit's clock, to their
-	// webhooks. Zero leaves none, whatever the configuration says.
+	// webhooks. Zero leaves none, whatever the configuration says, and says
+	// that the API shows all there is: a delivered record that a Query does not
+	// show then counts as deleted, however young it is.
 	Grace time.Duration
 	// Wait returns only when all that was missing is delivered and the cursors
 	// have moved, a scan is given up, or the context ends.

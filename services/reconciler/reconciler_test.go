@@ -144,7 +144,7 @@ func TestReconciler_GraceLeavesYoungChangesToTheirWebhooks(t *testing.T) {
 	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Payment"])
 	b.requireHonest()
 
-	b.feed.webhook(young)
+	b.webhook(young)
 	report = b.request(r, reconciler.Request{Grace: 5 * time.Minute, Wait: true})
 	require.Zero(t, report.MissingCDC)
 	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Invoice"])
@@ -173,7 +173,7 @@ func TestReconciler_DeletionsOfEntitiesWithoutCDC(t *testing.T) {
 	b.requireEqual()
 
 	// Made, delivered and deleted within one window.
-	b.feed.webhook(added)
+	b.webhook(added)
 	require.NoError(t, b.sim.Delete(added))
 	b.clock.Advance(time.Hour)
 	require.Equal(t, 1, b.reconcile(r).MissingQuery)

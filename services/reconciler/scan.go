@@ -24,6 +24,8 @@ type scan struct {
 	realm string
 	id    string
 	grace time.Duration
+	// atRest: nothing has changed for a while, so that the API shows all there is.
+	atRest bool
 	// underway are changes that an unverified scan has put on the stream
 	// already: they are missing all the same, but not published again.
 	underway map[state.Ref]int64

@@ -83,7 +83,7 @@ func TestScan_OneEntityWithMoreChangesThanAnAnswerHolds(t *testing.T) {
 	}
 	b.delete(old[200:220]...) // delivered, not changed since
 	b.delete(old[:10]...)     // delivered, changed since
-	b.feed.webhook(fresh[0])
+	b.webhook(fresh[0])
 	b.delete(fresh[:10]...)
 	b.clock.Advance(10 * time.Minute)
 
@@ -205,7 +205,7 @@ func TestScan_PoisonRecordIsHandedOver(t *testing.T) {
 	b.clock.Advance(time.Hour)
 	require.Equal(t, 1, firstCDC(b, r), "the cursor is past the poison")
 	b.sim.SetFaults(qbosim.Faults{})
-	b.feed.webhook(invoices[5])
+	b.webhook(invoices[5])
 	b.requireEqual()
 }
 
@@ -251,5 +251,32 @@ func TestScan_EntityThatCDCRefusesIsQueried(t *testing.T) {
 	require.Equal(t, 1, cdc, "what is refused by name is remembered")
 	require.Equal(t, 2, query)
 	require.Equal(t, 1, report.MissingQuery)
+	b.requireEqual()
+}
+
+// A deletion once told is final, so a replica that lags must not look like one.
+func TestScan_LaggingAPIMakesNoDeletions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.many("TimeActivity", 5)
+	b.many("Invoice", 5)
+	r := b.reconciler()
+	b.reconcile(r)
+	b.sim.SetFaults(qbosim.Faults{ReadLag: 110 * time.Second})
+	report := b.request(r, reconciler.Request{Grace: time.Minute, Wait: true})
+	require.Empty(t, report.Errors)
+	require.Zero(t, report.MissingCDC+report.MissingQuery)
+	b.sim.SetFaults(qbosim.Faults{})
+	b.requireEqual()
+}
+
+func TestScan_AtRestTheYoungestDeletionsAreFound(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	refs := b.many("TimeActivity", 5)
+	r := b.reconciler()
+	b.reconcile(r)
+	b.delete(refs[4])
+	require.Equal(t, 1, b.reconcile(r).MissingQuery)
 	b.requireEqual()
 }

@@ -176,7 +176,7 @@ func (r *Reconciler) due(ctx context.Context, realm string) {
 
 // demand scans a realm because somebody asked, and waits for whoever scans it.
 func (r *Reconciler) demand(ctx context.Context, realm string, q Request) outcome {
-	o := order{grace: q.Grace, everything: true, republish: true, wait: q.Wait}
+	o := order{grace: q.Grace, everything: true, republish: true, wait: q.Wait, atRest: q.Grace == 0}
 	for {
 		out := r.scan(ctx, realm, o)
 		if !errors.Is(out.err, state.ErrHeld) {

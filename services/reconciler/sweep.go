@@ -85,11 +85,10 @@ func (s *scan) sweep(ctx context.Context, f *finding, alive map[string]bool) err
 // gone asks for the absent ids once more, each by its id, and publishes a
 // deletion of those that are not there. A record whose delivered version is
 // younger than the cursor will be is left to the next scan: the replica that
-// answers may not know it yet. A scan asked for without a grace is told that
-// the realm is at rest, and leaves none.
+// answers may not know it yet, and a deletion once told is final.
 func (s *scan) gone(ctx context.Context, f *finding, ids []string, delivered map[string]int64) error {
 	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		return qbo.VersionTime(delivered[id]).After(f.time.Add(-min(margin, s.grace)))
+		return !s.atRest && qbo.VersionTime(delivered[id]).After(f.time.Add(-margin))
 	})
 	p := presence{there: map[string]bool{}}
 	if err := s.exist(ctx, f, ids, &p); err != nil {
