@@ -27,18 +27,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	if r.ContentLength > limit {
 		return nil, 0, errTooLarge
 	}
-	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(deadline); err != nil {
+	// The server sets another one for the next request. Until then, passing it
+	// cancels the request's context, as a sender that hangs up does.
+	if err := http.NewResponseController(w).SetReadDeadline(deadline); err != nil {
 		return nil, 0, err
 	}
-	defer func() {
-		if err == nil {
-			// Behind a body that is read the server listens for the end of the
-			// connection, and takes a deadline that passes for one.
-			_ = control.SetReadDeadline(time.Time{})
-		}
-	}()
-
 	src := http.MaxBytesReader(w, r.Body, limit)
 	size := int64(firstRead)
 	if r.ContentLength >= 0 && r.ContentLength < firstRead {

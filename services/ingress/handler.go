@@ -76,8 +76,8 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 func (s *Server) store(req *http.Request, r *request, body []byte) (err error) {
 	defer recovered(unavailable, &err)
 	r.bytes, r.tid = len(body), traceID(req.Header)
-	// Not ended by the request: a sender that hangs up does not undo what is
-	// about to be stored.
+	// Not ended by the request: neither a sender that hangs up nor the body's
+	// deadline undoes what is about to be stored.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(req.Context()), r.began.Add(s.config.Budget))
 	defer cancel()
 	r.tally, err = s.publish(ctx, notification{
