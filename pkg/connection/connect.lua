@@ -4,5 +4,5 @@ local was = redis.call('HGET', key, 'state')
 if not was or was == 'disconnected' then redis.call('HSET', key, 'connected', now) end
 if was ~= 'live' then redis.call('HSET', key, 'changed', now) end
 redis.call('HSET', key, 'app', app, 'state', 'live', 'token', token)
-redis.call('HDEL', key, 'reason', 'previous', 'rejected')
+redis.call('HDEL', key, 'reason', 'previous')
 return redis.call('HINCRBY', key, 'generation', 1)

@@ -142,12 +142,13 @@ type bundle struct {
 
 	mu  sync.Mutex // guards the rest
 	at  time.Time  // the replicas' clock; zero is the real one
-	all []string   // texts that may hold no secret
+	dbs map[*connection.Store]redis.UniversalClient
+	all []string // texts that may hold no secret
 }
 
 func setup(t testing.TB, redisURL string) *bundle {
 	t.Helper()
-	b := &bundle{t: t, intuit: startIntuit(t), redisURL: redisURL}
+	b := &bundle{t: t, intuit: startIntuit(t), redisURL: redisURL, dbs: map[*connection.Store]redis.UniversalClient{}}
 	b.core, b.logs = observer.New(zapcore.DebugLevel)
 	t.Cleanup(b.noSecrets)
 	return b
@@ -186,7 +187,33 @@ func (b *bundle) replica(keys ...secret.String) *connection.Store {
 		State: st, Config: connection.Config{Keys: keys}, Refresher: b.oauth(), Now: b.now, Logger: zap.New(b.core),
 	})
 	require.NoError(b.t, err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dbs[s] = st.Redis()
 	return s
+}
+
+// onLease calls f before each attempt of a replica to take the lease.
+func (b *bundle) onLease(s *connection.Store, f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dbs[s].AddHook(leaseHook(f))
+}
+
+type leaseHook func()
+
+func (leaseHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (leaseHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (f leaseHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); cmd.Name() == "evalsha" && strings.Contains(fmt.Sprint(args[3]), ":lease:") {
+			f()
+		}
+		return next(ctx, cmd)
+	}
 }
 
 func (b *bundle) oauth() *qbo.OAuth {

@@ -4,7 +4,6 @@
 local key, generation, token, previous, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('HGET', key, 'generation') ~= generation then return 0 end
 redis.call('HSET', key, 'token', token, 'previous', previous)
-redis.call('HDEL', key, 'rejected')
 redis.call('HINCRBY', key, 'generation', 1)
 if redis.call('HGET', key, 'state') == 'reauth_required' then
   -- Another replica gave up while this token was on its way.

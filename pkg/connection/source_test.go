@@ -186,7 +186,7 @@ func TestToken_CallersShareAFailure(t *testing.T) {
 
 func TestToken_CallerThatGivesUpLosesNoToken(t *testing.T) {
 	everywhere(t, func(t *testing.T, b *bundle) {
-		s := b.replica()
+		s, other := b.replica(), b.replica()
 		first := b.connect(s)
 		b.reject(s, first.Access)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -194,7 +194,9 @@ func TestToken_CallerThatGivesUpLosesNoToken(t *testing.T) {
 		s.Token(ctx, realm)
 		b.intuit.set(func() { b.intuit.after = nil })
 
-		require.NotEqual(t, first.Access, b.token(s))
+		token, err := other.Token(withTimeout(t, 5*time.Second), realm)
+		require.NoError(t, err)
+		require.NotEqual(t, first.Access, token)
 		refreshes, refused, _ := b.intuit.counts()
 		require.Equal(t, 1, refreshes)
 		require.Zero(t, refused)
@@ -213,23 +215,68 @@ func TestToken_WaitersOutliveTheOneTheyWaitFor(t *testing.T) {
 		wg.Go(func() { holder.Token(t.Context(), realm) })
 		<-asked
 
+		attempts := make(chan struct{}, 100)
+		b.onLease(s, func() { attempts <- struct{}{} })
 		ctx, cancel := context.WithCancel(t.Context())
-		started := make(chan struct{})
 		wg.Go(func() {
-			close(started)
 			if _, err := s.Token(ctx, realm); err == nil {
 				t.Error("want an error")
 			}
 		})
-		<-started
+		<-attempts
 		wg.Go(func() {
 			if _, err := s.Token(t.Context(), realm); err != nil {
 				t.Error(err)
 			}
 		})
+		for range 3 {
+			<-attempts // the second caller has joined the first by now
+		}
 		cancel()
+		<-attempts // and goes on in its place
 		close(goOn)
 		wg.Wait()
+	})
+}
+
+// Between reading and taking the lease another replica may have been through.
+func TestToken_ReadAgainUnderTheLease(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		s, other := b.replica(), b.replica()
+		first := b.connect(s)
+		b.reject(s, first.Access)
+		var elses secret.String
+		b.onLease(s, func() { elses = b.token(other) })
+		require.Equal(t, b.token(s), elses)
+		refreshes, refused, _ := b.intuit.counts()
+		require.Equal(t, 1, refreshes)
+		require.Zero(t, refused)
+	})
+}
+
+// A person connects the realm anew while a replica is about to give it up.
+func TestToken_ParksOnlyWhatWasRefused(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		s, other := b.replica(), b.replica()
+		first := b.connect(s)
+		b.reject(s, first.Access)
+		second := b.token(s)
+		b.reject(s, second)
+		var again qbo.Token
+		b.intuit.set(func() {
+			b.intuit.valid = "revoked"
+			b.intuit.before = func(token string) {
+				if token != first.Refresh.Reveal() {
+					return // the one before it is tried next
+				}
+				again = b.intuit.authorize(b.now())
+				if err := other.Connect(t.Context(), realm, "books", again); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		require.Equal(t, b.token(s), again.Access)
+		require.Equal(t, connection.Live, b.get(s).State)
 	})
 }
 
@@ -305,6 +352,12 @@ func TestToken_InvalidGrantParksTheRealm(t *testing.T) {
 		require.Equal(t, noon, c.ConnectedAt)
 		require.Equal(t, noon.Add(time.Minute), c.LapsedAt)
 		require.Equal(t, noon.Add(time.Hour), c.ChangedAt)
+
+		b.intuit.set(func() { b.intuit.valid = "revoked again" })
+		b.reject(s, again.Access)
+		require.ErrorIs(t, b.tokenErr(s), connection.ErrReauthRequired)
+		_, refused, _ = b.intuit.counts()
+		require.Equal(t, 3, refused, "there is none before it")
 	})
 }
 
