@@ -5,6 +5,7 @@ go 1.26.0
 require github.com/ledgerfeed/ledgerfeed/proto v0.0.0
 
 require (
+	github.com/alecthomas/kong v1.17.0 // indirect
 	github.com/alicebob/miniredis/v2 v2.40.0 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/beorn7/perks v1.0.1 // indirect

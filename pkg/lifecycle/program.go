@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
+
+	"github.com/alecthomas/kong"
 )
 
 // Program is the command line that all services share: run the service, check
@@ -20,20 +21,20 @@ type Program struct {
 	Healthcheck func(ctx context.Context, environ []string) error
 }
 
-const help = `%s: %s
+const details = `Settings come from the YAML file named by --config or LEDGERFEED_CONFIG, and from environment variables
+LEDGERFEED_…, which go before the file; docs/configuration.md lists them.
 
-Usage:
-  %[1]s [--config FILE]               run until SIGINT or SIGTERM, then drain
-  %[1]s [--config FILE] healthcheck   exit 0 when the running service is ready
-  %[1]s --version
-  %[1]s --help
+Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 a server it needs does not answer, 128+n ended by a
+second signal.`
 
-Settings come from the YAML file named by --config or LEDGERFEED_CONFIG, and from
-environment variables LEDGERFEED_…, which go before the file.
+// commandLine is what kong reads.
+type commandLine struct {
+	Config  string           `placeholder:"FILE" help:"YAML file with the settings."`
+	Version kong.VersionFlag `help:"Print the version."`
 
-Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 a server it needs
-does not answer, 128+n ended by a second signal.
-`
+	Run         struct{} `cmd:"" default:"1" help:"Run until SIGINT or SIGTERM, then drain (the default)."`
+	Healthcheck struct{} `cmd:"" help:"Exit 0 when the running service is ready."`
+}
 
 // Main runs what args (without the program's name) ask for and returns the exit
 // code for os.Exit.
@@ -49,36 +50,29 @@ func (p Program) Main(args, environ []string, stdout, stderr io.Writer) int {
 }
 
 func (p Program) parse(args, environ []string, stdout io.Writer) (run func(context.Context) error, err error) {
+	var line commandLine
+	answered := false // --help and --version are answered by the parser itself
+	parser, err := kong.New(&line, kong.Name(p.Name), kong.Description(p.Purpose+"\n\n"+details),
+		kong.Vars{"version": p.Name + " " + Version()}, kong.Writers(stdout, stdout),
+		kong.Exit(func(int) { answered = true }))
+	if err != nil {
+		return nil, fmt.Errorf("build the command line: %w", err)
+	}
+	parsed, err := parser.Parse(args)
+	switch {
+	case answered:
+		return func(context.Context) error { return nil }, nil
+	case err != nil:
+		return nil, err
+	}
+	if line.Config != "" {
+		// First, since the first of two is read; and not appended, so that the
+		// caller's slice stays as it is.
+		environ = append([]string{"LEDGERFEED_CONFIG=" + line.Config}, environ...)
+	}
 	serve := p.Serve
-	for ; len(args) > 0; args = args[1:] {
-		flag, file, hasFile := strings.Cut(args[0], "=")
-		switch {
-		case args[0] == "--help" || args[0] == "-h":
-			return func(context.Context) error { return printf(stdout, help, p.Name, p.Purpose) }, nil
-		case args[0] == "--version":
-			return func(context.Context) error { return printf(stdout, "%s %s\n", p.Name, Version()) }, nil
-		case args[0] == "healthcheck":
-			serve = p.Healthcheck
-		case flag == "--config":
-			if !hasFile {
-				if len(args) < 2 {
-					return nil, fmt.Errorf("--config needs a file")
-				}
-				file, args = args[1], args[1:]
-			}
-			// First, since the first of two is read; and not appended, so that
-			// the caller's slice stays as it is.
-			environ = append([]string{"LEDGERFEED_CONFIG=" + file}, environ...)
-		case strings.HasPrefix(args[0], "-"):
-			return nil, fmt.Errorf("unknown flag %s", flag)
-		default:
-			return nil, fmt.Errorf("unknown command %s", args[0])
-		}
+	if parsed.Command() == "healthcheck" {
+		serve = p.Healthcheck
 	}
 	return func(ctx context.Context) error { return serve(ctx, environ) }, nil
-}
-
-func printf(w io.Writer, format string, a ...any) error {
-	_, err := fmt.Fprintf(w, format, a...)
-	return err
 }
