@@ -15,7 +15,7 @@ import (
 func main() {
 	program := lifecycle.Program{
 		Name:        "ingress",
-		Purpose:     "receive Intuit's webhooks, verify them and put them on the stream.",
+		Purpose:     "Receive Intuit's webhooks, verify them and put them on the stream.",
 		Serve:       ingress.Serve,
 		Healthcheck: telemetry.Healthcheck,
 	}

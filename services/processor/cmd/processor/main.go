@@ -1,20 +1,23 @@
-// Command processor takes changes of QuickBooks companies off the stream, reads
-// what they changed, and delivers it to the sinks.
+// Command processor delivers the changes of QuickBooks companies to the sinks.
 //
 // It takes its settings from the environment (LEDGERFEED_…) and the YAML file
-// named by LEDGERFEED_CONFIG.
+// named by --config or LEDGERFEED_CONFIG.
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 )
 
 func main() {
-	os.Exit(lifecycle.Main("processor", func(ctx context.Context) error {
-		return processor.Serve(ctx, os.Environ())
-	}))
+	program := lifecycle.Program{
+		Name:        "processor",
+		Purpose:     "Take events from the stream, read what changed and deliver it to the sinks.",
+		Serve:       processor.Serve,
+		Healthcheck: telemetry.Healthcheck,
+	}
+	os.Exit(program.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -2,19 +2,23 @@
 // brought and puts them on the stream.
 //
 // It takes its settings from the environment (LEDGERFEED_…) and the YAML file
-// named by LEDGERFEED_CONFIG.
+// named by --config or LEDGERFEED_CONFIG.
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
 func main() {
-	os.Exit(lifecycle.Main("reconciler", func(ctx context.Context) error {
-		return reconciler.Serve(ctx, os.Environ())
-	}))
+	program := lifecycle.Program{
+		Name:        "reconciler",
+		Purpose:     "Find the changes no webhook brought, by scans of each connected company.",
+		Serve:       reconciler.Serve,
+		Healthcheck: telemetry.Healthcheck,
+	}
+	os.Exit(program.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
