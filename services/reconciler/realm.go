@@ -77,6 +77,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if err != nil {
 		return nil, err
 	}
+	r.note(realm, cursors)
 	s := &scan{
 		r:       r,
 		log:     r.log.With(telemetry.Realm(realm)),
@@ -93,6 +94,31 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		s.underway = r.verifier.underway(realm)
 	}
 	return s, nil
+}
+
+// note keeps the oldest of a realm's cursors for the metric.
+func (r *Reconciler) note(realm string, cursors map[string]time.Time) {
+	var oldest time.Time
+	for _, cursor := range cursors {
+		if oldest.IsZero() || cursor.Before(oldest) {
+			oldest = cursor
+		}
+	}
+	r.learn(realm, func(known *realmState) { known.oldest = oldest })
+}
+
+// lag is the age of the oldest cursor of the realms this process has met and
+// that are not parked.
+func (r *Reconciler) lag() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var most time.Duration
+	for _, known := range r.realms {
+		if !known.parked && !known.oldest.IsZero() {
+			most = max(most, r.now().Sub(known.oldest))
+		}
+	}
+	return most
 }
 
 // LeaseName is the lease a realm is scanned under. Whoever rewinds a realm's

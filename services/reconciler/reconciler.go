@@ -54,6 +54,7 @@ type realmState struct {
 	parked   bool
 	starting bool            // its first scan is because this process has started
 	failures int             // scans failed in a row
+	oldest   time.Time       // its oldest cursor; zero: none
 	noCDC    map[string]bool // entities a CDC call refuses by name
 	noQuery  map[string]bool // entities a Query refuses by name
 }
@@ -86,7 +87,7 @@ func New(o Options) (*Reconciler, error) {
 		realms:      map[string]*realmState{},
 	}
 	r.verifier = newVerifier(r)
-	r.metrics = newMetrics(o.Registerer, r.verifier.open)
+	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag)
 	return r, nil
 }
 

@@ -280,3 +280,22 @@ func TestScan_AtRestTheYoungestDeletionsAreFound(t *testing.T) {
 	require.Equal(t, 1, b.reconcile(r).MissingQuery)
 	b.requireEqual()
 }
+
+func TestScan_LargeLoadIsForgottenAsItIsDelivered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for i := range 21500 {
+		b.create("Invoice")
+		if i%20 == 0 {
+			b.clock.Advance(time.Second)
+		}
+	}
+	b.clock.Advance(time.Hour)
+	cdc, query, report := b.calls(b.reconciler())
+	require.Equal(t, 21500, report.MissingCDC+report.MissingQuery)
+	require.LessOrEqual(t, cdc, 3)
+	require.LessOrEqual(t, query, 22+len(b.config.CDCEntities)+len(b.config.QueryEntities))
+	b.requireEqual()
+	require.Empty(t, b.behind())
+	require.Empty(t, b.scans())
+}

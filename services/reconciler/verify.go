@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -149,12 +150,20 @@ func (v *verifier) watched() []*pending {
 
 // checkAll checks every scan under watch.
 func (v *verifier) checkAll(ctx context.Context) error {
+	watched := v.watched()
+	if len(watched) == 0 {
+		return nil
+	}
+	sinks, err := v.r.state.Sinks(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, p := range v.watched() {
+	for _, p := range watched {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := v.check(ctx, p); err != nil {
+		if err := v.check(ctx, p, sinks); err != nil {
 			errs = append(errs, fmt.Errorf("verify realm %s: %w", p.realm, err))
 		}
 	}
@@ -164,15 +173,11 @@ func (v *verifier) checkAll(ctx context.Context) error {
 // check moves the cursors of the entities of which nothing is lacking any more,
 // and forgets the scan when that is all of them, when it stands still, or when
 // it does not speak for all sinks of now.
-func (v *verifier) check(ctx context.Context, p *pending) error {
+func (v *verifier) check(ctx context.Context, p *pending, sinks []string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
 		return nil
-	}
-	sinks, err := v.r.state.Sinks(ctx)
-	if err != nil {
-		return err
 	}
 	if !strings.HasSuffix(p.scan.ID, "-"+tag(sinks)) {
 		return v.forget(ctx, p, "the sinks have changed")
@@ -275,6 +280,8 @@ func (v *verifier) move(ctx context.Context, realm, scan string, from, to map[st
 	if err := v.r.state.AdvanceCursors(ctx, realm, allowed); err != nil {
 		return err
 	}
+	maps.Copy(now, allowed)
+	v.r.note(realm, now)
 	v.r.metrics.moved.Add(float64(len(allowed)))
 	return nil
 }
@@ -315,8 +322,9 @@ func (v *verifier) wait(ctx context.Context, p *pending) (bool, error) {
 	tick := time.NewTicker(v.r.config.VerifyEvery)
 	defer tick.Stop()
 	for {
-		if err := v.check(ctx, p); err != nil && ctx.Err() != nil {
-			return false, ctx.Err()
+		// What fails is tried again with the next tick.
+		if sinks, err := v.r.state.Sinks(ctx); err == nil {
+			_ = v.check(ctx, p, sinks)
 		}
 		p.mu.Lock()
 		over, settled := p.over, p.settled
