@@ -16,7 +16,8 @@ const eraseLine = "\r\x1b[K"
 // below them that is rewritten in place. Logs go through it too, as they
 // would otherwise be written into the middle of the live line.
 type terminal struct {
-	live bool
+	live  bool
+	width func() int // columns; 0 is unknown
 
 	mu   sync.Mutex // guards out and line
 	out  io.Writer
@@ -24,8 +25,15 @@ type terminal struct {
 }
 
 func newTerminal(out io.Writer) *terminal {
-	f, ok := out.(*os.File)
-	return &terminal{out: out, live: ok && term.IsTerminal(int(f.Fd()))}
+	t := &terminal{out: out, width: func() int { return 0 }}
+	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		t.live = true
+		t.width = func() int {
+			width, _, _ := term.GetSize(int(f.Fd()))
+			return width
+		}
+	}
+	return t
 }
 
 // Write puts whole lines above the live one.
@@ -50,8 +58,12 @@ func (t *terminal) Printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(t, format+"\n", args...)
 }
 
-// Live replaces the live line.
+// Live replaces the live line. It is cut to the terminal's width: a line that
+// wraps cannot be rewritten in place.
 func (t *terminal) Live(line string) {
+	if width, runes := t.width(), []rune(line); width > 0 && len(runes) >= width {
+		line = string(runes[:width-1])
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.line = line

@@ -26,3 +26,11 @@ func TestTerminal_LinesGoAboveTheLiveOne(t *testing.T) {
 func TestTerminal_IsPlainWhenNotATerminal(t *testing.T) {
 	require.False(t, newTerminal(&strings.Builder{}).live)
 }
+
+func TestTerminal_CutsWhatWouldWrap(t *testing.T) {
+	var out strings.Builder
+	term := newTerminal(&out)
+	term.width = func() int { return 6 }
+	term.Live("· ten runes")
+	require.Equal(t, "\r\x1b[K· ten", out.String())
+}
