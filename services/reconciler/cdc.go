@@ -86,21 +86,38 @@ func (s *scan) apart(ctx context.Context, fs []*finding, heavy int, res qbo.CDCR
 
 // take compares a whole answer. The findings that need no Query are concluded.
 func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest []*finding, err error) {
-	var events []*ledgerfeedv1.Event
+	var events, loaded []*ledgerfeedv1.Event
 	var whole []*finding
 	for _, f := range fs {
 		missing, err := s.compare(ctx, f, f.wanted(res), res.Time)
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, missing...)
+		if f.source() == ledgerfeedv1.Source_SOURCE_CDC {
+			events = append(events, missing...)
+		} else {
+			loaded = append(loaded, missing...)
+		}
 		if f.query {
 			rest = append(rest, f)
 		} else {
 			whole = append(whole, f)
 		}
 	}
+	if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, loaded); err != nil {
+		return nil, err
+	}
 	return rest, s.conclude(ctx, ledgerfeedv1.Source_SOURCE_CDC, whole, events)
+}
+
+// source says how what CDC answered was learned. Deletions that an initial load
+// takes from it belong to the load: what counts as found by CDC is what a
+// webhook should have told.
+func (f *finding) source() ledgerfeedv1.Source {
+	if f.cursor.IsZero() {
+		return ledgerfeedv1.Source_SOURCE_QUERY
+	}
+	return ledgerfeedv1.Source_SOURCE_CDC
 }
 
 // wanted is what of an answer is compared. An initial load takes only deletions
@@ -123,7 +140,7 @@ func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult, cause e
 		if err != nil {
 			return nil, err
 		}
-		return []*finding{f}, s.publish(ctx, ledgerfeedv1.Source_SOURCE_CDC, events)
+		return []*finding{f}, s.publish(ctx, f.source(), events)
 	}
 	s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(cause))
 	if errors.Is(cause, qbo.ErrInvalidQuery) && !errors.Is(cause, qbo.ErrTooOld) {

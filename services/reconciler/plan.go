@@ -65,7 +65,9 @@ func (r *Reconciler) plan(realm string, cursors map[string]time.Time, o order) [
 
 func newTask(name string, cursor, now time.Time) task {
 	info, _ := entity.Lookup(name)
-	t := task{entity: name, list: info.List, grace: len(info.Operations) > 0, cursor: cursor}
+	// A load leaves nothing to webhooks: a sink that was added after they came
+	// gets them no more.
+	t := task{entity: name, list: info.List, grace: len(info.Operations) > 0 && !cursor.IsZero(), cursor: cursor}
 	horizon := now.Add(-lookBack).Truncate(time.Second)
 	switch {
 	case cursor.IsZero():
