@@ -87,7 +87,7 @@ func (c *importCmd) Run(ctx context.Context, p process) error {
 		}
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	connections, err := connection.New(connection.Options{State: store, Config: cfg.Connection, Refresher: oauth})
 	if err != nil {
 		return lifecycle.Usage(err)

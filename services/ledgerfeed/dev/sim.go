@@ -102,7 +102,7 @@ func connectElsewhere(ctx context.Context, o SimOptions, sim *simulator, realms 
 	if err != nil {
 		return serverError("redis-url", err, state.ErrUnreachable)
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	oauth, err := sim.oauth()
 	if err != nil {
 		return err
@@ -154,8 +154,8 @@ func (s *simulator) connect(ctx context.Context, connections *connection.Store, 
 
 // untilEnd takes the end of ctx for a good one.
 func untilEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
