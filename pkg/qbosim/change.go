@@ -281,7 +281,7 @@ func (tx *tx) put(info entity.Info, id string, rec *record, operation string, f 
 		}
 		syncToken = strconv.Itoa(n + 1)
 	}
-	updated := apiTime(tx.at, tx.sim.draw("zone", tx.realm.id, info.Name, id, syncToken))
+	updated := apiTime(tx.at, tx.sim.draw("zone", tx.realm.nth, info.Name, id, syncToken))
 	created := updated
 	if meta, ok := f["MetaData"].(map[string]any); ok {
 		created, _ = meta["CreateTime"].(string)
@@ -297,7 +297,7 @@ func (tx *tx) put(info entity.Info, id string, rec *record, operation string, f 
 }
 
 func (tx *tx) drop(info entity.Info, rec *record, operation string) error {
-	raw, err := renderDeleted(rec.id, apiTime(tx.at, tx.sim.draw("zone", tx.realm.id, info.Name, rec.id, "deleted")))
+	raw, err := renderDeleted(rec.id, apiTime(tx.at, tx.sim.draw("zone", tx.realm.nth, info.Name, rec.id, "deleted")))
 	if err != nil {
 		return err
 	}
@@ -318,12 +318,12 @@ func (tx *tx) notify(info entity.Info, id, operation, mergedID string) {
 		version = len(rec.versions)
 	}
 	tx.events = append(tx.events, event{
-		Realm: tx.realm.id, Entity: info.Name, EntityID: id, Operation: operation, MergedID: mergedID, At: tx.at, Version: version,
+		Realm: tx.realm.id, Nth: tx.realm.nth, Entity: info.Name, EntityID: id, Operation: operation, MergedID: mergedID, At: tx.at, Version: version,
 	})
 }
 
 func (tx *tx) sampler(question string, about ...string) sampler {
-	return sampler{Rand: tx.sim.draw(question, append([]string{tx.realm.id}, about...)...), realm: tx.realm}
+	return sampler{Rand: tx.sim.draw(question, append([]string{tx.realm.nth}, about...)...), realm: tx.realm}
 }
 
 func lookup(name string) (entity.Info, error) {

@@ -13,6 +13,7 @@ import (
 type event struct {
 	Seq        uint64    `json:"seq"`
 	Realm      string    `json:"realm"`
+	Nth        string    `json:"nth"` // see realm.nth
 	Entity     string    `json:"entity"`
 	EntityID   string    `json:"id"`
 	Operation  string    `json:"op"`
@@ -28,7 +29,7 @@ type event struct {
 }
 
 func (e event) draw(s *Sim, question string) *rand.Rand {
-	return s.draw(question, e.Realm, e.Entity, e.EntityID, e.Operation, fmt.Sprint(e.Version))
+	return s.draw(question, e.Nth, e.Entity, e.EntityID, e.Operation, fmt.Sprint(e.Version))
 }
 
 // dueEvents is a heap: the next to be sent first.

@@ -12,7 +12,10 @@ import (
 // realm is one company. Its writes have one order, and a time that never goes
 // back.
 type realm struct {
-	id    string
+	id string
+	// nth is its place in the order of adding. What is drawn comes from it, not
+	// from the id: the same changes can be made under other ids.
+	nth   string
 	meter meter
 
 	mu     sync.RWMutex // guards everything below
@@ -21,8 +24,8 @@ type realm struct {
 	steps  uint64    // changes drawn by Step
 }
 
-func newRealm(id string) *realm {
-	return &realm{id: id, tables: map[string]*table{}}
+func newRealm(id string, before int) *realm {
+	return &realm{id: id, nth: strconv.Itoa(before), tables: map[string]*table{}}
 }
 
 // table is one entity type. A table that nobody wrote to does not exist yet.

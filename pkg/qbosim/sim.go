@@ -97,7 +97,7 @@ func (s *Sim) apply(e entry) error {
 		return nil
 	}
 	if e.Added {
-		s.realms[e.Realm] = newRealm(e.Realm)
+		s.realms[e.Realm] = newRealm(e.Realm, len(s.realms))
 		return nil
 	}
 	r := s.realms[e.Realm]
@@ -151,7 +151,7 @@ func (s *Sim) addRealm(id string) error {
 	if err := s.journal.append(entry{Realm: id, Added: true}); err != nil {
 		return err
 	}
-	s.realms[id] = newRealm(id)
+	s.realms[id] = newRealm(id, len(s.realms))
 	return nil
 }
 
