@@ -383,7 +383,8 @@ func (f *feed) take(ctx context.Context, m *stream.Message) {
 		if f.lose != nil && f.lose(e) {
 			continue
 		}
-		kept = append(kept, state.Advance{Ref: state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, Version: e.GetVersion()})
+		// A record without a time has no version until it is read.
+		kept = append(kept, state.Advance{Ref: state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, Version: max(e.GetVersion(), 1)})
 	}
 	if err := f.deliverLocked(ctx, env.GetRealmId(), kept); err != nil {
 		if ctx.Err() == nil {

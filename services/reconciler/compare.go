@@ -36,7 +36,7 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		if item.Deleted {
 			f.deleted[item.ID] = true
 		}
-		if f.seen[item.ID] >= item.Version() {
+		if seen, ok := f.seen[item.ID]; ok && seen >= item.Version() {
 			continue // pages overlap
 		}
 		f.seen[item.ID] = item.Version()
@@ -58,7 +58,7 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 			}
 		default:
 			f.missing = append(f.missing, want[i])
-			if s.underway[want[i].Ref] < want[i].Version {
+			if on, ok := s.underway[want[i].Ref]; !ok || on < want[i].Version {
 				missing = append(missing, item)
 				f.published[want[i].Ref] = true
 			}
@@ -121,7 +121,8 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 }
 
 // reached reports whether a delivered version settles a wanted one. Two
-// tombstones of one record may disagree about when it was deleted.
+// tombstones of one record may disagree about when it was deleted, and of a
+// record without a time (0) any state will do.
 func reached(have, want int64) bool {
 	return have != 0 && (have >= want || qbo.IsTombstone(have))
 }
@@ -167,12 +168,14 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 			operation = ledgerfeedv1.Operation_OPERATION_DELETE
 		}
 		events[i] = &ledgerfeedv1.Event{
-			Id:         fmt.Sprintf("%s/%s/%s", s.id, f.entity, item.ID),
-			Entity:     f.entity,
-			EntityId:   item.ID,
-			Operation:  operation,
-			OccurredAt: timestamppb.New(item.LastUpdated),
-			Version:    item.Version(),
+			Id:        fmt.Sprintf("%s/%s/%s", s.id, f.entity, item.ID),
+			Entity:    f.entity,
+			EntityId:  item.ID,
+			Operation: operation,
+			Version:   item.Version(),
+		}
+		if !item.LastUpdated.IsZero() {
+			events[i].OccurredAt = timestamppb.New(item.LastUpdated)
 		}
 	}
 	return events

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -39,9 +40,9 @@ func (s *scan) verdict(ctx context.Context, e *ledgerfeedv1.Event) string {
 	if known && len(info.Operations) == 0 {
 		return VerdictNoWebhooks
 	}
-	at := e.GetOccurredAt().AsTime()
+	at := when(e)
 	switch {
-	case at.Before(s.conn.ConnectedAt):
+	case !at.IsZero() && at.Before(s.conn.ConnectedAt):
 		return VerdictBeforeConnection
 	case at.After(s.conn.LapsedAt) && at.Before(s.conn.ChangedAt) && !s.conn.LapsedAt.IsZero():
 		return VerdictLapsed
@@ -55,6 +56,14 @@ func (s *scan) verdict(ctx context.Context, e *ledgerfeedv1.Event) string {
 		return VerdictNotSelected
 	}
 	return VerdictLost
+}
+
+// when is when the change happened; zero if QuickBooks does not say.
+func when(e *ledgerfeedv1.Event) time.Time {
+	if e.GetOccurredAt() == nil {
+		return time.Time{}
+	}
+	return e.GetOccurredAt().AsTime()
 }
 
 // listen reads which webhooks the realm has had. If that fails, no gap of the

@@ -106,3 +106,19 @@ func TestScan_AnswersTooLargeAreAskedForInSmallerPages(t *testing.T) {
 	b.requireEqual()
 	require.Empty(t, b.behind())
 }
+
+func TestScan_RecordWithoutATimeIsDeliveredOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.between(func(w http.ResponseWriter, r *http.Request, quickbooks http.Handler) {
+		if strings.HasPrefix(r.URL.Query().Get("query"), "SELECT * FROM Preferences ") {
+			_, _ = w.Write([]byte(`{"QueryResponse":{"Preferences":[{"Id":"1","SyncToken":"0"}]},"time":"2026-11-02T01:00:00-08:00"}`))
+			return
+		}
+		quickbooks.ServeHTTP(w, r)
+	})
+	r := b.reconciler()
+	require.Equal(t, 1, b.reconcile(r).MissingQuery)
+	require.Nil(t, b.feed.seen()[0].GetOccurredAt())
+	require.Zero(t, b.reconcile(r).MissingQuery)
+}

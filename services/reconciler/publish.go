@@ -132,7 +132,7 @@ func (s *scan) note(ctx context.Context, source string, events []*ledgerfeedv1.E
 			Version: e.GetVersion(),
 			Source:  source,
 			Verdict: verdict,
-			Event:   e.GetOccurredAt().AsTime(),
+			Event:   when(e),
 		})
 	}
 	for _, verdict := range slices.Sorted(maps.Keys(verdicts)) {
