@@ -27,6 +27,7 @@ dev: bin/ledgerfeed ## run everything in one process against a simulated QuickBo
 
 .PHONY: bin/ledgerfeed
 bin/ledgerfeed:
+	@[ -e $@ ] || echo "building $@ (the first time takes a minute or two)"
 	@go build -ldflags '$(LDFLAGS)' -o $@ ./services/ledgerfeed/cmd/ledgerfeed
 
 .PHONY: build
