@@ -69,6 +69,9 @@ func (f *feed) report(ctx context.Context, err error) error {
 		return nil
 	}
 	f.summary.ElapsedMS = time.Since(f.o.Started).Milliseconds()
+	if f.summary.Equal() {
+		f.term.Printf("every sink equals QuickBooks: %d entities of %d realms", f.summary.Changes, f.summary.Realms)
+	}
 	if err := f.summary.print(f.o.Stdout); err != nil {
 		return err
 	}
