@@ -302,7 +302,22 @@ func (b *bundle) marks(sink, entity, id string) state.Mark {
 	return marks[0]
 }
 
-// calls are the API calls since the last call of calls.
+// metric is the sum of a counter over its labels.
+func (b *bundle) metric(name string) (sum float64) {
+	b.t.Helper()
+	families, err := b.registry.Gather()
+	require.NoError(b.t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+// calls are the API calls so far.
 func (b *bundle) calls() int { return b.sim.Stats().Calls }
 
 // inbox is an ingress of a few lines: it keeps what QuickBooks posts.

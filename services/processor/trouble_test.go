@@ -17,6 +17,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -28,7 +29,7 @@ func TestProcessor_AnUnknownRealmGoesToTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	p := b.start()
-	env := b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: "1", Operation: updated, OccurredAt: timestamppb.New(b.clock.Now())})
+	env := b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Bill", EntityId: "1", Operation: updated, Version: qbo.Version(b.clock.Now(), "1", false)})
 	env.RealmId = "4711"
 	b.publish(env)
 	bill := b.create("Bill", nil)
@@ -176,23 +177,31 @@ func TestProcessor_AStateThatStaysOldIsDelivered(t *testing.T) {
 	require.Equal(t, 2, b.calls())
 }
 
-// A record that is too new to be seen is not gone.
+// A record that is too new to be seen is not gone, even if it was deleted: of a
+// name list that leaves it there, inactive.
 func TestProcessor_ARecordNotVisibleYetIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.sim.SetFaults(qbosim.Faults{ReadLag: 2 * time.Second})
-	p := b.start()
-	b.clock.Advance(time.Minute)
-	bill, customer := b.create("Bill", nil), b.create("Customer", nil)
-	require.NoError(t, b.sim.Delete(customer)) // inactive at once
-	b.publish(b.webhooks()...)
-	require.Eventually(t, func() bool { return b.calls() >= 2 }, patient, time.Millisecond)
-	b.clock.Advance(3 * time.Second)
-	b.settle(p)
-	b.requireEqual()
-	require.False(t, b.a.last(t, bill).GetDeleted())
-	require.False(t, b.a.last(t, customer).GetDeleted())
-	b.a.requireOnce(t)
+	for _, name := range []string{"Bill", "Customer"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.sim.SetFaults(qbosim.Faults{ReadLag: 2 * time.Second})
+			p := b.start()
+			b.clock.Advance(time.Minute)
+			ref := b.create(name, nil)
+			if name == "Customer" {
+				require.NoError(t, b.sim.Delete(ref))
+			}
+			b.publish(b.webhooks()...)
+			require.Eventually(t, func() bool { return b.metric("ledgerfeed_processor_messages_put_off_total") > 0 }, patient, time.Millisecond)
+			require.Zero(t, b.a.count())
+			b.clock.Advance(3 * time.Second)
+			b.settle(p)
+			b.requireEqual()
+			require.False(t, b.a.last(t, ref).GetDeleted())
+			b.a.requireOnce(t)
+		})
+	}
 }
 
 // The create came, the deletion was lost: CDC knows.
@@ -600,6 +609,35 @@ func TestProcessor_AStopIsBounded(t *testing.T) {
 	b.settle(b.start())
 	b.requireEqual()
 	b.a.requireOnce(t)
+}
+
+// What takes longer than AckWait is still ours.
+func TestProcessor_WhatIsInHandIsNotRedelivered(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.AckWait = time.Second
+	release := make(chan struct{})
+	b.b.misbehave(func(ctx context.Context, _ []*ledgerfeedv1.Change) error {
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	})
+	p := b.start()
+	b.create("Bill", nil)
+	b.publish(b.webhooks()...)
+	require.Eventually(t, func() bool { return b.a.count() == 1 }, patient, time.Millisecond)
+	begun := time.Now()
+	require.Eventually(t, func() bool { return time.Since(begun) > 5*b.config.AckWait/2 }, patient, 10*time.Millisecond)
+	lag, err := b.conn.Lag(t.Context(), stream.Events, "processor")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, lag.AckPending)
+	require.Zero(t, lag.Redelivered)
+	close(release)
+	b.settle(p)
+	b.requireEqual()
+	require.Zero(t, p.Stats().Duplicates)
 }
 
 // Envelopes for one sink only, such as a person's replay, are retried there too.
