@@ -17,7 +17,9 @@ type flight struct {
 	err       error
 }
 
-func (s *Store) share(ctx context.Context, realm string) (secret.String, error) {
+// share makes a refresh or waits for the one under way. That one may have read
+// the token before it became useless, so that it is no answer to this caller.
+func (s *Store) share(ctx context.Context, realm string, useless secret.String) (secret.String, error) {
 	for {
 		f, mine := s.board(realm)
 		if mine {
@@ -29,7 +31,7 @@ func (s *Store) share(ctx context.Context, realm string) (secret.String, error) 
 			return "", fmt.Errorf("wait for the refresh of realm %s: %w", realm, ctx.Err())
 		case <-f.done:
 		}
-		if !f.abandoned {
+		if !f.abandoned && (f.err != nil || f.token != useless) {
 			return f.token, f.err
 		}
 	}

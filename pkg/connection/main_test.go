@@ -193,26 +193,33 @@ func (b *bundle) replica(keys ...secret.String) *connection.Store {
 	return s
 }
 
-// onLease calls f before each attempt of a replica to take the lease.
-func (b *bundle) onLease(s *connection.Store, f func()) {
+// hook calls f around each command of a replica: f runs the command by next.
+func (b *bundle) hook(s *connection.Store, f func(cmd redis.Cmder, next func() error) error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dbs[s].AddHook(leaseHook(f))
+	b.dbs[s].AddHook(hook(f))
 }
 
-type leaseHook func()
-
-func (leaseHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (leaseHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (f leaseHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
+// onLease calls f before each attempt of a replica to take the lease.
+func (b *bundle) onLease(s *connection.Store, f func()) {
+	b.hook(s, func(cmd redis.Cmder, next func() error) error {
 		if args := cmd.Args(); cmd.Name() == "evalsha" && strings.Contains(fmt.Sprint(args[3]), ":lease:") {
 			f()
 		}
-		return next(ctx, cmd)
+		return next()
+	})
+}
+
+type hook func(cmd redis.Cmder, next func() error) error
+
+func (hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return h(cmd, func() error { return next(ctx, cmd) })
 	}
 }
 

@@ -23,6 +23,7 @@ var (
 // error wraps [ErrNotConnected] or [ErrReauthRequired], or is a passing one that
 // leaves the connection as it is.
 func (s *Store) Token(ctx context.Context, realm string) (secret.String, error) {
+	var useless secret.String
 	if !s.hasUnsaved(realm) {
 		r, err := s.load(ctx, realm)
 		if err != nil {
@@ -34,8 +35,11 @@ func (s *Store) Token(ctx context.Context, realm string) (secret.String, error) 
 		if s.fresh(r) {
 			return r.Token.Access, nil
 		}
+		if !s.valid(r) {
+			useless = r.Token.Access
+		}
 	}
-	return s.share(ctx, realm)
+	return s.share(ctx, realm, useless)
 }
 
 // Rejected notes that the API refused an access token, so that no replica is

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -233,9 +234,44 @@ func TestToken_WaitersOutliveTheOneTheyWaitFor(t *testing.T) {
 			<-attempts // the second caller has joined the first by now
 		}
 		cancel()
-		<-attempts // and goes on in its place
 		close(goOn)
 		wg.Wait()
+	})
+}
+
+// A caller whose token was refused joins a refresh that read it just before.
+func TestToken_NoSharedAnswerThatWasRefusedMeanwhile(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		s, other := b.replica(), b.replica()
+		first := b.connect(s)
+		b.reject(s, first.Access)
+		var reads atomic.Int32
+		var second, third secret.String
+		var wg sync.WaitGroup
+		joins := make(chan struct{})
+		b.hook(s, func(cmd redis.Cmder, next func() error) error {
+			if cmd.Name() != "hgetall" {
+				return next()
+			}
+			switch reads.Add(1) {
+			case 2: // the refresh reads, and finds somebody else's
+				second = b.token(other)
+				err := next()
+				b.reject(other, second)
+				wg.Go(func() { third = b.token(s) })
+				<-joins
+				for range 5 {
+					b.get(other) // time enough to join
+				}
+				return err
+			case 3: // who joins
+				defer close(joins)
+			}
+			return next()
+		})
+		require.Equal(t, b.token(s), second)
+		wg.Wait()
+		require.NotEqual(t, second, third)
 	})
 }
 
@@ -368,6 +404,8 @@ func TestToken_InvalidGrantAfterSomebodyElsesRefreshIsNone(t *testing.T) {
 		s, other := b.replica(), b.replica()
 		first := b.connect(s)
 		b.reject(s, first.Access)
+		second := b.token(s) // so that there is one before it
+		b.reject(s, second)
 		var stopped atomic.Bool
 		var elses secret.String
 		b.intuit.set(func() {
@@ -384,7 +422,7 @@ func TestToken_InvalidGrantAfterSomebodyElsesRefreshIsNone(t *testing.T) {
 		})
 		require.Equal(t, b.token(s), elses)
 		refreshes, refused, _ := b.intuit.counts()
-		require.Equal(t, 1, refreshes)
+		require.Equal(t, 2, refreshes)
 		require.Equal(t, 1, refused)
 		require.Equal(t, connection.Live, b.get(s).State)
 	})
