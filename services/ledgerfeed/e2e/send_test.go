@@ -19,29 +19,34 @@ type received struct {
 	body   []byte
 }
 
-// ingress answers every request with status.
-func ingress(t *testing.T, status int) (url string, got *received) {
+// ingress answers every request with status and passes on what it got.
+func ingress(t *testing.T, status int) (url string, got <-chan received) {
 	t.Helper()
-	got = &received{}
+	requests := make(chan received, 10)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got.header = r.Header
-		got.body, _ = io.ReadAll(r.Body)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		requests <- received{header: r.Header, body: body}
 		if status == http.StatusFound {
 			w.Header().Set("Location", "/elsewhere")
 		}
 		http.Error(w, "said the server", status)
 	}))
 	t.Cleanup(s.Close)
-	return s.URL + "/webhooks/dev", got
+	return s.URL + "/webhooks/dev", requests
 }
 
 func TestSend_SignsTheBytesOfTheFile(t *testing.T) {
 	want, err := os.ReadFile("testdata/intuit_signed_body.json")
 	require.NoError(t, err)
-	url, got := ingress(t, http.StatusOK)
+	url, requests := ingress(t, http.StatusOK)
 	p := start(t, "send", "--token", intuitToken, "--url", url, "--header", "intuit-t-id: abc", absolute(t, "testdata/intuit_signed_body.json"))
 
 	require.Zero(t, p.code())
+	got := <-requests
 	require.Regexp(t, `^200 OK in [0-9.]+(µs|ms|s)\n$`, p.stdout.String())
 	require.Equal(t, want, got.body)
 	require.Equal(t, intuitSignature, got.header.Get("intuit-signature"))
@@ -53,10 +58,10 @@ func TestSend_SignsTheBytesOfTheFile(t *testing.T) {
 func TestSend_SendsAGivenSignatureAsItIs(t *testing.T) {
 	url, got := ingress(t, http.StatusOK)
 	require.Zero(t, start(t, "send", "--signature", "not base64", "--url", url, absolute(t, "testdata/README.md")).code())
-	require.Equal(t, []string{"not base64"}, got.header.Values("intuit-signature"))
+	require.Equal(t, []string{"not base64"}, (<-got).header.Values("intuit-signature"))
 
 	require.Zero(t, start(t, "send", "--signature", "", "--url", url, absolute(t, "testdata/README.md")).code())
-	require.Empty(t, got.header.Values("intuit-signature"))
+	require.Empty(t, (<-got).header.Values("intuit-signature"))
 }
 
 func TestSend_AnythingBut200IsAFailure(t *testing.T) {
