@@ -129,7 +129,7 @@ func reached(have, want int64) bool {
 
 // rememberAtOnce bounds the missing changes a scan holds before it looks which
 // of them have been delivered in the meantime.
-const rememberAtOnce = 20000
+const rememberAtOnce = 5000
 
 // forget drops what has been delivered since it was published, every time the
 // missing changes of a finding have doubled: an initial load of any size then

@@ -284,17 +284,17 @@ func TestScan_AtRestTheYoungestDeletionsAreFound(t *testing.T) {
 func TestScan_LargeLoadIsForgottenAsItIsDelivered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	for i := range 21500 {
+	for i := range 6500 {
 		b.create("Invoice")
-		if i%20 == 0 {
+		if i%10 == 0 {
 			b.clock.Advance(time.Second)
 		}
 	}
 	b.clock.Advance(time.Hour)
 	cdc, query, report := b.calls(b.reconciler())
-	require.Equal(t, 21500, report.MissingCDC+report.MissingQuery)
+	require.Equal(t, 6500, report.MissingCDC+report.MissingQuery)
 	require.LessOrEqual(t, cdc, 3)
-	require.LessOrEqual(t, query, 22+len(b.config.CDCEntities)+len(b.config.QueryEntities))
+	require.LessOrEqual(t, query, 7+len(b.config.CDCEntities)+len(b.config.QueryEntities))
 	b.requireEqual()
 	require.Empty(t, b.behind())
 	require.Empty(t, b.scans())
