@@ -39,6 +39,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		}
 		return s.run(ctx, o)
 	})
+	took := r.now().Sub(started)
 	out := outcome{}
 	if s != nil {
 		out = s.outcome
@@ -49,7 +50,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		err = fmt.Errorf("%w: %w", errParked, err)
 	}
 	out.err = err
-	r.finished(ctx, realm, out, r.now().Sub(started))
+	r.finished(ctx, realm, out, took)
 	return out
 }
 
