@@ -24,8 +24,6 @@ type difference struct {
 	examples           []string
 }
 
-func (d difference) equal() bool { return d.lost == 0 && d.stale == 0 && d.extra == 0 }
-
 // compare looks at every entity of either side.
 func compare(truth map[sink.Ref]qbosim.State, held snapshot) difference {
 	var d difference

@@ -58,7 +58,7 @@ func wireSimulator(ctx context.Context, o SimOptions, group *lifecycle.Group, te
 	if err != nil {
 		return err
 	}
-	sim, err := startSimulator(o.Options, data, log)
+	sim, err := startSimulator(ctx, o.Options, data, log)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ type simulator struct {
 
 // startSimulator opens the books that the data directory keeps and serves
 // them. No webhook goes out before SetWebhookURL and Run.
-func startSimulator(o Options, data *dataDir, log *zap.Logger) (*simulator, error) {
+func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logger) (*simulator, error) {
 	outages := make([]qbosim.Outage, len(o.Outages))
 	for i, out := range o.Outages {
 		outages[i] = qbosim.Outage{From: out.From, For: out.For}
@@ -53,7 +53,7 @@ func startSimulator(o Options, data *dataDir, log *zap.Logger) (*simulator, erro
 	if err != nil {
 		return nil, fmt.Errorf("open the simulated books: %w", err)
 	}
-	listener, err := net.Listen("tcp", o.SimListen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.SimListen)
 	if err != nil {
 		return nil, errors.Join(cannotListen("sim-listen", o.SimListen, err), sim.Close())
 	}

@@ -87,7 +87,7 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 	if err := f.openStream(ctx); err != nil {
 		return f, err
 	}
-	if f.sim, err = startSimulator(f.o, f.data, log); err != nil {
+	if f.sim, err = startSimulator(ctx, f.o, f.data, log); err != nil {
 		return f, err
 	}
 	f.group.Defer("quickbooks", f.sim.Shutdown)

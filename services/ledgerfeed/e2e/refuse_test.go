@@ -76,10 +76,10 @@ func TestDev_OneProcessPerDirectory(t *testing.T) {
 }
 
 func TestCommand_RefusesUnknownEnvironment(t *testing.T) {
-	t.Setenv("LEDGERFEED_LOG_LEVLE", "debug")
+	t.Setenv("LEDGERFEED_LOG_LEVELS", "debug")
 	p := startDev(t, t.TempDir())
 	require.Equal(t, 2, p.code())
-	require.Contains(t, p.stderr.String(), "LEDGERFEED_LOG_LEVLE")
+	require.Contains(t, p.stderr.String(), "LEDGERFEED_LOG_LEVELS")
 }
 
 // freeAddress is a loopback address that nobody listens on.
