@@ -1,0 +1,122 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// Backend is what is open. Its fields are safe for concurrent use and valid
+// until Run returns.
+type Backend struct {
+	Log         *zap.Logger
+	Registry    *prometheus.Registry
+	State       *state.Store
+	Stream      *stream.Conn
+	Connections *connection.Store
+	QBO         *qbo.Client
+	// Group closes what was opened; a service adds its own parts with Defer.
+	Group lifecycle.Group
+
+	admin telemetry.AdminConfig
+}
+
+// Start opens everything as cfg says, lets the service add itself in build, and
+// runs until ctx ends. name is the service's, for logs and the broker's list of
+// connections.
+func Start(ctx context.Context, name string, cfg Config, logs io.Writer, build func(*Backend) (run func(context.Context) error, err error)) error {
+	log, err := telemetry.NewLogger(cfg.Log, logs)
+	if err != nil {
+		return lifecycle.Usage(err)
+	}
+	b := &Backend{
+		Log: log, Registry: telemetry.NewRegistry(lifecycle.Version()), admin: cfg.Admin,
+		Group: lifecycle.Group{Logger: log.Named("lifecycle")},
+	}
+	if err := b.open(ctx, name, cfg); err != nil {
+		return b.giveUp(ctx, err)
+	}
+	run, err := build(b)
+	if err != nil {
+		return b.giveUp(ctx, err)
+	}
+	if err := b.serve(name, run); err != nil {
+		return b.giveUp(ctx, err)
+	}
+	defer log.Info("service stopped")
+	return b.Group.Run(ctx)
+}
+
+// open opens the parts in the order they stand on each other.
+func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error) {
+	if b.State, err = state.Open(ctx, state.Options{Config: cfg.Redis, Logger: b.Log.Named("redis")}); err != nil {
+		return err
+	}
+	b.Group.Defer("redis", func(context.Context) error { return b.State.Close() })
+	if b.Stream, err = stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: name, Logger: b.Log.Named("nats")}); err != nil {
+		return err
+	}
+	b.Group.Defer("nats", func(context.Context) error { b.Stream.Close(); return nil })
+	if err := b.Stream.EnsureTopology(ctx); err != nil {
+		return err
+	}
+	oauth, err := cfg.QBO.OAuth()
+	if err != nil {
+		return lifecycle.Usage(err)
+	}
+	b.Connections, err = connection.New(connection.Options{
+		State: b.State, Config: cfg.Connection, Refresher: oauth, Logger: b.Log.Named("connection"),
+	})
+	if err != nil {
+		return lifecycle.Usage(err)
+	}
+	if b.QBO, err = cfg.QBO.Client(b.Connections, b.State.Limiter(state.DefaultLimits())); err != nil {
+		return lifecycle.Usage(err)
+	}
+	return nil
+}
+
+// serve adds the admin endpoint and the service to the group.
+func (b *Backend) serve(name string, run func(context.Context) error) error {
+	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
+		Listen: b.admin.Listen, Gatherer: b.Registry, Logger: b.Log.Named("admin"), Ready: b.ready,
+	})
+	if err != nil {
+		return err
+	}
+	b.Group.Go("admin", admin.Run)
+	b.Group.Go(name, run)
+	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
+	return nil
+}
+
+func (b *Backend) ready(ctx context.Context) error {
+	return errors.Join(b.State.Ping(ctx), b.Stream.Ready(ctx))
+}
+
+// giveUp closes what was opened before the start failed.
+func (b *Backend) giveUp(ctx context.Context, err error) error {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	return errors.Join(startError(err), b.Group.Run(ended))
+}
+
+// startError gives a server that does not answer its exit code. The error names
+// the address already.
+func startError(err error) error {
+	if errors.Is(err, state.ErrUnreachable) || errors.Is(err, stream.ErrUnreachable) {
+		return lifecycle.Unreachable("", err)
+	}
+	return fmt.Errorf("start: %w", err)
+}

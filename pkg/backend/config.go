@@ -1,0 +1,39 @@
+package backend
+
+import (
+	"errors"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// Config are the settings that such services have in common. Embed it with
+// `koanf:",squash"`.
+type Config struct {
+	NATS       stream.Config         `koanf:"nats"`
+	Redis      state.Config          `koanf:"redis"`
+	Log        telemetry.LogConfig   `koanf:"log"`
+	Admin      telemetry.AdminConfig `koanf:"admin"`
+	QBO        qbo.Config            `koanf:"qbo"`
+	Connection connection.Config     `koanf:"connection"`
+}
+
+// DefaultConfig is what is used where nothing is set.
+func DefaultConfig() Config {
+	return Config{
+		NATS:  stream.DefaultConfig(),
+		Redis: state.DefaultConfig(),
+		Log:   telemetry.DefaultLogConfig(),
+		Admin: telemetry.DefaultAdminConfig(),
+		QBO:   qbo.DefaultConfig(),
+	}
+}
+
+// Validate names every setting that cannot be used.
+func (c Config) Validate() error {
+	return errors.Join(c.NATS.Validate(), c.Redis.Validate(), c.Log.Validate(), c.Admin.Validate(),
+		c.QBO.Validate(), c.Connection.Validate())
+}
