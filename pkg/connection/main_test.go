@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -297,11 +298,23 @@ func (b *bundle) noSecrets() {
 	}
 }
 
+// shared is held by the test that uses the server of REDIS_URL.
+var shared sync.Mutex
+
+func embedded(t testing.TB) string {
+	t.Helper()
+	if os.Getenv("REDIS_URL") != "" {
+		shared.Lock()
+		t.Cleanup(shared.Unlock)
+	}
+	return devtest.Redis(t)
+}
+
 // everywhere runs a test on the embedded Redis and on redis-server.
 func everywhere(t *testing.T, test func(t *testing.T, b *bundle)) {
 	t.Helper()
 	t.Parallel()
-	for name, start := range map[string]func(testing.TB) string{"embedded": devtest.Redis, "redis": devtest.RealRedis} {
+	for name, start := range map[string]func(testing.TB) string{"embedded": embedded, "redis": devtest.RealRedis} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, setup(t, start(t)))

@@ -31,6 +31,9 @@ const (
 	lookAgain = 100 * time.Millisecond
 )
 
+// errOvertaken: the lease was lost, and somebody else stored a token meanwhile.
+var errOvertaken = errors.New("another replica was faster")
+
 var (
 	//go:embed persist.lua
 	persistLua    string
@@ -99,27 +102,46 @@ func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Leas
 	if err != nil {
 		return "", err
 	}
-	if r.usable() != nil || s.fresh(r) {
+	if !r.live() || s.fresh(r) {
 		return "", nil
 	}
-	from := r.sealed
-	t, err := s.ask(ctx, lease, r.Token.Refresh)
-	if errors.Is(err, qbo.ErrInvalidGrant) {
-		now, readErr := s.load(ctx, realm)
-		if readErr != nil {
-			return "", readErr
-		}
-		if now.Generation != r.Generation {
-			return "", nil // the lease was lost, and somebody else faster
-		}
-		from = r.previous
-		t, err = s.askPrevious(ctx, lease, r, err)
-	}
+	a, err := s.exchange(ctx, lease, r)
 	switch {
+	case errors.Is(err, errOvertaken):
+		return "", nil
 	case errors.Is(err, qbo.ErrInvalidGrant):
 		return "", s.park(ctx, r)
 	case err != nil:
 		return "", fmt.Errorf("refresh the token of realm %s: %w", realm, err)
+	}
+	s.keepUnsaved(realm, a)
+	// Stored before used: a crash in between must not leave a caller with a token
+	// whose successor nobody knows.
+	first, err := s.saveUnsaved(ctx, realm)
+	if err != nil || !first {
+		return "", err
+	}
+	return a.token.Access, nil
+}
+
+// exchange trades the refresh token of r for the next token, the one before it
+// if that is refused.
+func (s *Store) exchange(ctx context.Context, lease *state.Lease, r record) (answer, error) {
+	from := r.sealed
+	t, err := s.ask(ctx, lease, r.Token.Refresh)
+	if errors.Is(err, qbo.ErrInvalidGrant) {
+		now, readErr := s.load(ctx, r.RealmID)
+		if readErr != nil {
+			return answer{}, readErr
+		}
+		if now.Generation != r.Generation {
+			return answer{}, errOvertaken
+		}
+		from = r.previous
+		t, err = s.askPrevious(ctx, lease, r, err)
+	}
+	if err != nil {
+		return answer{}, err
 	}
 	if t.Refresh == "" {
 		t.Refresh = r.Token.Refresh
@@ -127,14 +149,7 @@ func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Leas
 	if t.RefreshHardExpires.IsZero() {
 		t.RefreshHardExpires = r.Token.RefreshHardExpires
 	}
-	s.keepUnsaved(realm, answer{generation: r.Generation, token: stored{t, s.now()}, from: from})
-	// Stored before used: a crash in between must not leave a caller with a token
-	// whose successor nobody knows.
-	first, err := s.saveUnsaved(ctx, realm)
-	if err != nil || !first {
-		return "", err
-	}
-	return t.Access, nil
+	return answer{generation: r.Generation, token: stored{t, s.now()}, from: from}, nil
 }
 
 // askPrevious tries the token before the refused one, once. It helps if what

@@ -60,10 +60,13 @@ func (s *Store) Rejected(ctx context.Context, realm string, token secret.String)
 	return nil
 }
 
+// live: the realm has a token, if perhaps one that must be refreshed.
+func (r record) live() bool { return r.State == Live && r.Token.Refresh != "" }
+
 // usable says why a realm has no token to give, if so.
 func (r record) usable() error {
 	switch {
-	case r.State == Live && r.Token.Refresh != "":
+	case r.live():
 		return nil
 	case r.State == ReauthRequired && r.Reason != "":
 		return fmt.Errorf("realm %s: %w: %s", r.RealmID, ErrReauthRequired, r.Reason)
@@ -81,7 +84,7 @@ func (s *Store) fresh(r record) bool { return s.good(r, s.aheadOf(r.token)) }
 func (s *Store) valid(r record) bool { return s.good(r, 0) }
 
 func (s *Store) good(r record, margin time.Duration) bool {
-	return r.usable() == nil && !r.rejected && r.Token.Access != "" && s.now().Add(margin).Before(r.Token.AccessExpires)
+	return r.live() && !r.rejected && r.Token.Access != "" && s.now().Add(margin).Before(r.Token.AccessExpires)
 }
 
 // aheadOf is how long before its end a token is refreshed. Were it longer than

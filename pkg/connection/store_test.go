@@ -59,7 +59,7 @@ func TestGet_ShowsTheDeadlines(t *testing.T) {
 
 func TestConnect_NeedsARealmAndAToken(t *testing.T) {
 	t.Parallel()
-	b := setup(t, devtest.Redis(t))
+	b := setup(t, embedded(t))
 	s := b.replica()
 	require.Error(t, s.Connect(t.Context(), "", "books", qbo.Token{Refresh: "rt"}))
 	require.Error(t, s.Connect(t.Context(), realm, "books", qbo.Token{Access: "at"}))

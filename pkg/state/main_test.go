@@ -35,7 +35,7 @@ func everywhere(t *testing.T, test func(t *testing.T, s *state.Store)) {
 	t.Helper()
 	t.Parallel()
 	for name, config := range map[string]func(testing.TB) state.Config{
-		"embedded": func(t testing.TB) state.Config { return at(devtest.Redis(t)) },
+		"embedded": func(t testing.TB) state.Config { return at(embedded(t)) },
 		"redis":    func(t testing.TB) state.Config { return at(devtest.RealRedis(t)) },
 		"cluster":  cluster.take,
 	} {
@@ -44,6 +44,18 @@ func everywhere(t *testing.T, test func(t *testing.T, s *state.Store)) {
 			test(t, open(t, config(t)))
 		})
 	}
+}
+
+// shared is held by the test that uses the server of REDIS_URL.
+var shared sync.Mutex
+
+func embedded(t testing.TB) string {
+	t.Helper()
+	if os.Getenv("REDIS_URL") != "" {
+		shared.Lock()
+		t.Cleanup(shared.Unlock)
+	}
+	return devtest.Redis(t)
 }
 
 func at(url string) state.Config { return state.Config{URL: secret.String(url)} }

@@ -1,0 +1,116 @@
+package state_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// What is stored today must be readable by the version of tomorrow.
+func TestStore_Layout(t *testing.T) {
+	t.Parallel()
+	s := open(t, at(devtest.RealRedis(t)))
+	ctx := t.Context()
+	fill(t, s)
+	var out strings.Builder
+	all := keys(t, s)
+	slices.Sort(all)
+	for _, k := range all {
+		if strings.HasPrefix(k, "lf:tmp:") {
+			continue // gone after a restart
+		}
+		kind := s.Redis().Type(ctx, k).Val()
+		fmt.Fprintf(&out, "%s %s\n", kind, k)
+		var lines []string
+		switch kind {
+		case "hash":
+			for f, v := range s.Redis().HGetAll(ctx, k).Val() {
+				lines = append(lines, f+" "+v)
+			}
+		case "zset":
+			for _, z := range s.Redis().ZRangeWithScores(ctx, k, 0, -1).Val() {
+				lines = append(lines, fmt.Sprintf("%s %.0f", z.Member, z.Score))
+			}
+		case "set":
+			lines = s.Redis().SMembers(ctx, k).Val()
+		case "list":
+			lines = s.Redis().LRange(ctx, k, 0, -1).Val()
+		}
+		slices.Sort(lines)
+		for _, l := range lines {
+			fmt.Fprintf(&out, "  %s\n", l)
+		}
+	}
+	const file = "testdata/layout.golden"
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(out.String()), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(string(want), out.String()))
+}
+
+// fill stores one of everything.
+func fill(t *testing.T, s *state.Store) {
+	t.Helper()
+	ctx := t.Context()
+	const realm = "9341453"
+	_, err := s.RegisterSinks(ctx, []string{"pg", "jsonl"})
+	require.NoError(t, err)
+	require.NoError(t, s.Advance(ctx, realm, "pg", []state.Advance{
+		{Ref: invoice("1"), Version: 1795435200000005, Covered: noon},
+		{Ref: invoice("2"), Version: 1795435200999999},
+		{Ref: state.Ref{Entity: "Customer", ID: "1"}, Covered: noon},
+	}))
+	require.NoError(t, s.AdvanceCursors(ctx, realm, map[string]time.Time{"Invoice": noon, "Customer": noon.Add(time.Hour)}))
+	require.NoError(t, s.SaveScan(ctx, realm, state.Scan{
+		ID: "scan1", StartedAt: noon, Time: noon.Add(time.Second),
+		Cursors: map[string]time.Time{"Invoice": noon.Add(-time.Minute)},
+		Missing: []state.Missing{{Ref: invoice("3"), Version: 1795435200000001}},
+	}))
+	require.NoError(t, s.MarkDead(ctx, realm, invoice("4"), 1795435200000002))
+	require.NoError(t, s.AppendGaps(ctx, realm, []state.Gap{
+		{At: noon, Ref: invoice("3"), Version: 1795435200000001, Source: "cdc", Verdict: "lost", Event: noon.Add(-time.Hour)},
+	}))
+	require.NoError(t, s.Seen(ctx, realm, "Invoice", "Update", noon))
+	require.NoError(t, s.Schedule(ctx, realm, noon))
+	claimed, err := s.ClaimDue(ctx, allShards(), noon, time.Hour, 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{realm}, claimed)
+	require.NoError(t, s.Schedule(ctx, realm, noon.Add(time.Minute)))
+}
+
+// Redis lost everything, its scripts too: each call works as on the first day.
+func TestStore_WorksFromEmptyAfterRedisLostItsData(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		limiter := s.Limiter(state.LimitConfig{})
+		for range 2 {
+			fill(t, s)
+			lease, err := s.Lease(t.Context(), "9", time.Minute)
+			require.NoError(t, err)
+			release, err := limiter.Acquire(t.Context(), "9", 0)
+			require.NoError(t, err)
+			require.NoError(t, limiter.Penalize(t.Context(), "9", time.Minute))
+			require.NoError(t, s.Redis().FlushAll(t.Context()).Err())
+			require.NoError(t, s.Redis().ScriptFlush(t.Context()).Err())
+			release()
+			require.ErrorIs(t, lease.Renew(t.Context()), state.ErrLost)
+			require.NoError(t, lease.Release(t.Context()))
+			require.NoError(t, s.Done(t.Context(), "9", time.Time{}))
+		}
+		require.Empty(t, keys(t, s))
+	})
+}
