@@ -45,7 +45,7 @@ func (f *feed) settle(ctx context.Context) error {
 	if err := f.awaitIdle(ctx); err != nil {
 		return err
 	}
-	report, err := f.reconciler.Reconcile(ctx, reconciler.Request{Grace: 0, Wait: true})
+	report, err := f.reconciler.Reconcile(ctx, reconciler.Request{Realms: f.sim.Realms(), Grace: 0, Wait: true})
 	if err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
