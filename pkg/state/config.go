@@ -15,8 +15,8 @@ import (
 
 // Config says where Redis is.
 type Config struct {
-	URL     secret.String `koanf:"url" doc:"Redis server, redis://user:password@host:port/db; rediss:// for TLS"`
-	Cluster bool          `koanf:"cluster" doc:"the URL names a node of a Redis Cluster; further nodes as ?addr=host:port&addr=host:port"`
+	URL     secret.String `koanf:"url" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded."`
+	Cluster bool          `koanf:"cluster" doc:"Whether the URL names a node of a Redis Cluster; name more of them by ?addr=HOST:PORT&addr=HOST:PORT."`
 }
 
 // DefaultConfig is a Redis on this machine.
