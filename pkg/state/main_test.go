@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +106,8 @@ func (s *clusterServer) start(t testing.TB) {
 	s.cmd = exec.Command("/bin/sh", "-c", `"$@" & pid=$!; read -r _; kill -9 $pid; wait $pid`, "sh",
 		"redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", s.dir,
 		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)), "--save", "", "--appendonly", "no")
+	// A group of its own: an interrupt from the terminal would end the shell first.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.stdin, err = s.cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, s.cmd.Start())
