@@ -138,7 +138,7 @@ func (c *Client) send(ctx context.Context, r request, token secret.String, decod
 	var f *Fault
 	if errors.As(err, &f) {
 		f.hide(token.Reveal())
-		f.TID = clean(tid(res.Header))
+		f.TID = tid(res.Header)
 		f.RetryAfter = retryAfter(res.Header)
 	}
 	return res.StatusCode, err

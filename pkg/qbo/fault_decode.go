@@ -34,7 +34,7 @@ func DecodeFault(status int, header http.Header, body []byte) *Fault {
 		}
 	}
 	f.Status = status
-	f.TID = clean(tid(header))
+	f.TID = tid(header)
 	f.RetryAfter = retryAfter(header)
 	return f
 }
@@ -155,12 +155,21 @@ func clean(s string) string {
 	return s
 }
 
-// tid is Intuit's id of the call. The API spells the header intuit_tid.
+// plainTID is what Intuit's ids of a call look like: a UUID, or dashed groups of
+// hex digits. No token looks so.
+var plainTID = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}$`)
+
+// tid is Intuit's id of the call, which its support asks for. The API spells the
+// header intuit_tid. Anything else that came in it is cleaned like a text.
 func tid(header http.Header) string {
-	if id := header.Get("intuit_tid"); id != "" {
+	id := header.Get("intuit_tid")
+	if id == "" {
+		id = header.Get("intuit-t-id")
+	}
+	if plainTID.MatchString(id) {
 		return id
 	}
-	return header.Get("intuit-t-id")
+	return clean(id)
 }
 
 // retryAfter reads seconds or a date; the date counts from the answer's own.

@@ -141,8 +141,9 @@ func TestDecodeFault_KeepsTenErrors(t *testing.T) {
 func TestDecodeFault_UnreadableBodySaysWhatItWas(t *testing.T) {
 	f := qbo.DecodeFault(502, http.Header{"Content-Type": {"text/html"}}, []byte("<html>Bad Gateway</html>"))
 	require.Equal(t, "quickbooks answered 502: no fault in the body (text/html, 24 bytes)", f.Error())
-	f = qbo.DecodeFault(502, http.Header{"Intuit-T-Id": {"9cf50b60"}}, nil)
-	require.Equal(t, "quickbooks answered 502 (intuit_tid 9cf50b60)", f.Error())
+	// Intuit's support asks for this id: it is as long as a token and must be shown.
+	f = qbo.DecodeFault(502, http.Header{"Intuit-T-Id": {"9cf50b60-8b0e-4fea-8327-e6a66099fe6f"}}, nil)
+	require.Equal(t, "quickbooks answered 502 (intuit_tid 9cf50b60-8b0e-4fea-8327-e6a66099fe6f)", f.Error())
 	require.Equal(t, "quickbooks answered 502", qbo.DecodeFault(502, nil, nil).Error())
 }
 

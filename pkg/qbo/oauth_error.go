@@ -50,7 +50,7 @@ func decodeOAuthError(status int, header http.Header, body []byte, sent secret.S
 		wire.Description = text(fmt.Sprintf("no OAuth error in the body (%s, %d bytes)", header.Get("Content-Type"), len(body)))
 	}
 	return &OAuthError{
-		Status: status, TID: clean(tid(header)),
+		Status: status, TID: tid(header),
 		Code:        clean(without(string(wire.Error), sent)),
 		Description: clean(without(string(wire.Description), sent)),
 	}
