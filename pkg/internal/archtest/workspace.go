@@ -137,14 +137,14 @@ func (f *File) at(pos token.Pos) string {
 // for each the one that imports it.
 func (w *Workspace) Needs(path string) map[string]string {
 	needs := map[string]string{}
-	todo := []string{Prefix + path}
-	for len(todo) > 0 {
-		from := todo[0]
-		todo = todo[1:]
+	rest := []string{Prefix + path}
+	for len(rest) > 0 {
+		from := rest[0]
+		rest = rest[1:]
 		for _, to := range w.imports[from] {
 			if _, seen := needs[to]; !seen {
 				needs[to] = from
-				todo = append(todo, to)
+				rest = append(rest, to)
 			}
 		}
 	}
