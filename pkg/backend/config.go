@@ -2,6 +2,8 @@ package backend
 
 import (
 	"errors"
+	"net/url"
+	"strings"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -35,5 +37,20 @@ func DefaultConfig() Config {
 // Validate names every setting that cannot be used.
 func (c Config) Validate() error {
 	return errors.Join(c.NATS.Validate(), c.Redis.Validate(), c.Log.Validate(), c.Admin.Validate(),
-		c.QBO.Validate(), c.Connection.Validate())
+		c.QBO.Validate(), c.Connection.Validate(), c.publicKey())
+}
+
+// publicKey refuses the key of docker-compose.yml, which everybody can read, for
+// the tokens of real companies.
+func (c Config) publicKey() error {
+	u, err := url.Parse(c.QBO.BaseURL)
+	if err != nil || !strings.HasSuffix(u.Hostname(), ".intuit.com") {
+		return nil //nolint:nilerr // QBO.Validate reports it
+	}
+	for _, key := range c.Connection.Keys {
+		if id, _, _ := strings.Cut(key.Reveal(), ":"); id == "demo" {
+			return errors.New(`connection.keys: "demo" is the public key of the demo and must not encrypt real tokens: make one with echo "k1:$(openssl rand -base64 32)"`)
+		}
+	}
+	return nil
 }
