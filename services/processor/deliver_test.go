@@ -430,6 +430,29 @@ func TestProcessor_AMergeWithoutTheOtherIdDeliversTheSurvivor(t *testing.T) {
 	require.Empty(t, b.dead())
 }
 
+// What was made inactive and then merged away is gone since the merge, though
+// its deletion is told of first.
+func TestProcessor_AnInactiveRecordThatIsMergedIsGoneSinceTheMerge(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	survivor, away := b.create("Item", nil), b.create("Item", nil)
+	b.deliver(p)
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Delete(away))
+	inactive := b.webhooks()
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Merge(survivor, away))
+	merged := b.webhooks()
+
+	b.publish(inactive...)
+	b.settle(p)
+	b.publish(merged...)
+	b.settle(p)
+	b.requireEqual()
+	require.True(t, b.a.last(t, away).GetDeleted())
+}
+
 func TestProcessor_TwoRealmsDoNotMix(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

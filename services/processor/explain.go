@@ -35,7 +35,7 @@ func (r *reader) explain(ctx context.Context) {
 	for _, it := range r.absent {
 		u := it.leaving()
 		switch {
-		case u != nil && it.delivered():
+		case u != nil && it.delivered() && r.b.removes(u):
 			// It was there, an event says it went, and it is not there.
 			it.bury(u.when(), u.when())
 		case it.tries() < lagTries:
@@ -76,6 +76,11 @@ func (r *reader) explain(ctx context.Context) {
 		}
 	}
 }
+
+// removes reports whether u is why an item is gone. Deleting a name list record
+// only makes it inactive: what removed it, a merge, came later, and is asked for
+// as the tombstone carries its time.
+func (b *batch) removes(u *unit) bool { return !b.info.List || u.mergedInto != "" || u.version > 0 }
 
 // reread asks by id for records of an entity that is unknown to us: as we do not
 // ask for inactive ones in a Query, it may have left them out.
