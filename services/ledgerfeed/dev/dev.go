@@ -21,10 +21,9 @@ func Run(ctx context.Context, o Options) error {
 	if o.JSON {
 		out = o.Stderr
 	}
-	term := newTerminal(out)
-	logTo := term
-	if o.Stderr != out && !term.live {
-		logTo = newTerminal(o.Stderr)
+	term, logTo := newTerminal(out), newTerminal(o.Stderr)
+	if term.live && logTo.live {
+		logTo = term // one screen, one live line
 	}
 	log, err := telemetry.NewLogger(o.Log, logTo)
 	if err != nil {
@@ -35,7 +34,11 @@ func Run(ctx context.Context, o Options) error {
 	defer finish(nil)
 	f, err := wire(ctx, o, term, log)
 	if err != nil {
-		return errors.Join(err, f.close())
+		err = errors.Join(err, f.close())
+		if ctx.Err() != nil && o.For > 0 {
+			return &interruptedError{cause: context.Cause(ctx)}
+		}
+		return err
 	}
 	f.announce()
 
@@ -55,28 +58,35 @@ func Run(ctx context.Context, o Options) error {
 // errProved ends a run with Options.For in good order.
 var errProved = errors.New("compared")
 
-// report tells how the run ended.
+// report tells how the run ended; err is what went wrong while it ran or drained.
 func (f *feed) report(ctx context.Context, err error) error {
-	c := f.counts()
+	proved := context.Cause(ctx) == errProved //nolint:errorlint // a sentinel of this file
 	switch {
+	case proved:
+		return errors.Join(err, f.conclude())
 	case err != nil:
 		return err
-	case context.Cause(ctx) != errProved: //nolint:errorlint // a sentinel of this file
-		f.term.Printf("stopped after %s: %d changes made, %d delivered; the same command goes on from here", time.Since(f.o.Started).Round(time.Second), f.load.made.Load(), c.delivered)
-		if f.o.For > 0 {
-			return &interruptedError{cause: context.Cause(ctx)}
-		}
-		return nil
 	}
-	f.summary.ElapsedMS = time.Since(f.o.Started).Milliseconds()
-	if f.summary.Equal() {
-		f.term.Printf("every sink equals QuickBooks: %d entities of %d realms", f.summary.Changes, f.summary.Realms)
+	f.term.Printf("stopped after %s: %d changes made, %d delivered; the same command goes on from here",
+		time.Since(f.o.Started).Round(time.Second), f.load.made.Load(), f.counts().delivered)
+	if f.o.For > 0 {
+		return &interruptedError{cause: context.Cause(ctx)}
 	}
-	if err := f.summary.print(f.o.Stdout); err != nil {
+	return nil
+}
+
+// conclude prints the summary and fails if a sink differs.
+func (f *feed) conclude() error {
+	s := &f.summary
+	s.ElapsedMS = time.Since(f.o.Started).Milliseconds()
+	if s.Equal() {
+		f.term.Printf("every sink equals QuickBooks: %d entities of %d realms", s.Changes, s.Realms)
+	}
+	if err := s.print(f.o.Stdout); err != nil {
 		return err
 	}
-	if !f.summary.Equal() {
-		return fmt.Errorf("the sinks differ from QuickBooks: %d lost, %d stale, %d extra", f.summary.Lost, f.summary.Stale, f.summary.Extra)
+	if !s.Equal() {
+		return fmt.Errorf("the sinks differ from QuickBooks: %d lost, %d stale, %d extra", s.Lost, s.Stale, s.Extra)
 	}
 	return nil
 }

@@ -2,9 +2,7 @@ package dev
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -28,13 +25,6 @@ const (
 	app          = "dev"
 	stopTimeout  = 20 * time.Second
 	startTimeout = 30 * time.Second
-
-	// ackWait is how long after a kill -9 the messages that were in hand rest.
-	ackWait = 10 * time.Second
-
-	// grace leaves fresh changes to their webhooks, so that what CDC finds is
-	// what webhooks lost. The simulator's retries and delays are much shorter.
-	grace = 30 * time.Second
 )
 
 // feed is everything that runs. Parts are closed in the reverse of the order
@@ -137,51 +127,6 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 	return f, nil
 }
 
-func (f *feed) openState(ctx context.Context) error {
-	url := f.o.RedisURL
-	if url == "" {
-		redis, err := devserver.StartRedis(devserver.RedisOptions{Journal: f.data.file("redis.journal")})
-		if err != nil {
-			return fmt.Errorf("start the embedded Redis: %w", err)
-		}
-		f.deferClose("redis", func() error { redis.Close(); return nil })
-		url = secret.String(redis.URL())
-	}
-	f.redisAddress = addressOf(url.Reveal())
-	st, err := state.Open(ctx, state.Options{Config: state.Config{URL: url}, Logger: f.log.Named("state")})
-	if err != nil {
-		return serverError("redis-url", err, state.ErrUnreachable)
-	}
-	f.state = st
-	f.deferClose("state", st.Close)
-	return nil
-}
-
-func (f *feed) openStream(ctx context.Context) error {
-	cfg := stream.DefaultConfig()
-	cfg.URL = f.o.NATSURL
-	if cfg.URL == "" {
-		nats, err := devserver.StartNATS(devserver.NATSOptions{Dir: f.data.file("nats"), SyncAlways: true})
-		if err != nil {
-			return fmt.Errorf("start the embedded NATS: %w", err)
-		}
-		f.deferClose("nats", func() error { nats.Close(); return nil })
-		cfg.URL, cfg.Profile = nats.URL(), stream.Dev
-	}
-	f.natsURL = addressOf(cfg.URL)
-	conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "ledgerfeed dev", Logger: f.log.Named("stream")})
-	if err != nil {
-		return serverError("nats-url", err, stream.ErrUnreachable)
-	}
-	f.stream = conn
-	f.deferClose("stream", func() error { conn.Close(); return nil })
-	if err := conn.EnsureTopology(ctx); err != nil {
-		return fmt.Errorf("make the streams: %w", err)
-	}
-	f.deadBefore, err = f.newestDead(ctx)
-	return err
-}
-
 // connect opens the connection store and connects what is not connected yet.
 func (f *feed) connect(ctx context.Context) error {
 	key, err := f.data.key()
@@ -223,7 +168,7 @@ func (f *feed) openSinks(ctx context.Context) error {
 	}
 	if added {
 		// Before the sink is known: a crash in between rewinds once more.
-		for _, realm := range f.realms {
+		for _, realm := range f.sim.Realms() {
 			if err := f.state.RewindCursors(ctx, realm, nil, time.Time{}); err != nil {
 				return fmt.Errorf("rewind the cursors of realm %s: %w", realm, err)
 			}
@@ -249,37 +194,6 @@ func (f *feed) sawFirst(at time.Time) {
 	}
 }
 
-// limits let the load of a new realm, some 40 calls, through at once: nobody
-// wants to wait for it here. 420 + 60 calls are still below the 500 that any 60
-// seconds may have; the simulator counts concurrent calls, not those of a second.
-func limits() state.LimitConfig {
-	c := state.DefaultLimits()
-	c.PerMinute, c.Burst, c.PerSecond = 420, 60, 60
-	return c
-}
-
-func (f *feed) processorConfig() processor.ProcessorConfig {
-	c := processor.DefaultProcessorConfig()
-	c.AckWait = ackWait
-	return c
-}
-
-func (f *feed) reconcilerConfig() reconciler.ReconcilerConfig {
-	c := reconciler.DefaultReconcilerConfig()
-	c.Interval, c.QueryInterval = f.o.ReconcileEvery, f.o.ReconcileEvery
-	c.StartJitter, c.Grace = 0, grace
-	c.RetryInterval = time.Second
-	c.PollInterval, c.VerifyEvery = 200*time.Millisecond, 100*time.Millisecond
-	return c
-}
-
-func (f *feed) ingressConfig() ingress.IngressConfig {
-	c := ingress.DefaultIngressConfig()
-	c.Listen = f.o.Listen
-	c.Apps = secret.String(app + "=" + f.o.VerifierToken.Reveal())
-	return c
-}
-
 func (f *feed) webhookURL() string { return "http://" + f.ingress.Addr() + "/webhooks/" + app }
 
 func (f *feed) deferClose(name string, closing func() error) {
@@ -291,31 +205,4 @@ func (f *feed) close() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return f.group.Run(ctx)
-}
-
-// serverError is an error about a server that a flag names.
-func serverError(flag string, err, unreachable error) error {
-	err = fmt.Errorf("--%s: %w", flag, err)
-	if errors.Is(err, unreachable) {
-		return &codedError{error: err, code: lifecycle.ExitUnreachable}
-	}
-	return err
-}
-
-type codedError struct {
-	error
-	code int
-}
-
-func (e *codedError) Unwrap() error { return e.error }
-func (e *codedError) ExitCode() int { return e.code }
-
-// addressOf leaves user and password out of a URL.
-func addressOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "?"
-	}
-	u.User = nil
-	return u.String()
 }

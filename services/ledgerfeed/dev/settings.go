@@ -1,0 +1,51 @@
+package dev
+
+import (
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
+)
+
+const (
+	// ackWait is how long after a kill -9 the messages that were in hand rest.
+	ackWait = 10 * time.Second
+
+	// grace leaves fresh changes to their webhooks, so that what CDC finds is
+	// what webhooks lost. The simulator's retries and delays are much shorter.
+	grace = 30 * time.Second
+)
+
+// limits let the load of a new realm, some 40 calls, through at once: nobody
+// wants to wait for it here. 420 + 60 calls are still below the 500 that any 60
+// seconds may have; the simulator counts concurrent calls, not those of a second.
+func limits() state.LimitConfig {
+	c := state.DefaultLimits()
+	c.PerMinute, c.Burst, c.PerSecond = 420, 60, 60
+	return c
+}
+
+func (f *feed) processorConfig() processor.ProcessorConfig {
+	c := processor.DefaultProcessorConfig()
+	c.AckWait = ackWait
+	return c
+}
+
+func (f *feed) reconcilerConfig() reconciler.ReconcilerConfig {
+	c := reconciler.DefaultReconcilerConfig()
+	c.Interval, c.QueryInterval = f.o.ReconcileEvery, f.o.ReconcileEvery
+	c.StartJitter, c.Grace = 0, grace
+	c.RetryInterval = time.Second
+	c.PollInterval, c.VerifyEvery = 200*time.Millisecond, 100*time.Millisecond
+	return c
+}
+
+func (f *feed) ingressConfig() ingress.IngressConfig {
+	c := ingress.DefaultIngressConfig()
+	c.Listen = f.o.Listen
+	c.Apps = secret.String(app + "=" + f.o.VerifierToken.Reveal())
+	return c
+}
