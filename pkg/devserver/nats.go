@@ -21,6 +21,8 @@ type NATSOptions struct {
 	// SyncAlways syncs every message to disk before it is acknowledged. Without
 	// it a crash of the machine (not of the process) loses the last two minutes.
 	SyncAlways bool
+	// MaxPayload is the largest message in bytes; 0 is [MaxPayload].
+	MaxPayload int32
 }
 
 // NATS is a running NATS server with JetStream.
@@ -74,7 +76,7 @@ func startNATS(o NATSOptions, host string, port int) (*NATS, error) {
 		JetStream:  true,
 		StoreDir:   o.Dir,
 		SyncAlways: o.SyncAlways,
-		MaxPayload: MaxPayload,
+		MaxPayload: cmp.Or(o.MaxPayload, MaxPayload),
 		NoSigs:     true,
 		NoLog:      true,
 	})

@@ -34,6 +34,10 @@ func (p Profile) Replicas() int {
 	return 1
 }
 
+// SyncsEach says that the server is expected to sync every message by itself
+// before it acknowledges it: publishes then share a sync by atomic batches.
+func (p Profile) SyncsEach() bool { return p == Dev || p == Single }
+
 // Config is what an operator sets about the broker.
 type Config struct {
 	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file."`

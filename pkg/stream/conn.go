@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
@@ -19,8 +21,9 @@ import (
 type Options struct {
 	Config Config
 	// Name is shown in the server's list of connections.
-	Name   string
-	Logger *zap.Logger // nil logs nothing
+	Name       string
+	Logger     *zap.Logger           // nil logs nothing
+	Registerer prometheus.Registerer // nil counts nothing
 }
 
 // Conn is a connection to the broker. It reconnects by itself for as long as it
@@ -32,6 +35,9 @@ type Conn struct {
 	js       jetstream.JetStream
 	inFlight *semaphore.Weighted // bytes of unacknowledged publishes
 	name     string
+	metrics  *metrics
+	group    *group
+	batches  atomic.Bool // the event stream takes atomic batches, and they save syncs
 }
 
 const (
@@ -60,6 +66,12 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
+	c.group = &group{conn: c}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	c.metrics = m
 	nc, err := nats.Connect(o.Config.URL, c.options(ctx)...)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Address(), err)
@@ -93,13 +105,16 @@ func (c *Conn) options(ctx context.Context) []nats.Option {
 		// No buffer while disconnected: what is written there is published
 		// later, after its caller was told that it failed.
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(10 * time.Second),
+		// A connection that is dead without having been closed is found within
+		// three of these.
+		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(writeTimeout),
 		// A server that refuses the credentials twice may have them renewed.
 		nats.IgnoreAuthErrorAbort(),
 		nats.NoCallbacksAfterClientClose(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			c.group.disconnected()
 			c.log.Warn("broker disconnected", telemetry.Address(c.Address()), telemetry.Error(err))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
@@ -150,4 +165,7 @@ func (c *Conn) Ready(ctx context.Context) error {
 
 // Close closes the connection. Consume calls that still run return ErrClosed.
 // Closing twice is safe.
-func (c *Conn) Close() { c.nc.Close() }
+func (c *Conn) Close() {
+	c.nc.Close()
+	c.group.close()
+}

@@ -101,7 +101,7 @@ func (c *Conn) PublishDead(ctx context.Context, d DeadLetter) error {
 	if err != nil {
 		return fmt.Errorf("publish dead letter: %w", err)
 	}
-	return c.publish(ctx, m)
+	return c.publishOne(ctx, m)
 }
 
 // Dead moves m to the dead letters: it stores d, waits for the broker's

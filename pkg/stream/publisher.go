@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,7 +36,7 @@ func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) erro
 		}
 		msgs = append(msgs, message(EventStream, eventSubject(e.GetRealmId()), e.GetId(), data))
 	}
-	return c.publish(ctx, msgs...)
+	return c.publish(ctx, msgs, c.group.publish)
 }
 
 // PublishRetry puts env on the queue of one sink; Envelope.Sink is set in what
@@ -50,7 +51,7 @@ func (c *Conn) PublishRetry(ctx context.Context, sink string, env *ledgerfeedv1.
 	}
 	sum := sha256.Sum256(data)
 	id := env.GetId() + "/" + hex.EncodeToString(sum[:8])
-	return c.publish(ctx, message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data))
+	return c.publishOne(ctx, message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data))
 }
 
 func message(stream, subject, id string, data []byte) *nats.Msg {
@@ -62,7 +63,14 @@ func message(stream, subject, id string, data []byte) *nats.Msg {
 	return m
 }
 
-func (c *Conn) publish(ctx context.Context, msgs ...*nats.Msg) error {
+func (c *Conn) publishOne(ctx context.Context, m *nats.Msg) error {
+	return c.publish(ctx, []*nats.Msg{m}, func(ctx context.Context, msgs []*nats.Msg) error {
+		return errors.Join(c.each(ctx, msgs)...)
+	})
+}
+
+// publish gives msgs to send within the bounds of time and memory.
+func (c *Conn) publish(ctx context.Context, msgs []*nats.Msg, send func(context.Context, []*nats.Msg) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.PublishTimeout)
 	defer cancel()
 
@@ -73,13 +81,18 @@ func (c *Conn) publish(ctx context.Context, msgs ...*nats.Msg) error {
 		return fmt.Errorf("%w: too much in flight: %w", ErrNotDurable, err)
 	}
 	defer c.inFlight.Release(weight)
+	return send(ctx, msgs)
+}
 
+// each publishes every message for itself, all at the same time, and returns
+// what became of each.
+func (c *Conn) each(ctx context.Context, msgs []*nats.Msg) []error {
+	outcome := make([]error, len(msgs))
 	pending := make([]jetstream.PubAckFuture, len(msgs))
-	var errs []error
 	for i, m := range msgs {
 		f, err := c.js.PublishMsgAsync(m)
 		if err != nil {
-			errs = append(errs, notDurable(m, err))
+			outcome[i] = notDurable(m, err)
 			continue
 		}
 		pending[i] = f
@@ -91,13 +104,23 @@ func (c *Conn) publish(ctx context.Context, msgs ...*nats.Msg) error {
 		select {
 		case <-f.Ok():
 		case err := <-f.Err():
-			errs = append(errs, notDurable(msgs[i], err))
+			outcome[i] = notDurable(msgs[i], err)
 		case <-ctx.Done():
-			errs = append(errs, notDurable(msgs[i], ctx.Err()))
+			outcome[i] = notDurable(msgs[i], ctx.Err())
 		}
 	}
-	return errors.Join(errs...)
+	return outcome
 }
+
+// tooLarge reports whether the server may refuse one of msgs for its size: in a
+// batch that would fail the others.
+func (c *Conn) tooLarge(msgs []*nats.Msg) bool {
+	limit := int(c.nc.MaxPayload()) - batchReserve
+	return slices.ContainsFunc(msgs, func(m *nats.Msg) bool { return len(m.Data) > limit })
+}
+
+// batchReserve is room for the headers of a message of a batch.
+const batchReserve = 4 << 10
 
 func weigh(msgs []*nats.Msg) int64 {
 	var sum int64

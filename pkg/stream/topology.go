@@ -72,6 +72,7 @@ func (c *Conn) events() jetstream.StreamConfig {
 	s := c.stream(EventStream, "lf.event.>", c.cfg.EventsMaxBytes)
 	s.Description = "envelopes for the processor"
 	s.Retention = jetstream.WorkQueuePolicy
+	s.AllowAtomicPublish = c.cfg.Profile.SyncsEach()
 	return s
 }
 
@@ -129,7 +130,23 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 	if err != nil {
 		return fmt.Errorf("ensure stream %s: %w", want.Name, err)
 	}
-	return drift(want, s.CachedInfo().Config)
+	have := s.CachedInfo().Config
+	if want.AllowAtomicPublish {
+		c.batches.Store(have.AllowAtomicPublish || c.allowBatches(ctx, have))
+	}
+	return drift(want, have)
+}
+
+// allowBatches turns atomic batches on for a stream of an earlier version. It
+// changes nothing about the messages; a server that does not know them does without.
+func (c *Conn) allowBatches(ctx context.Context, have jetstream.StreamConfig) bool {
+	have.AllowAtomicPublish = true
+	s, err := c.js.UpdateStream(ctx, have)
+	if err == nil && s.CachedInfo().Config.AllowAtomicPublish {
+		return true
+	}
+	c.log.Warn("stream takes no batches: every message is synced to disk by itself", telemetry.Stream(have.Name), telemetry.Error(err))
+	return false
 }
 
 // drift compares what this package relies on; the rest is the operator's.

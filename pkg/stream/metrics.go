@@ -1,0 +1,59 @@
+package stream
+
+import (
+	"errors"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// metrics are what a connection counts.
+type metrics struct {
+	batchSize prometheus.Histogram
+	batches   *prometheus.CounterVec // outcome
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "ledgerfeed_stream_batch_messages",
+			Help:    "Messages of each atomic batch the broker took: they shared one sync to disk. Messages that went out for themselves are not in it.",
+			Buckets: []float64{10, 20, 50, 100, 200, 500, 1000},
+		}),
+		batches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ledgerfeed_stream_batches_total",
+			Help: "Atomic batches by outcome: committed; duplicate (a message was there already: sent again in halves); refused (sent again one by one); unanswered.",
+		}, []string{"outcome"}),
+	}
+	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
+		m.batches.WithLabelValues(o)
+	}
+	if r == nil {
+		return m, nil
+	}
+	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches))
+}
+
+const (
+	batchCommitted  = "committed"
+	batchDuplicate  = "duplicate"
+	batchRefused    = "refused"
+	batchUnanswered = "unanswered"
+)
+
+// committed counts a batch of n messages by what came of it.
+func (m *metrics) committed(n int, err error) {
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		m.batchSize.Observe(float64(n))
+		m.batches.WithLabelValues(batchCommitted).Inc()
+	case !errors.As(err, &api):
+		m.batches.WithLabelValues(batchUnanswered).Inc()
+	case api.ErrorCode == jetstreamext.JSErrCodeBatchPublishDuplicateMsgID:
+		m.batches.WithLabelValues(batchDuplicate).Inc()
+	default:
+		m.batches.WithLabelValues(batchRefused).Inc()
+	}
+}
