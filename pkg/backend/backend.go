@@ -64,7 +64,7 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 		return err
 	}
 	b.Group.Defer("redis", func(context.Context) error { return b.State.Close() })
-	if b.Stream, err = stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: name, Logger: b.Log.Named("nats")}); err != nil {
+	if b.Stream, err = stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: name, Logger: b.Log.Named("nats"), Registerer: b.Registry}); err != nil {
 		return err
 	}
 	b.Group.Defer("nats", func(context.Context) error { b.Stream.Close(); return nil })

@@ -23,6 +23,8 @@ type NATSOptions struct {
 	SyncAlways bool
 	// MaxPayload is the largest message in bytes; 0 is [MaxPayload].
 	MaxPayload int32
+	// Monitor opens the monitoring endpoint on a free port, see MonitorURL.
+	Monitor bool
 }
 
 // NATS is a running NATS server with JetStream.
@@ -69,8 +71,14 @@ func startNATS(o NATSOptions, host string, port int) (*NATS, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
+	monitor := 0 // none
+	if o.Monitor {
+		monitor = server.RANDOM_PORT
+	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "ledgerfeed-dev",
+		HTTPHost:   host,
+		HTTPPort:   monitor,
 		Host:       host,
 		Port:       port,
 		JetStream:  true,
@@ -96,6 +104,14 @@ func startNATS(o NATSOptions, host string, port int) (*NATS, error) {
 
 // URL is where clients connect to.
 func (n *NATS) URL() string { return n.server.ClientURL() }
+
+// MonitorURL is the monitoring endpoint; empty unless asked for.
+func (n *NATS) MonitorURL() string {
+	if a := n.server.MonitorAddr(); a != nil {
+		return "http://" + a.String()
+	}
+	return ""
+}
 
 // Close stops the server and returns when it has stopped. Closing twice is safe.
 func (n *NATS) Close() {

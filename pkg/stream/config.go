@@ -44,6 +44,8 @@ type Config struct {
 	CredentialsFile string        `koanf:"credentials_file" doc:"NATS credentials file (JWT and seed); empty for none."`
 	CAFile          string        `koanf:"ca_file" doc:"PEM file of the authorities to trust beside the system's; empty for none."`
 	Profile         Profile       `koanf:"profile" doc:"How the broker keeps messages: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
+	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, separated by commas (http://HOST:8222): what the profile promises is checked there at the start. Empty: port 8222 of the servers in nats.url."`
+	AllowMismatch   bool          `koanf:"allow_mismatch" doc:"Start although the broker keeps less than the profile promises, or does not say; /readyz and the metric ledgerfeed_stream_durable show it."`
 	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later."`
 	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Size of the stream of envelopes waiting for one sink, in bytes."`
 	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Size of the stream of dead letters in bytes; when it is full, the messages that would go there stay where they are."`
@@ -80,6 +82,14 @@ func (c Config) Validate() error {
 			errs = append(errs, errors.New("nats.url: want nats://host:port, several separated by commas"))
 		case u.User != nil:
 			errs = append(errs, errors.New("nats.url: must not carry a user or password: use nats.credentials_file"))
+		}
+	}
+	if c.MonitorURL != "" {
+		for _, m := range c.monitors() {
+			u, err := url.Parse(m)
+			if err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+				errs = append(errs, errors.New("nats.monitor_url: want http://HOST:8222, several separated by commas, without a password"))
+			}
 		}
 	}
 	switch c.Profile {

@@ -10,8 +10,9 @@ import (
 
 // metrics are what a connection counts.
 type metrics struct {
-	batchSize prometheus.Histogram
-	batches   *prometheus.CounterVec // outcome
+	batchSize  prometheus.Histogram
+	batches    *prometheus.CounterVec // outcome
+	durability *prometheus.GaugeVec   // profile
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -25,6 +26,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "ledgerfeed_stream_batches_total",
 			Help: "Atomic batches by outcome: committed; duplicate (a message was there already: sent again in halves); refused (sent again one by one); unanswered.",
 		}, []string{"outcome"}),
+		durability: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ledgerfeed_stream_durable",
+			Help: "1 if the broker keeps what the profile promises, 0 if it keeps less or does not say and that was allowed.",
+		}, []string{"profile"}),
 	}
 	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
 		m.batches.WithLabelValues(o)
@@ -32,7 +37,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches))
+	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability))
 }
 
 const (
@@ -56,4 +61,12 @@ func (m *metrics) committed(n int, err error) {
 	default:
 		m.batches.WithLabelValues(batchRefused).Inc()
 	}
+}
+
+func (m *metrics) durable(d Durability) {
+	ok := 0.0
+	if len(d.Problems) == 0 {
+		ok = 1
+	}
+	m.durability.WithLabelValues(string(d.Profile)).Set(ok)
 }

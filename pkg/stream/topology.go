@@ -134,6 +134,9 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 	if want.AllowAtomicPublish {
 		c.batches.Store(have.AllowAtomicPublish || c.allowBatches(ctx, have))
 	}
+	if c.cfg.AllowMismatch {
+		want.Replicas = have.Replicas // Durability reports it
+	}
 	return drift(want, have)
 }
 
@@ -168,6 +171,7 @@ func drift(want, have jetstream.StreamConfig) error {
 		{"duplicate_window", have.Duplicates, want.Duplicates},
 		{"no_ack", have.NoAck, false},
 		{"sealed", have.Sealed, false},
+		{"persist_mode", have.PersistMode, want.PersistMode},
 	} {
 		if f.have != f.want {
 			errs = append(errs, &DriftError{Stream: want.Name, Field: f.field, Have: f.have, Want: f.want})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
@@ -24,24 +25,27 @@ func Serve(ctx context.Context, environ []string) error {
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
-	conn, err := stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: "ingress", Logger: log.Named("nats")})
+	registry := telemetry.NewRegistry(lifecycle.Version())
+	conn, err := stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: "ingress", Logger: log.Named("nats"), Registerer: registry})
 	if err != nil {
 		return startError(err)
 	}
 	group := lifecycle.Group{Logger: log.Named("lifecycle")}
 	group.Defer("nats", func(context.Context) error { conn.Close(); return nil })
-	if err := start(ctx, &group, cfg, conn, log); err != nil {
+	if err := start(ctx, &group, cfg, conn, registry, log); err != nil {
 		return errors.Join(startError(err), stopped(ctx, &group))
 	}
 	return group.Run(ctx)
 }
 
 // start adds the parts to the group, in the order they stand on each other.
-func start(ctx context.Context, group *lifecycle.Group, cfg Config, conn *stream.Conn, log *zap.Logger) error {
+func start(ctx context.Context, group *lifecycle.Group, cfg Config, conn *stream.Conn, registry *prometheus.Registry, log *zap.Logger) error {
 	if err := conn.EnsureTopology(ctx); err != nil {
 		return err
 	}
-	registry := telemetry.NewRegistry(lifecycle.Version())
+	if _, err := conn.RequireDurability(ctx); err != nil {
+		return err
+	}
 	server, err := New(Options{
 		Config: cfg.Ingress, Publisher: conn, Ready: conn.Ready, Logger: log.Named("ingress"), Registerer: registry,
 	})
@@ -67,10 +71,15 @@ func stopped(ctx context.Context, group *lifecycle.Group) error {
 	return group.Run(ended)
 }
 
-// startError gives a broker that does not answer its exit code.
+// startError gives a broker that does not answer, or is not the one that was
+// promised, its exit code.
 func startError(err error) error {
 	if errors.Is(err, stream.ErrUnreachable) {
 		return lifecycle.Unreachable("", err)
+	}
+	var mismatch *stream.MismatchError
+	if errors.As(err, &mismatch) {
+		return lifecycle.Usage(err)
 	}
 	return fmt.Errorf("start: %w", err)
 }

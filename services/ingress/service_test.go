@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,16 +75,27 @@ func TestServe_SaysWhatIsWrong(t *testing.T) {
 	}{
 		{"no token", nil, lifecycle.ExitUsage, "LEDGERFEED_INGRESS_APPS"},
 		{"misspelt", []string{"LEDGERFEED_INGRESS_APP=a=b"}, lifecycle.ExitUsage, "nearest is LEDGERFEED_INGRESS_APPS"},
+		{"broker that syncs every two minutes", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_NATS_PROFILE=single"}, lifecycle.ExitUsage, "nats.allow_mismatch"},
 		{"no broker", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=nats://" + nobody}, lifecycle.ExitUnreachable, nobody},
 		{"port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "address already in use"},
 		{"admin port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_ADMIN_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "admin endpoint"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := ingress.Serve(t.Context(), append(tc.environ, "LEDGERFEED_LOG_LEVEL=error",
+			err := ingress.Serve(t.Context(), append(profileDev(tc.environ), "LEDGERFEED_LOG_LEVEL=error",
 				"LEDGERFEED_NATS_EVENTS_MAX_BYTES=67108864", "LEDGERFEED_NATS_RETRY_MAX_BYTES=67108864",
 				"LEDGERFEED_NATS_DEAD_MAX_BYTES=67108864", "LEDGERFEED_NATS_CHANGES_MAX_BYTES=67108864"))
 			require.ErrorContains(t, err, tc.want)
 			require.Equal(t, tc.code, lifecycle.ExitCode(err))
 		})
 	}
+}
+
+// profileDev adds the profile of the test's broker where none is set.
+func profileDev(environ []string) []string {
+	for _, e := range environ {
+		if strings.HasPrefix(e, "LEDGERFEED_NATS_PROFILE=") {
+			return environ
+		}
+	}
+	return append(environ, "LEDGERFEED_NATS_PROFILE=dev")
 }

@@ -45,7 +45,7 @@ func (f *feed) openStream(ctx context.Context) error {
 		cfg.URL, cfg.Profile = nats.URL(), stream.Dev
 	}
 	f.natsURL = addressOf(cfg.URL)
-	conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "ledgerfeed dev", Logger: f.log.Named("stream")})
+	conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "ledgerfeed dev", Logger: f.log.Named("stream"), Registerer: f.registry})
 	if err != nil {
 		return serverError("nats-url", err, stream.ErrUnreachable)
 	}

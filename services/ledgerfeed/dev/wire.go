@@ -48,6 +48,7 @@ type feed struct {
 	ingress               *ingress.Server
 	load                  *load
 
+	registry      *prometheus.Registry
 	firstDelivery atomic.Pointer[time.Time]
 	deadBefore    uint64
 	summary       Summary
@@ -56,7 +57,7 @@ type feed struct {
 // wire opens every part, top to bottom, and leaves the running to f.group. On
 // an error the caller closes what is open already: f is never nil.
 func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *feed, err error) {
-	f = &feed{o: o, term: term, log: log, group: lifecycle.Group{Logger: log.Named("group"), StopTimeout: stopTimeout}}
+	f = &feed{o: o, term: term, log: log, group: lifecycle.Group{Logger: log.Named("group"), StopTimeout: stopTimeout}, registry: prometheus.NewRegistry()}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
@@ -88,27 +89,26 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 		return f, err
 	}
 
-	registry := prometheus.NewRegistry()
 	api, err := qbo.New(qbo.Options{BaseURL: f.sim.url, Tokens: f.connections, Limiter: f.state.Limiter(limits())})
 	if err != nil {
 		return f, fmt.Errorf("build the QuickBooks client: %w", err)
 	}
 	f.processor, err = processor.New(processor.Options{
 		Config: f.processorConfig(), Stream: f.stream, State: f.state, QBO: api, Connections: f.connections,
-		Sinks: f.tallies(), Logger: log.Named("processor"), Registerer: registry,
+		Sinks: f.tallies(), Logger: log.Named("processor"), Registerer: f.registry,
 	})
 	if err != nil {
 		return f, fmt.Errorf("build the processor: %w", err)
 	}
 	f.reconciler, err = reconciler.New(reconciler.Options{
 		Config: f.reconcilerConfig(), Stream: f.stream, State: f.state, QBO: api, Connections: f.connections,
-		Logger: log.Named("reconciler"), Registerer: registry,
+		Logger: log.Named("reconciler"), Registerer: f.registry,
 	})
 	if err != nil {
 		return f, fmt.Errorf("build the reconciler: %w", err)
 	}
 	f.ingress, err = ingress.New(ingress.Options{
-		Config: f.ingressConfig(), Publisher: f.stream, Ready: f.stream.Ready, Logger: log.Named("ingress"), Registerer: registry,
+		Config: f.ingressConfig(), Publisher: f.stream, Ready: f.stream.Ready, Logger: log.Named("ingress"), Registerer: f.registry,
 	})
 	if err != nil {
 		return f, cannotListen("listen", o.Listen, err)

@@ -1,0 +1,253 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/mod/semver"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// MismatchError says that the broker keeps less than the profile promises, or
+// does not say what it keeps. Each problem is a line with what to do.
+type MismatchError struct {
+	Profile  Profile
+	Problems []string
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("the broker does not keep what the profile %s promises: %s", e.Profile, strings.Join(e.Problems, "; "))
+}
+
+// Durability is what a PubAck of the event stream means, as the broker itself
+// says. The zero value is: not asked.
+type Durability struct {
+	Profile  Profile
+	Replicas int
+	Servers  []Server // those that hold the stream
+	Problems []string
+}
+
+// Server is one nats-server that holds the event stream.
+type Server struct {
+	Name, Version string
+	// Sync is "always", an interval, or empty if the server could not be asked.
+	Sync string
+}
+
+// Err is a *MismatchError, or nil where the broker keeps what the profile promises.
+func (d Durability) Err() error {
+	if len(d.Problems) == 0 {
+		return nil
+	}
+	return &MismatchError{Profile: d.Profile, Problems: d.Problems}
+}
+
+// Describe returns what /readyz shows of it.
+func (d Durability) Describe() map[string]string {
+	var servers []string
+	for _, s := range d.Servers {
+		sync := s.Sync
+		if sync == "" {
+			sync = "unknown"
+		}
+		servers = append(servers, fmt.Sprintf("%s %s sync %s", s.Name, s.Version, sync))
+	}
+	kept := "as the profile promises"
+	if len(d.Problems) > 0 {
+		kept = "allowed: " + strings.Join(d.Problems, "; ")
+	}
+	return map[string]string{
+		"profile": string(d.Profile), "replicas": fmt.Sprint(d.Replicas), "servers": strings.Join(servers, ", "), "durability": kept,
+	}
+}
+
+// leastVersion is what the profile needs of a server. Before 2.12 there are no
+// atomic batches, before 2.15 a cluster syncs every message by itself.
+func (p Profile) leastVersion() string {
+	if p == Cluster {
+		return "v2.15.0"
+	}
+	return "v2.12.0"
+}
+
+// Durability asks the broker how it keeps the event stream: the stream for its
+// replicas, each server that holds one for its version and sync_interval. The
+// latter a client cannot see; the server's monitoring endpoint tells (see
+// Config.MonitorURL). The profile dev is the embedded server, which nobody has
+// to ask. An error means that the stream could not be looked up.
+func (c *Conn) Durability(ctx context.Context) (Durability, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, EventStream)
+	if err != nil {
+		return Durability{}, fmt.Errorf("look up stream %s: %w", EventStream, err)
+	}
+	info := s.CachedInfo()
+	d := Durability{Profile: c.cfg.Profile, Replicas: info.Config.Replicas}
+	if want := d.Profile.Replicas(); d.Replicas < want {
+		d.problem("stream %s has %d replicas instead of %d", EventStream, d.Replicas, want)
+	}
+	if info.Config.Storage != jetstream.FileStorage || info.Config.PersistMode == jetstream.AsyncPersistMode {
+		d.problem("stream %s is not written to disk before it is acknowledged", EventStream)
+	}
+	told, notTold := c.askServers(ctx)
+	for _, name := range c.holders(info) {
+		server, ok := told[name]
+		if !ok {
+			server = Server{Name: name}
+		}
+		if name == c.nc.ConnectedServerName() {
+			server.Version = c.nc.ConnectedServerVersion()
+		}
+		d.Servers = append(d.Servers, server)
+		d.check(server)
+	}
+	if len(d.Problems) > 0 && len(notTold) > 0 && d.Profile != Dev {
+		d.Problems = append(d.Problems, notTold...)
+	}
+	c.metrics.durable(d)
+	return d, nil
+}
+
+// RequireDurability is Durability, with an error where the broker keeps less
+// than the profile promises or does not say; with Config.AllowMismatch that is a
+// warning instead.
+func (c *Conn) RequireDurability(ctx context.Context) (Durability, error) {
+	d, err := c.Durability(ctx)
+	if err != nil {
+		return d, err
+	}
+	err = d.Err()
+	if err != nil && c.cfg.AllowMismatch {
+		c.log.Warn("broker keeps less than the profile promises, as nats.allow_mismatch allows", telemetry.Error(err))
+		return d, nil
+	}
+	if err != nil {
+		return d, fmt.Errorf("%w (nats.allow_mismatch starts all the same)", err)
+	}
+	return d, nil
+}
+
+// holders are the names of the servers that keep the stream.
+func (c *Conn) holders(info *jetstream.StreamInfo) []string {
+	if info.Cluster == nil || info.Cluster.Leader == "" && len(info.Cluster.Replicas) == 0 {
+		return []string{c.nc.ConnectedServerName()}
+	}
+	names := []string{}
+	if info.Cluster.Leader != "" {
+		names = append(names, info.Cluster.Leader)
+	}
+	for _, r := range info.Cluster.Replicas {
+		names = append(names, r.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (d *Durability) problem(format string, args ...any) {
+	d.Problems = append(d.Problems, fmt.Sprintf(format, args...))
+}
+
+// check compares one server with what the profile promises.
+func (d *Durability) check(s Server) {
+	if least := d.Profile.leastVersion(); s.Version != "" && semver.Compare("v"+s.Version, least) < 0 {
+		d.problem("server %s is nats-server %s, and the profile needs %s", s.Name, s.Version, strings.TrimPrefix(least, "v"))
+	}
+	switch {
+	case d.Profile == Dev || d.Profile == SingleRelaxed || s.Sync == syncAlways:
+	case s.Sync == "":
+		d.problem("server %s did not say its sync_interval: set nats.monitor_url to the monitoring endpoint (http://HOST:8222) of each server", s.Name)
+	default:
+		d.problem("server %s has sync_interval %s instead of always: a power cut loses what it acknowledged since", s.Name, s.Sync)
+	}
+}
+
+const syncAlways = "always"
+
+// askServers asks every monitoring endpoint, and returns the servers by name and
+// which endpoints did not answer.
+func (c *Conn) askServers(ctx context.Context) (map[string]Server, []string) {
+	servers := map[string]Server{}
+	var failed []string
+	if c.cfg.Profile == Dev {
+		return servers, nil
+	}
+	client := &http.Client{Timeout: readyTimeout}
+	defer client.CloseIdleConnections()
+	for _, endpoint := range c.cfg.monitors() {
+		s, err := askServer(ctx, client, endpoint)
+		if err != nil {
+			failed = append(failed, err.Error())
+			continue
+		}
+		servers[s.Name] = s
+	}
+	return servers, failed
+}
+
+// maxVarz bounds the answer of a monitoring endpoint; it has some 10 KB.
+const maxVarz = 1 << 20
+
+func askServer(ctx context.Context, client *http.Client, endpoint string) (Server, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(endpoint, "/")+"/varz", nil)
+	if err != nil {
+		return Server{}, fmt.Errorf("monitoring endpoint %s: %w", endpoint, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the address, which stands before it already
+		}
+		return Server{}, fmt.Errorf("monitoring endpoint %s: %w", endpoint, err)
+	}
+	defer resp.Body.Close()
+	var varz struct {
+		Name      string `json:"server_name"`
+		Version   string `json:"version"`
+		JetStream struct {
+			Config *struct {
+				SyncAlways   bool          `json:"sync_always"`
+				SyncInterval time.Duration `json:"sync_interval"`
+			} `json:"config"`
+		} `json:"jetstream"`
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxVarz)).Decode(&varz)
+	if resp.StatusCode != http.StatusOK || err != nil || varz.Name == "" || varz.JetStream.Config == nil {
+		return Server{}, fmt.Errorf("monitoring endpoint %s: %s, and not what a nats-server with JetStream answers", endpoint, resp.Status)
+	}
+	s := Server{Name: varz.Name, Version: varz.Version, Sync: varz.JetStream.Config.SyncInterval.String()}
+	if varz.JetStream.Config.SyncAlways {
+		s.Sync = syncAlways
+	}
+	return s, nil
+}
+
+// monitors are the monitoring endpoints; by default the usual port of the
+// servers themselves.
+func (c Config) monitors() (endpoints []string) {
+	if c.MonitorURL != "" {
+		for _, e := range strings.Split(c.MonitorURL, ",") {
+			endpoints = append(endpoints, strings.TrimSpace(e))
+		}
+		return endpoints
+	}
+	for _, s := range strings.Split(c.URL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(s)); err == nil && u.Hostname() != "" {
+			endpoints = append(endpoints, (&url.URL{Scheme: "http", Host: net.JoinHostPort(u.Hostname(), "8222")}).String())
+		}
+	}
+	return endpoints
+}
