@@ -39,6 +39,7 @@ func DefaultConfig() Config {
 type grammar struct {
 	Dev     devCmd     `cmd:"" help:"Run the whole feed on this machine, with a simulated QuickBooks."`
 	Send    sendCmd    `cmd:"" help:"Post a signed webhook body to an ingress."`
+	Load    loadCmd    `cmd:"" help:"Post signed webhooks at a steady rate and measure the answers."`
 	Verify  verifyCmd  `cmd:"" help:"Check a webhook body against its signature, offline."`
 	Sim     simCmd     `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
 	Token   tokenCmd   `cmd:"" help:"Work on the OAuth tokens of connected companies."`
