@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed
+MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed services/ledgerfeed/bench
 SERVICES := ingress processor reconciler ledgerfeed
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VERSION)
@@ -16,10 +16,12 @@ GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ARGS      ?=
 FUZZTIME  ?= 60s
 BENCHTIME ?= 1s
+BENCH_TIME   ?= 20s
+BENCH_ROUNDS ?= 3
 
 .PHONY: help
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: bin/ledgerfeed ## run everything in one process against a simulated QuickBooks (ARGS="--rate 50" adds flags)
@@ -75,6 +77,10 @@ fuzz: ## run each fuzz target for FUZZTIME (60s)
 bench: servers ## run the benchmarks; the figures go to build/bench/
 	@mkdir -p build/bench
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) work | tee build/bench/go.txt
+
+.PHONY: bench-ingress
+bench-ingress: servers ## compare the ingress with a bare limit and two peers (BENCH_TIME=3s shortens); writes build/bench/ingress.json
+	go test -count=1 -v -timeout 90m -run '^TestIngress$$' ./services/ledgerfeed/bench -args -bench.window=$(BENCH_TIME) -bench.rounds=$(BENCH_ROUNDS) -bench.out=$(CURDIR)/build/bench
 
 .PHONY: up
 up: ## start the stack with docker compose, the simulated QuickBooks included

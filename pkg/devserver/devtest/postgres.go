@@ -22,7 +22,19 @@ import (
 // what survives a crash of PostgreSQL.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	c, err := shared.get()
+	return shared.database(t)
+}
+
+// DurablePostgres is Postgres on a cluster that syncs each commit to disk, for
+// measurements.
+func DurablePostgres(t testing.TB) string {
+	t.Helper()
+	return durable.database(t)
+}
+
+func (o *clusterOnce) database(t testing.TB) string {
+	t.Helper()
+	c, err := o.get()
 	if err != nil {
 		t.Fatalf("devtest: %v", err)
 	}
@@ -42,13 +54,15 @@ func Postgres(t testing.TB) string {
 func Main(m *testing.M) int {
 	code := m.Run()
 	shared.stop()
+	durable.stop()
 	return code
 }
 
-// shared is the one cluster of this test binary.
-var shared clusterOnce
+// shared and durable are the clusters of this test binary.
+var shared, durable = clusterOnce{}, clusterOnce{sync: true}
 
 type clusterOnce struct {
+	sync    bool       // commits are synced to disk
 	mu      sync.Mutex // guards the rest
 	started bool
 	cluster *cluster
@@ -60,7 +74,7 @@ func (o *clusterOnce) get() (*cluster, error) {
 	defer o.mu.Unlock()
 	if !o.started {
 		o.started = true
-		o.cluster, o.err = startCluster()
+		o.cluster, o.err = startCluster(o.sync)
 	}
 	return o.cluster, o.err
 }
@@ -76,6 +90,7 @@ func (o *clusterOnce) stop() {
 
 type cluster struct {
 	bin       string // directory of initdb and the others
+	sync      bool
 	dir       string
 	port      int
 	user      *syscall.Credential // nil: as ourselves
@@ -83,12 +98,12 @@ type cluster struct {
 	p         *process
 }
 
-func startCluster() (*cluster, error) {
+func startCluster(sync bool) (*cluster, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{bin: bin}
+	c := &cluster{bin: bin, sync: sync}
 	if os.Geteuid() == 0 {
 		if c.user, err = postgresUser(); err != nil {
 			return nil, err
@@ -115,8 +130,10 @@ func startCluster() (*cluster, error) {
 
 func (c *cluster) start(data string) error {
 	settings := []string{
-		"listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "synchronous_commit=off",
-		"full_page_writes=off", "max_connections=200", "shared_buffers=32MB", "log_min_messages=warning",
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "shared_buffers=32MB", "log_min_messages=warning",
+	}
+	if !c.sync {
+		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off")
 	}
 	args := []string{"-D", data, "-p", strconv.Itoa(c.port)}
 	for _, s := range settings {
