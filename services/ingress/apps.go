@@ -6,13 +6,18 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
 // app is one Intuit app, by the name the configuration gives it.
 type app struct {
-	name   string
-	tokens []secret.String
+	name     string
+	tokens   []secret.String
+	verifier *webhook.Verifier
+	matches  []prometheus.Counter // by token
 }
 
 // label is the app in metrics and logs; empty for the nil app of a request that
@@ -58,6 +63,7 @@ func parseApps(s secret.String) (map[string]*app, error) {
 		case apps[a.name] != nil:
 			errs = append(errs, fmt.Errorf("ingress.apps: app %s is named twice: give its tokens in one list", a.name))
 		default:
+			a.verifier = webhook.NewVerifier(a.tokens)
 			apps[a.name] = a
 		}
 	}

@@ -36,8 +36,10 @@ func (c Config) Validate() error {
 
 // IngressConfig is what an operator sets of the ingress.
 type IngressConfig struct {
-	Listen           string        `koanf:"listen" doc:"Address of the webhook endpoint. It speaks plain HTTP and Intuit wants HTTPS: put a proxy that ends TLS in front."`
-	Apps             secret.String `koanf:"apps" doc:"The Intuit apps and their verifier tokens: NAME=TOKEN, several tokens separated by commas while one replaces the other, several apps by semicolons or lines. The endpoint of an app is /webhooks/NAME. Required."`
+	Listen           string        `koanf:"listen" doc:"Address of the webhook endpoint. Intuit wants HTTPS: set a certificate, or put a proxy that ends TLS in front."`
+	Apps             secret.String `koanf:"apps" doc:"The Intuit apps and their verifier tokens: NAME=TOKEN, several tokens separated by commas while one replaces the other, several apps by semicolons or lines. The endpoint of an app is /webhooks/NAME. Read again when its file changes and on SIGHUP. Required."`
+	TLSCertFile      string        `koanf:"tls_cert_file" doc:"PEM file with the server's certificate and, behind it, the intermediate ones; empty for plain HTTP. Read again when it changes and on SIGHUP."`
+	TLSKeyFile       string        `koanf:"tls_key_file" doc:"PEM file with the key of the certificate."`
 	Budget           time.Duration `koanf:"budget" doc:"From the request's headers to the broker's acknowledgement, at most; then the answer is 503. Intuit counts an answer after 3s as failed."`
 	BodyTimeout      time.Duration `koanf:"body_timeout" doc:"How much of the budget the body may take to arrive; then the answer is 408."`
 	MaxBody          int64         `koanf:"max_body" doc:"Largest body in bytes; a larger one is answered 413. Intuit sends up to about 1 MB."`
@@ -73,6 +75,7 @@ func (c IngressConfig) Validate() error {
 	errs = append(errs, err)
 	_, _, err = net.SplitHostPort(c.Listen)
 	bad(err == nil, "listen", fmt.Sprintf("%q", c.Listen), "give HOST:PORT or :PORT")
+	bad((c.TLSCertFile == "") == (c.TLSKeyFile == ""), "tls_cert_file", fmt.Sprintf("%q", c.TLSCertFile), "give both ingress.tls_cert_file and ingress.tls_key_file, or none")
 	bad(c.Budget >= 10*time.Millisecond && c.Budget <= 2900*time.Millisecond, "budget", c.Budget, "give 10ms to 2.9s: Intuit gives up after 3s")
 	bad(c.BodyTimeout > 0 && c.BodyTimeout <= c.Budget, "body_timeout", c.BodyTimeout, "give more than 0s and no more than the budget")
 	bad(c.MaxBody >= 1<<20, "max_body", c.MaxBody, "give at least 1048576 (1 MiB): Intuit sends bodies of that size")

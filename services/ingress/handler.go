@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -54,7 +53,7 @@ func (s *Server) bounded(c echo.Context, r *request) error {
 // handle reads and verifies, then stores.
 func (s *Server) handle(c echo.Context, r *request) (err error) {
 	defer recovered(crashed, &err)
-	if r.app = s.apps[c.Param("app")]; r.app == nil {
+	if r.app = s.app(c.Param("app")); r.app == nil {
 		return refuse(unknownApp, nil) // before the body: a stranger costs nothing
 	}
 	req := c.Request()
@@ -63,11 +62,11 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 	if err != nil {
 		return refuse(bodyOutcome(err), err)
 	}
-	token, err := webhook.Verify(body, req.Header.Get(webhook.SignatureHeader), r.app.tokens)
+	token, err := r.app.verifier.Verify(body, req.Header.Get(webhook.SignatureHeader))
 	if err != nil {
 		return refuse(signatureOutcome(err), err)
 	}
-	s.metrics.tokens.WithLabelValues(r.app.name, strconv.Itoa(token+1)).Inc()
+	r.app.matches[token].Inc()
 	return s.store(req, r, body)
 }
 

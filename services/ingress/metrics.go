@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,9 +19,12 @@ type metrics struct {
 	ack      prometheus.Histogram
 	inFlight prometheus.Gauge
 	memory   prometheus.Gauge
+	reloads  *prometheus.CounterVec // outcome
+	expiry   prometheus.Gauge
+	accepted prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer, apps map[string]*app) (*metrics, error) {
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ledgerfeed_ingress_" + name, Help: help}, labels)
 	}
@@ -29,7 +33,7 @@ func newMetrics(r prometheus.Registerer, apps map[string]*app) (*metrics, error)
 	}
 	m := &metrics{
 		requests: counter("requests_total", "Requests by app (empty if unknown) and how they ended.", "app", "outcome"),
-		tokens:   counter("token_matches_total", "Signatures that fit, by the number of the verifier token in the app's list, from 1. A token that no longer counts can go.", "app", "token"),
+		tokens:   counter("token_matches_total", "Signatures that fit, by the number of the verifier token in the app's list, from 1; from 0 again when the list has changed. A token that no longer counts can go.", "app", "token"),
 		events:   counter("events_total", "Events stored.", "app"),
 		dead:     counter("dead_letters_total", "Signed bodies and items that could not be read and were stored as dead letters.", "app"),
 		bytes:    counter("body_bytes_total", "Bytes of the bodies stored.", "app"),
@@ -40,8 +44,40 @@ func newMetrics(r prometheus.Registerer, apps map[string]*app) (*metrics, error)
 		}),
 		inFlight: gauge("in_flight", "Requests being worked on."),
 		memory:   gauge("in_flight_bytes", "Memory reserved for bodies, in bytes."),
+		reloads:  counter("reloads_total", "Readings of tokens and certificate after the start: applied, or refused (what was there stays).", "outcome"),
+		expiry:   gauge("certificate_expiry_timestamp_seconds", "When the certificate expires, in Unix seconds; 0 without TLS of its own."),
+		accepted: gauge("certificate_accepted", "1 if Intuit accepts the certificate: valid, not self-signed, with its whole chain; 0 if not, or without TLS of its own."),
 	}
-	// A series that is there from the start shows its first step in a rate.
+	for _, o := range []string{reloadApplied, reloadRefused} {
+		m.reloads.WithLabelValues(o)
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{
+		m.requests, m.tokens, m.events, m.dead, m.bytes, m.ack, m.inFlight, m.memory, m.reloads, m.expiry, m.accepted,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+const (
+	reloadApplied = "applied"
+	reloadRefused = "refused"
+)
+
+// follow makes the series of apps: one that is there from the start shows its
+// first step in a rate. The numbers of tokens mean the present list, so those of
+// an app whose list has changed begin anew.
+func (m *metrics) follow(apps, before map[string]*app) {
+	for name := range before {
+		if apps[name] == nil || !slices.Equal(apps[name].tokens, before[name].tokens) {
+			m.tokens.DeletePartialMatch(prometheus.Labels{"app": name})
+		}
+	}
 	for name, a := range apps {
 		for _, o := range []outcome{stored, unavailable, overloaded, badSignature} {
 			m.requests.WithLabelValues(name, string(o))
@@ -49,19 +85,11 @@ func newMetrics(r prometheus.Registerer, apps map[string]*app) (*metrics, error)
 		for _, c := range []*prometheus.CounterVec{m.events, m.dead, m.bytes} {
 			c.WithLabelValues(name)
 		}
+		a.matches = nil
 		for i := range a.tokens {
-			m.tokens.WithLabelValues(name, strconv.Itoa(i+1))
+			a.matches = append(a.matches, m.tokens.WithLabelValues(name, strconv.Itoa(i+1)))
 		}
 	}
-	if r == nil {
-		return m, nil
-	}
-	for _, c := range []prometheus.Collector{m.requests, m.tokens, m.events, m.dead, m.bytes, m.ack, m.inFlight, m.memory} {
-		if err := r.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
 }
 
 // answered counts a request at its end; a is nil if it named no app we know.

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -34,12 +35,15 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Now is when envelopes say they were received; nil is time.Now.
 	Now func() time.Time
+	// Roots are the authorities that Intuit is taken to trust; nil is the system's.
+	Roots *x509.CertPool
 }
 
 // Server is the webhook endpoint.
 type Server struct {
 	config    IngressConfig
-	apps      map[string]*app
+	apps      atomic.Pointer[map[string]*app]
+	cert      *keyPair // nil without TLS
 	publisher Publisher
 	ready     func(ctx context.Context) error
 	now       func() time.Time
@@ -76,16 +80,17 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(o.Registerer, apps)
+	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	s := &Server{
-		config: o.Config, apps: apps, publisher: o.Publisher, ready: o.Ready, now: o.Now, log: o.Logger, metrics: m,
+		config: o.Config, publisher: o.Publisher, ready: o.Ready, now: o.Now, log: o.Logger, metrics: m,
 		refusals: map[outcome]*throttle{badSignature: {}, overloaded: {}},
 		slots:    make(chan struct{}, o.Config.MaxInFlight),
 		memory:   &memory{free: o.Config.MaxInFlightBytes, gauge: m.memory},
 	}
+	s.setApps(apps)
 	// What strangers get wrong in HTTP is of no interest above debug.
 	httpLog, err := zap.NewStdLogAt(s.log, zap.DebugLevel)
 	if err != nil {
@@ -101,6 +106,11 @@ func New(o Options) (*Server, error) {
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       httpLog,
+	}
+	if o.Config.TLSCertFile != "" {
+		if err := s.useTLS(o.Roots); err != nil {
+			return nil, err
+		}
 	}
 	s.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Config.Listen)
 	if err != nil {
@@ -125,8 +135,8 @@ func (s *Server) Ready(ctx context.Context) error {
 // within the drain timeout and returns (I13). It can be called once.
 func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
-	go func() { ended <- s.http.Serve(s.listener) }()
-	s.log.Info("webhook endpoint started", telemetry.Address(s.Addr()), telemetry.Count(len(s.apps)))
+	go func() { ended <- s.serve() }()
+	s.log.Info("webhook endpoint started", telemetry.Address(s.Addr()), telemetry.Count(len(*s.apps.Load())))
 	select {
 	case err := <-ended:
 		if errors.Is(err, http.ErrServerClosed) { // Close
@@ -147,6 +157,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("webhook endpoint stopped", telemetry.Address(s.Addr()))
 	return err
+}
+
+func (s *Server) serve() error {
+	if s.cert != nil {
+		return s.http.ServeTLS(s.listener, "", "")
+	}
+	return s.http.Serve(s.listener)
 }
 
 // Close frees the port of a server that is not going to run, and ends one that

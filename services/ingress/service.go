@@ -32,14 +32,14 @@ func Serve(ctx context.Context, environ []string) error {
 	}
 	group := lifecycle.Group{Logger: log.Named("lifecycle")}
 	group.Defer("nats", func(context.Context) error { conn.Close(); return nil })
-	if err := start(ctx, &group, cfg, conn, registry, log); err != nil {
+	if err := start(ctx, &group, cfg, environ, conn, registry, log); err != nil {
 		return errors.Join(startError(err), stopped(ctx, &group))
 	}
 	return group.Run(ctx)
 }
 
 // start adds the parts to the group, in the order they stand on each other.
-func start(ctx context.Context, group *lifecycle.Group, cfg Config, conn *stream.Conn, registry *prometheus.Registry, log *zap.Logger) error {
+func start(ctx context.Context, group *lifecycle.Group, cfg Config, environ []string, conn *stream.Conn, registry *prometheus.Registry, log *zap.Logger) error {
 	if err := conn.EnsureTopology(ctx); err != nil {
 		return err
 	}
@@ -60,6 +60,7 @@ func start(ctx context.Context, group *lifecycle.Group, cfg Config, conn *stream
 	}
 	group.Go("admin", admin.Run)
 	group.Go("ingress", server.Run)
+	group.Go("reload", (&reloader{server: server, running: cfg, environ: environ, log: log.Named("reload")}).run)
 	log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil
 }

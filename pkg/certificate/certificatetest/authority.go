@@ -43,8 +43,8 @@ type Leaf struct {
 func New(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t}
-	a.root = a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test root"}, IsCA: true}, nil, time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour))
-	a.intermediate = a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test intermediate"}, IsCA: true}, a.root, time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour))
+	a.root = a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test root"}, IsCA: true}, nil, time.Now().Add(-10_000*time.Hour), time.Now().Add(10_000*time.Hour))
+	a.intermediate = a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test intermediate"}, IsCA: true}, a.root, time.Now().Add(-10_000*time.Hour), time.Now().Add(10_000*time.Hour))
 	return a
 }
 

@@ -7,7 +7,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
@@ -20,7 +23,44 @@ var (
 	ErrNoSignature = errors.New("no signature")
 	// ErrSignature says that the signature fits the body under none of the tokens.
 	ErrSignature = errors.New("signature does not match")
+
+	errNotBase64 = fmt.Errorf("%w: not base64 of %d bytes", ErrSignature, sha256.Size)
 )
+
+// Verifier checks signatures made with one of its tokens. Several goroutines may
+// use it at a time. The zero value and nil refuse every signature.
+//
+// The keyed hashes are kept from one body to the next: to make them costs as
+// much as to hash a small body.
+type Verifier struct {
+	tokens int
+	checks sync.Pool // of *check
+}
+
+// check is what one verification works with.
+type check struct {
+	macs   []hash.Hash // one for each token; nil for an empty one
+	header []byte
+	given  []byte // the header, decoded
+	made   []byte
+}
+
+// NewVerifier returns a verifier for tokens, which it copies. Other tokens need
+// another verifier.
+func NewVerifier(tokens []secret.String) *Verifier {
+	tokens = slices.Clone(tokens)
+	v := &Verifier{tokens: len(tokens)}
+	v.checks.New = func() any {
+		c := &check{macs: make([]hash.Hash, len(tokens))}
+		for i, token := range tokens {
+			if token != "" {
+				c.macs[i] = hmac.New(sha256.New, []byte(token.Reveal()))
+			}
+		}
+		return c
+	}
+	return v
+}
 
 // Verify checks that signature, the value of the intuit-signature header, was
 // made over body with one of the tokens, and returns that token's index (the
@@ -30,36 +70,50 @@ var (
 // signature. Several tokens are for a change of tokens and for several apps on
 // one endpoint. All of them are tried, always, so that the time taken says
 // nothing about which one fits. An empty token never fits: anybody can sign with it.
-func Verify(body []byte, signature string, tokens []secret.String) (index int, err error) {
+func (v *Verifier) Verify(body []byte, signature string) (index int, err error) {
 	signature = strings.TrimSpace(signature)
 	if signature == "" {
 		return -1, ErrNoSignature
 	}
-	given, err := base64.StdEncoding.DecodeString(signature)
-	if err != nil || len(given) != sha256.Size {
-		return -1, fmt.Errorf("%w: not base64 of %d bytes", ErrSignature, sha256.Size)
-	}
-	found := -1
-	for i := len(tokens) - 1; i >= 0; i-- {
-		fits := subtle.ConstantTimeCompare(given, mac(body, tokens[i]))
-		if tokens[i] == "" {
-			fits = 0
-		}
-		found = subtle.ConstantTimeSelect(fits, i, found)
-	}
-	if found < 0 {
+	if v == nil || v.tokens == 0 {
 		return -1, ErrSignature
 	}
-	return found, nil
+	c := v.checks.Get().(*check)
+	defer v.checks.Put(c)
+	c.header = append(c.header[:0], signature...)
+	c.given, err = base64.StdEncoding.AppendDecode(c.given[:0], c.header)
+	if err != nil || len(c.given) != sha256.Size {
+		return -1, errNotBase64
+	}
+	return c.compare(body)
+}
+
+// compare finds the token under which body has the given signature.
+func (c *check) compare(body []byte) (index int, err error) {
+	index = -1
+	for i, mac := range slices.Backward(c.macs) {
+		if mac == nil {
+			continue
+		}
+		mac.Reset()
+		mac.Write(body)
+		c.made = mac.Sum(c.made[:0])
+		index = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(c.given, c.made), i, index)
+	}
+	if index < 0 {
+		return -1, ErrSignature
+	}
+	return index, nil
+}
+
+// Verify is NewVerifier(tokens).Verify: for one body only.
+func Verify(body []byte, signature string, tokens []secret.String) (index int, err error) {
+	return NewVerifier(tokens).Verify(body, signature)
 }
 
 // Sign returns the signature Intuit would send with body under the token.
 func Sign(body []byte, token secret.String) string {
-	return base64.StdEncoding.EncodeToString(mac(body, token))
-}
-
-func mac(body []byte, token secret.String) []byte {
 	h := hmac.New(sha256.New, []byte(token.Reveal()))
 	h.Write(body)
-	return h.Sum(nil)
+	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -114,5 +115,48 @@ func TestVerify_ReadsTheSignatureAsHeadersArrive(t *testing.T) {
 				require.NotContains(t, err.Error(), "token ")
 			}
 		})
+	}
+}
+
+// A request on its own must not be told from one after others: the hashes are
+// used again, whatever the one before left in them.
+func TestVerifier_MayBeUsedAgainAndByMany(t *testing.T) {
+	tokens := []secret.String{"old", "", "new"}
+	v := webhook.NewVerifier(tokens)
+	tokens[2] = "changed by the caller"
+	good, long := []byte(`[]`), bytes.Repeat([]byte(`{"a":[1]}`), 10_000)
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			for range 50 {
+				for _, body := range [][]byte{good, long, nil} {
+					for want, token := range map[int]secret.String{0: "old", 2: "new"} {
+						if index, err := v.Verify(body, webhook.Sign(body, token)); err != nil || index != want {
+							t.Errorf("token %d: %d, %v", want, index, err)
+						}
+					}
+					for _, signature := range []string{webhook.Sign(body, "other"), webhook.Sign(body, ""), webhook.Sign([]byte("x"), "new"), "?", ""} {
+						if index, err := v.Verify(body, signature); err == nil || index != -1 {
+							t.Errorf("%q passed: %d", signature, index)
+						}
+					}
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func TestVerifier_WithoutTokensRefusesAll(t *testing.T) {
+	var none *webhook.Verifier
+	for name, v := range map[string]*webhook.Verifier{
+		"nil": none, "zero": new(webhook.Verifier), "no tokens": webhook.NewVerifier(nil), "only an empty one": webhook.NewVerifier([]secret.String{""}),
+	} {
+		for _, token := range []secret.String{"", "token"} {
+			_, err := v.Verify(nil, webhook.Sign(nil, token))
+			require.ErrorIs(t, err, webhook.ErrSignature, name)
+		}
+		_, err := v.Verify(nil, "")
+		require.ErrorIs(t, err, webhook.ErrNoSignature, name)
 	}
 }

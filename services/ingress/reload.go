@@ -1,0 +1,129 @@
+package ingress
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"reflect"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// Reload takes the tokens and the certificate that c names: both, or neither and
+// an error. Requests in hand end with what they began with. Other settings of c
+// are not looked at: they need a restart.
+func (s *Server) Reload(c IngressConfig) error {
+	apps, err := parseApps(c.Apps)
+	if err == nil && s.cert != nil {
+		pair, perr := s.cert.read()
+		if err = perr; err == nil {
+			s.setCertificate(pair)
+		}
+	}
+	if err != nil {
+		s.metrics.reloads.WithLabelValues(reloadRefused).Inc()
+		return err
+	}
+	s.setApps(apps)
+	s.metrics.reloads.WithLabelValues(reloadApplied).Inc()
+	return nil
+}
+
+// app is nil for one that is not known.
+func (s *Server) app(name string) *app { return (*s.apps.Load())[name] }
+
+func (s *Server) setApps(apps map[string]*app) {
+	before := map[string]*app{}
+	if b := s.apps.Load(); b != nil {
+		before = *b
+	}
+	s.metrics.follow(apps, before)
+	s.apps.Store(&apps)
+}
+
+// reloader reads the settings again when their files change and on SIGHUP.
+type reloader struct {
+	server  *Server
+	running Config
+	environ []string
+	log     *zap.Logger
+}
+
+// run returns when ctx ends.
+func (r *reloader) run(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	changed := make(chan struct{}, 1)
+	watching, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	defer func() { stop(); <-ended }()
+	go func() {
+		defer close(ended)
+		config.Watch(watching, r.files(), r.troubled, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // one is to come, and reads the newest
+			}
+		})
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			r.reload("SIGHUP")
+		case <-changed:
+			r.reload("a file has changed")
+		}
+	}
+}
+
+func (r *reloader) files() []string {
+	c := DefaultConfig()
+	files := config.Files(&c, "", r.environ)
+	for _, f := range []string{r.running.Ingress.TLSCertFile, r.running.Ingress.TLSKeyFile} {
+		if f != "" {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+func (r *reloader) troubled(err error) {
+	r.log.Warn("changes of settings may be seen late", telemetry.Error(err))
+}
+
+// reload keeps what runs where the new settings cannot be used: a file may be
+// half written, and a wrong token must not stop the right ones.
+func (r *reloader) reload(why string) {
+	c := DefaultConfig()
+	err := config.Load(&c, "", r.environ)
+	if err != nil {
+		r.server.metrics.reloads.WithLabelValues(reloadRefused).Inc()
+	} else {
+		err = r.server.Reload(c.Ingress)
+	}
+	if err != nil {
+		r.log.Warn("settings not read again: the old ones stay", telemetry.Reason(why), telemetry.Error(err))
+		return
+	}
+	if needsRestart(r.running, c) {
+		r.log.Warn("settings other than the tokens and the certificate need a restart", telemetry.Reason(why))
+	}
+	tokens := 0
+	for _, a := range *r.server.apps.Load() {
+		tokens += len(a.tokens)
+	}
+	r.log.Info("tokens and certificate read again", telemetry.Reason(why), telemetry.Count(tokens))
+}
+
+// needsRestart reports whether anything but the tokens differs.
+func needsRestart(running, c Config) bool {
+	c.Ingress.Apps = running.Ingress.Apps
+	return !reflect.DeepEqual(running, c)
+}
