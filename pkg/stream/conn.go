@@ -36,8 +36,13 @@ type Conn struct {
 	inFlight *semaphore.Weighted // bytes of unacknowledged publishes
 	name     string
 	metrics  *metrics
+	outbox   *outbox
 	group    *group
-	batches  atomic.Bool // the event stream takes atomic batches, and they save syncs
+	// maxPayload is the largest message the server takes; the client's own answer
+	// waits for its lock.
+	maxPayload atomic.Int64
+	closing    atomic.Bool
+	batches    atomic.Bool // the event stream takes atomic batches, and they save syncs
 }
 
 const (
@@ -77,6 +82,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Address(), err)
 	}
 	c.nc = nc
+	c.maxPayload.Store(nc.MaxPayload())
 	c.js, err = jetstream.New(nc,
 		jetstream.WithDefaultTimeout(requestTimeout),
 		// Our own bound on what is in flight is the tighter one.
@@ -88,6 +94,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		nc.Close()
 		return nil, fmt.Errorf("use JetStream at %s: %w", c.Address(), err)
 	}
+	c.outbox = newOutbox(c.js)
 	return c, nil
 }
 
@@ -118,6 +125,7 @@ func (c *Conn) options(ctx context.Context) []nats.Option {
 			c.log.Warn("broker disconnected", telemetry.Address(c.Address()), telemetry.Error(err))
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			c.maxPayload.Store(nc.MaxPayload())
 			c.log.Info("broker reconnected", telemetry.Address(nc.ConnectedUrlRedacted()))
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -141,7 +149,7 @@ func (c *Conn) Address() string { return strings.TrimSpace(c.cfg.URL) }
 func (c *Conn) Profile() Profile { return c.cfg.Profile }
 
 // MaxBody is the largest DeadLetter.Body the server takes.
-func (c *Conn) MaxBody() int { return max(int(c.nc.MaxPayload())-headerReserve, 0) }
+func (c *Conn) MaxBody() int { return max(int(c.maxPayload.Load())-headerReserve, 0) }
 
 // Ready returns nil if the broker answers for the event stream. A stream that
 // is gone is created again: without it nothing could be accepted any more. It
@@ -166,6 +174,10 @@ func (c *Conn) Ready(ctx context.Context) error {
 // Close closes the connection. Consume calls that still run return ErrClosed.
 // Closing twice is safe.
 func (c *Conn) Close() {
+	if c.closing.Swap(true) {
+		return
+	}
 	c.nc.Close()
 	c.group.close()
+	c.outbox.close()
 }

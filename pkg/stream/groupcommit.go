@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -66,7 +65,7 @@ func (g *group) publish(ctx context.Context, msgs []*nats.Msg) error {
 	case err := <-p.ended:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: publish %s: %w", ErrNotDurable, first, ctx.Err())
+		return notDurable(first, ctx.Err())
 	}
 }
 
@@ -207,7 +206,7 @@ func (g *group) store(ctx context.Context, msgs []*nats.Msg, outcome map[string]
 			err = context.Cause(ctx)
 		}
 		for _, m := range msgs {
-			outcome[id(m)] = notDurable(m, err)
+			outcome[id(m)] = notDurable(id(m), err)
 		}
 	case api.ErrorCode == jetstreamext.JSErrCodeBatchPublishDuplicateMsgID:
 		half := len(msgs) / 2
@@ -247,7 +246,7 @@ func (g *group) close() {
 	g.mu.Lock()
 	g.closed = true
 	for _, p := range g.waiting {
-		p.ended <- notDurable(p.msgs[0], ErrClosed)
+		p.ended <- notDurable(id(p.msgs[0]), ErrClosed)
 	}
 	g.waiting = nil
 	g.mu.Unlock()

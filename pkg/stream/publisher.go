@@ -87,35 +87,46 @@ func (c *Conn) publish(ctx context.Context, msgs []*nats.Msg, send func(context.
 // each publishes every message for itself, all at the same time, and returns
 // what became of each.
 func (c *Conn) each(ctx context.Context, msgs []*nats.Msg) []error {
-	outcome := make([]error, len(msgs))
-	pending := make([]jetstream.PubAckFuture, len(msgs))
-	for i, m := range msgs {
-		f, err := c.js.PublishMsgAsync(m)
-		if err != nil {
-			outcome[i] = notDurable(m, err)
-			continue
-		}
-		pending[i] = f
-	}
-	for i, f := range pending {
-		if f == nil {
-			continue
-		}
-		select {
-		case <-f.Ok():
-		case err := <-f.Err():
-			outcome[i] = notDurable(msgs[i], err)
-		case <-ctx.Done():
-			outcome[i] = notDurable(msgs[i], ctx.Err())
+	outcome, ids := make([]error, len(msgs)), ids(msgs)
+	sent, err := c.outbox.send(ctx, msgs)
+	for i := range msgs {
+		switch {
+		case err != nil:
+			outcome[i] = notDurable(ids[i], err)
+		case sent.failed[i] != nil:
+			outcome[i] = notDurable(ids[i], sent.failed[i])
+		default:
+			outcome[i] = await(ctx, ids[i], sent.pending[i])
 		}
 	}
 	return outcome
 }
 
+func await(ctx context.Context, id string, ack jetstream.PubAckFuture) error {
+	select {
+	case <-ack.Ok():
+		return nil
+	case err := <-ack.Err():
+		return notDurable(id, err)
+	case <-ctx.Done():
+		return notDurable(id, ctx.Err())
+	}
+}
+
+// ids are read before the messages are given away: who takes them may write to
+// their headers.
+func ids(msgs []*nats.Msg) []string {
+	ids := make([]string, len(msgs))
+	for i, m := range msgs {
+		ids[i] = id(m)
+	}
+	return ids
+}
+
 // tooLarge reports whether the server may refuse one of msgs for its size: in a
 // batch that would fail the others.
 func (c *Conn) tooLarge(msgs []*nats.Msg) bool {
-	limit := int(c.nc.MaxPayload()) - batchReserve
+	limit := int(c.maxPayload.Load()) - batchReserve
 	return slices.ContainsFunc(msgs, func(m *nats.Msg) bool { return len(m.Data) > limit })
 }
 
@@ -130,14 +141,13 @@ func weigh(msgs []*nats.Msg) int64 {
 	return sum
 }
 
-func notDurable(m *nats.Msg, err error) error {
-	id := m.Header.Get(jetstream.MsgIDHeader)
+func notDurable(id string, err error) error {
 	var api *jetstream.APIError
 	switch {
 	case errors.As(err, &api) && (api.ErrorCode == codeStoreFailed || api.ErrorCode == codeStorageExceeded):
 		return fmt.Errorf("%w: publish %s: %w: %w", ErrNotDurable, id, ErrFull, err)
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, jetstream.ErrStreamMessageExceedsMaximum):
-		return fmt.Errorf("%w: publish %s of %d bytes: %w: %w", ErrNotDurable, id, len(m.Data), ErrTooLarge, err)
+		return fmt.Errorf("%w: publish %s: %w: %w", ErrNotDurable, id, ErrTooLarge, err)
 	}
 	return fmt.Errorf("%w: publish %s: %w", ErrNotDurable, id, err)
 }
