@@ -9,10 +9,7 @@
 // The package has no dependencies and reads nothing; all answers are copies.
 package entity
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Info says what QuickBooks offers for one entity.
 type Info struct {
@@ -46,7 +43,7 @@ func All() []Info {
 // Lookup finds an entity by its name in any case: "creditmemo", as CloudEvents
 // write it, finds CreditMemo.
 func Lookup(name string) (Info, bool) {
-	i, ok := byLower[strings.ToLower(name)]
+	i, ok := row(name)
 	if !ok {
 		return Info{}, false
 	}
@@ -56,9 +53,10 @@ func Lookup(name string) (Info, bool) {
 }
 
 // Canonical returns the name as the API spells it, or the name as it was given
-// where the table does not hold it. It does not allocate for a lower-case name.
+// where the table does not hold it. It does not allocate for a name as the API
+// or as CloudEvents spell it.
 func Canonical(name string) string {
-	if i, ok := byLower[strings.ToLower(name)]; ok {
+	if i, ok := row(name); ok {
 		return table[i].Name
 	}
 	return name

@@ -85,11 +85,20 @@ var table = [...]Info{
 // "change-data-capture"). JournalCode, TaxAgency and TimeActivity have webhooks.
 var queryOnly = []string{"JournalCode", "TaxAgency", "TaxCode", "TaxRate", "TimeActivity"}
 
-// byLower finds the row of a lower-cased name. It is never written to.
-var byLower = func() map[string]int {
-	rows := make(map[string]int, len(table))
+// rows finds the row of a name as the API spells it and in lower case. It is
+// never written to.
+var rows = func() map[string]int {
+	rows := make(map[string]int, 2*len(table))
 	for i, info := range table {
+		rows[info.Name] = i
 		rows[strings.ToLower(info.Name)] = i
 	}
 	return rows
 }()
+
+func row(name string) (i int, ok bool) {
+	if i, ok = rows[name]; !ok {
+		i, ok = rows[strings.ToLower(name)]
+	}
+	return i, ok
+}

@@ -22,7 +22,7 @@ func batch(n int) []webhook.Event {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	for _, size := range []int{1, 20, 100} {
+	for _, size := range []int{1, 10, 100} {
 		body := cloudEvents(b, batch(size))
 		for _, n := range []int{1, 4} {
 			tokens := make([]secret.String, n)
@@ -30,11 +30,12 @@ func BenchmarkVerify(b *testing.B) {
 				tokens[i] = secret.String(fmt.Sprintf("b5771f19b12ddb4bcdb9f08bdc50bc6387%02d", i))
 			}
 			signature := webhook.Sign(body, tokens[n-1])
+			verifier := webhook.NewVerifier(tokens)
 			b.Run(fmt.Sprintf("events=%d/tokens=%d", size, n), func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(body)))
 				for b.Loop() {
-					if _, err := webhook.Verify(body, signature, tokens); err != nil {
+					if _, err := verifier.Verify(body, signature); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -45,7 +46,7 @@ func BenchmarkVerify(b *testing.B) {
 
 func BenchmarkParse(b *testing.B) {
 	for _, format := range []webhook.Format{webhook.CloudEvents, webhook.Legacy} {
-		for _, size := range []int{1, 20, 100} {
+		for _, size := range []int{1, 10, 100} {
 			body := cloudEvents(b, batch(size))
 			if format == webhook.Legacy {
 				body = legacy(b, batch(size))

@@ -6,35 +6,44 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 )
 
-// cloudEvent reads one event of the present format. Attribute names are
-// lower-case by the specification; any case is taken.
-func (n *Notification) cloudEvent(v value) {
-	if v.kind() != '{' {
-		n.reject(v, "", "the event is not an object")
-		return
+// item reads one event of the present format, or an object of the older one, and
+// says whether it looked like either. Attribute names are lower-case by the
+// specification; any case is taken.
+func (r *reader) item() (known bool) {
+	if r.peek() != '{' {
+		r.reject(r.value(), "", "the event is not an object")
+		return false
 	}
 	var it item
 	var typ string
-	for name, attribute := range v.members() {
-		switch {
-		case strings.EqualFold(name, "id"):
-			it.hint(&it.event.ID, attribute)
-		case strings.EqualFold(name, "type"):
-			it.need(&typ, "type", attribute)
-		case strings.EqualFold(name, "intuitaccountid"):
-			it.need(&it.event.RealmID, "intuitaccountid", attribute)
-		case strings.EqualFold(name, "intuitentityid"):
-			it.need(&it.event.EntityID, "intuitentityid", attribute)
-		case strings.EqualFold(name, "time"):
-			it.time(attribute)
-		case strings.EqualFold(name, "data"):
-			it.deletedIn(attribute)
-		case isDeletedID(name):
-			it.hint(&it.merged, attribute)
+	legacy, start := false, r.at
+	for r.open(); r.more('}'); {
+		switch name, v := r.member(); {
+		case name.is("id"):
+			r.hint(&it.event.ID, v)
+		case name.is("type"):
+			known = true
+			r.need(&it, &typ, "type", v)
+		case name.is("intuitaccountid"):
+			r.need(&it, &it.event.RealmID, "intuitaccountid", v)
+		case name.is("intuitentityid"):
+			r.need(&it, &it.event.EntityID, "intuitentityid", v)
+		case name.is("time"):
+			it.time(v)
+		case name.is("specversion"):
+			known = true
+		case name.is("eventNotifications"):
+			legacy = true
 		}
 	}
+	raw := value(r.text[start:r.at])
+	if legacy {
+		r.legacy(raw)
+		return true
+	}
 	it.readType(typ)
-	n.add(&it, v)
+	r.add(&it, raw)
+	return known
 }
 
 // readType takes "qbo.creditmemo.created.v1" apart: namespace, entity,
@@ -44,30 +53,48 @@ func (it *item) readType(typ string) {
 		it.reject("type is missing")
 		return
 	}
-	parts := strings.Split(typ, ".")
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
-		if parts[i] == "" {
-			parts = nil
-			break
-		}
-	}
-	last := len(parts) - 1
-	if last > 0 && isVersion(parts[last]) {
-		last--
-	}
-	if last < 2 {
+	namespace, name, operation, ok := cutType(typ)
+	if !ok {
 		it.reject("type has not the form namespace.entity.operation.version")
 		return
 	}
-	it.operation = parts[last]
-	it.event.Entity = strings.Join(parts[1:last], ".")
-	if strings.EqualFold(parts[0], "qbo") {
-		it.event.Entity = entity.Canonical(it.event.Entity)
+	it.operation = operation
+	if strings.EqualFold(namespace, "qbo") {
+		it.event.Entity = entity.Canonical(name)
 	} else {
 		// An "invoice" of another Intuit product is not QuickBooks' Invoice.
-		it.event.Entity = parts[0] + "." + it.event.Entity
+		it.event.Entity = namespace + "." + name
 	}
+}
+
+// cutType returns the parts of a type; none of them may be empty.
+func cutType(typ string) (namespace, name, operation string, ok bool) {
+	typ = trimParts(typ)
+	if typ[0] == '.' || typ[len(typ)-1] == '.' || strings.Contains(typ, "..") {
+		return "", "", "", false
+	}
+	rest, last := cutLast(typ)
+	if isVersion(last) {
+		rest, last = cutLast(rest)
+	}
+	namespace, name, ok = strings.Cut(rest, ".")
+	return namespace, name, last, ok
+}
+
+func trimParts(typ string) string {
+	if isPlain(typ) && !strings.Contains(typ, " ") {
+		return typ
+	}
+	parts := strings.Split(typ, ".")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return strings.Join(parts, ".")
+}
+
+func cutLast(typ string) (rest, last string) {
+	i := strings.LastIndexByte(typ, '.')
+	return typ[:max(i, 0)], typ[i+1:]
 }
 
 // isVersion tells "v1" from an operation.
@@ -75,5 +102,10 @@ func isVersion(part string) bool {
 	if len(part) < 2 || part[0]|0x20 != 'v' {
 		return false
 	}
-	return strings.Trim(part[1:], "0123456789") == ""
+	for i := range len(part) - 1 {
+		if !isDigit(part[i+1]) {
+			return false
+		}
+	}
+	return true
 }

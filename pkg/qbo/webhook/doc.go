@@ -2,12 +2,13 @@
 //
 // # Guarantees
 //
-// Verify works on the raw bytes of the body and takes the same time for every
-// token it is given, whichever fits. Parse reads both formats Intuit has sent
-// (CloudEvents and the older eventNotifications) without being told which, and
-// never panics. What it cannot read is not lost: an item that is no event is
-// returned with its raw bytes and the reason, the other items of the body pass;
-// only a body that is unreadable as a whole is an error.
+// A Verifier works on the raw bytes of the body and takes the same time for every
+// token it was given, whichever fits. Parse reads both formats Intuit has sent
+// (CloudEvents and the older eventNotifications) without being told which, at
+// any depth, and never panics. What it cannot read is not lost: an item that is
+// no event is returned with its raw bytes and the reason, the other items of the
+// body pass; only a body that is unreadable as a whole is an error.
+// docs/webhooks.md has the odd forms one by one.
 //
 // An item is an event when it names a realm, an entity and an id. Everything
 // else may be missing or odd: an event says where to look, and the API says

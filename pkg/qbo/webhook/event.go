@@ -5,66 +5,80 @@ import (
 	"encoding/hex"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
+// operations are the names in the order of their frequency. The portal lists
+// "void", many integrations "voided".
+var operations = [...]struct {
+	name string
+	is   ledgerfeedv1.Operation
+}{
+	{"updated", ledgerfeedv1.Operation_OPERATION_UPDATE},
+	{"created", ledgerfeedv1.Operation_OPERATION_CREATE},
+	{"deleted", ledgerfeedv1.Operation_OPERATION_DELETE},
+	{"update", ledgerfeedv1.Operation_OPERATION_UPDATE},
+	{"create", ledgerfeedv1.Operation_OPERATION_CREATE},
+	{"delete", ledgerfeedv1.Operation_OPERATION_DELETE},
+	{"void", ledgerfeedv1.Operation_OPERATION_VOID},
+	{"voided", ledgerfeedv1.Operation_OPERATION_VOID},
+	{"emailed", ledgerfeedv1.Operation_OPERATION_EMAILED},
+	{"email", ledgerfeedv1.Operation_OPERATION_EMAILED},
+	{"merged", ledgerfeedv1.Operation_OPERATION_MERGE},
+	{"merge", ledgerfeedv1.Operation_OPERATION_MERGE},
+}
+
 // operationOf reads an operation as either format spells it; one it does not
-// know keeps its name. The portal lists "void", many integrations "voided".
-func operationOf(name string) (ledgerfeedv1.Operation, string) {
-	switch strings.ToLower(name) {
-	case "create", "created":
-		return ledgerfeedv1.Operation_OPERATION_CREATE, ""
-	case "update", "updated":
-		return ledgerfeedv1.Operation_OPERATION_UPDATE, ""
-	case "delete", "deleted":
-		return ledgerfeedv1.Operation_OPERATION_DELETE, ""
-	case "merge", "merged":
-		return ledgerfeedv1.Operation_OPERATION_MERGE, ""
-	case "void", "voided":
-		return ledgerfeedv1.Operation_OPERATION_VOID, ""
-	case "email", "emailed":
-		return ledgerfeedv1.Operation_OPERATION_EMAILED, ""
+// know keeps its name.
+func operationOf(name string) (is ledgerfeedv1.Operation, unknown string) {
+	for _, o := range operations {
+		if len(o.name) == len(name) && strings.EqualFold(o.name, name) {
+			return o.is, ""
+		}
 	}
 	return ledgerfeedv1.Operation_OPERATION_UNSPECIFIED, name
 }
 
 // isDeletedID knows the id that was merged away by Intuit's three spellings:
 // deletedID in the documentation, deletedId in the SDKs, deletedid in CloudEvents.
-func isDeletedID(name string) bool { return strings.EqualFold(name, "deletedid") }
+func isDeletedID(name key) bool { return name.is("deletedid") }
 
-// deletedIn looks for the merged id in a data object; data is otherwise opaque.
-func (it *item) deletedIn(data value) {
-	for name, v := range data.members() {
-		if isDeletedID(name) {
-			it.hint(&it.merged, v)
+// mergedID returns the id that was merged away into survivor: beside the other
+// fields or in data, which is otherwise opaque. An odd one counts as missing,
+// for a scan finds the deletion too.
+func (r *reader) mergedID(raw value, survivor string) string {
+	var merged string
+	for name, v := range raw.members() {
+		switch {
+		case isDeletedID(name):
+			r.hint(&merged, v)
+		case name.is("data"):
+			for name, v := range v.members() {
+				if isDeletedID(name) {
+					r.hint(&merged, v)
+				}
+			}
 		}
 	}
-}
-
-// mergedID returns the id that was merged away. Only a merge has one; an odd
-// one counts as missing, for a scan finds the deletion too.
-func mergedID(it *item) string {
-	merge := it.event.Operation == ledgerfeedv1.Operation_OPERATION_MERGE
-	if !merge || it.merged == it.event.EntityID || problem(it.merged) != "" {
+	if merged == survivor || problem(merged) != "" {
 		return ""
 	}
-	return it.merged
+	return merged
 }
 
 // derivedID names an event that came without an id: the same event, the same
 // id. The fields hold no NUL, so the hash is over exactly one reading of them.
-func derivedID(e *Event) string {
-	at := ""
-	if !e.OccurredAt.IsZero() {
-		at = e.OccurredAt.Format(time.RFC3339Nano)
+func (r *reader) derivedID(e *Event) string {
+	var room [512]byte
+	b := room[:0]
+	for _, field := range [...]string{e.RealmID, e.Entity, e.EntityID, e.Operation.String(), e.OperationName} {
+		b = append(append(b, field...), 0)
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{
-		e.RealmID, e.Entity, e.EntityID, e.Operation.String(), e.OperationName, at, e.MergedID,
-	}, "\x00")))
-	return hex.EncodeToString(sum[:16])
+	if !e.OccurredAt.IsZero() {
+		b = e.OccurredAt.AppendFormat(b, time.RFC3339Nano)
+	}
+	b = append(append(b, 0), e.MergedID...)
+	sum := sha256.Sum256(b)
+	return r.texts.keep(hex.AppendEncode(room[:0], sum[:16]))
 }
-
-func unprintable(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }

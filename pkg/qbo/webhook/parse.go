@@ -2,53 +2,76 @@ package webhook
 
 import (
 	"bytes"
-	"encoding/json"
-	"strings"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // Parse reads the body of a notification in either format. The error is always
-// a *ParseError: the body is not JSON, nested deeper than 10,000 levels, or of
-// neither format. A body without events (an empty array) is no error.
+// a *ParseError: the body is not JSON, of neither format, or has more than
+// maxRejected items that are no events. A body without events (an empty array)
+// is no error.
 func Parse(body []byte) (Notification, error) {
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
 	if len(body) == 0 {
 		return Notification{}, &ParseError{Reason: "the body is empty"}
 	}
-	if !json.Valid(body) {
-		var discard json.RawMessage
-		return Notification{}, &ParseError{Reason: "the body is not JSON", Err: json.Unmarshal(body, &discard)}
+	r := newReader(body)
+	known := r.body()
+	if r.end(); r.err != nil {
+		return Notification{}, &ParseError{Reason: "the body is not JSON", Err: r.err}
 	}
-	root := value(body)
-	n := Notification{Format: CloudEvents}
-	switch {
-	case root.isLegacy():
-		n.Format = Legacy
-		n.legacy(root)
-	case root.kind() == '[':
-		for item := range root.list() {
-			if item.isLegacy() {
-				n.Format = Legacy
-				n.legacy(item)
-				continue
-			}
-			n.cloudEvent(item)
-		}
-	case root.isCloudEvent():
-		n.cloudEvent(root)
-	default:
+	if len(r.n.Rejected) > maxRejected {
+		return Notification{}, &ParseError{Reason: "more than 10,000 items are no events"}
+	}
+	if !known {
 		return Notification{}, &ParseError{Reason: "the body is neither CloudEvents nor eventNotifications"}
 	}
-	return n, nil
+	return r.n, nil
 }
 
-func (v value) isLegacy() bool     { return v.has("eventNotifications") }
-func (v value) isCloudEvent() bool { return v.has("specversion") || v.has("type") }
+// reader reads one body, in one pass where it is CloudEvents.
+type reader struct {
+	scanner
+	texts texts
+	n     Notification
+}
+
+// An event is some 300 bytes of a body, a third of it ids and names. More room
+// than for maxEvents is taken when the events are there.
+const (
+	eventSize = 256
+	maxEvents = 64
+)
+
+// maxRejected bounds what a body may cost: of 8 MiB it could be millions of
+// items of one digit each, and every one takes some sixty bytes.
+const maxRejected = 10_000
+
+func newReader(body []byte) *reader {
+	r := &reader{scanner: scanner{text: body}, n: Notification{Format: CloudEvents}}
+	r.texts.reserve(len(body) / 3)
+	return r
+}
+
+// body reads the outermost value and says whether it is of a known format.
+func (r *reader) body() (known bool) {
+	switch r.peek() {
+	case '[':
+		for r.open(); r.more(']'); {
+			r.item()
+		}
+		return true
+	case '{':
+		return r.item()
+	}
+	r.value()
+	return false
+}
 
 // item gathers the fields of one event and the first thing wrong with them.
 type item struct {
 	event     Event
 	operation string
-	merged    string
 	timed     bool // a time was read
 	wrong     string
 }
@@ -61,50 +84,58 @@ func (it *item) reject(reason string) {
 
 // need takes a field that the event depends on. A key given twice passes only
 // with the same value: to guess which one counts could lose the other.
-func (it *item) need(field *string, name string, v value) {
+func (r *reader) need(it *item, field *string, name string, v value) {
 	text, ok := v.scalar()
 	switch {
 	case !ok:
 		it.reject(name + " is neither a string nor an integer")
-	case text == "":
-	case *field != "" && *field != text:
+	case len(text) == 0:
+	case *field == "":
+		*field = r.texts.keep(text)
+	case *field != string(text):
 		it.reject(name + " is given twice with different values")
-	default:
-		*field = text
 	}
 }
 
 // hint takes a field the event can do without: an odd one counts as missing.
-func (it *item) hint(field *string, v value) {
-	if text, ok := v.scalar(); ok && text != "" && *field == "" {
-		*field = text
+func (r *reader) hint(field *string, v value) {
+	if text, ok := v.scalar(); ok && len(text) > 0 && *field == "" {
+		*field = r.texts.keep(text)
 	}
 }
 
 // add files the item as an event, or as rejected with its raw bytes.
-func (n *Notification) add(it *item, raw value) {
+func (r *reader) add(it *item, raw value) {
 	e := &it.event
 	it.require(e.RealmID, "realm id")
 	it.require(e.Entity, "entity name")
 	it.require(e.EntityID, "entity id")
 	it.plain(it.operation, "operation")
 	if it.wrong != "" {
-		n.reject(raw, e.RealmID, it.wrong)
+		r.reject(raw, e.RealmID, it.wrong)
 		return
 	}
 	e.Operation, e.OperationName = operationOf(it.operation)
-	e.MergedID = mergedID(it)
-	if e.ID == "" || problem(e.ID) != "" {
-		e.ID = derivedID(e)
+	if e.Operation == ledgerfeedv1.Operation_OPERATION_MERGE {
+		e.MergedID = r.mergedID(raw, e.EntityID)
 	}
-	n.Events = append(n.Events, *e)
+	if e.ID == "" || problem(e.ID) != "" {
+		e.ID = r.derivedID(e)
+	}
+	if r.n.Events == nil {
+		r.n.Events = make([]Event, 0, min(len(r.text)/eventSize+1, maxEvents))
+	}
+	r.n.Events = append(r.n.Events, *e)
 }
 
-func (n *Notification) reject(raw value, realm, reason string) {
+func (r *reader) reject(raw value, realm, reason string) {
 	if problem(realm) != "" {
 		realm = ""
 	}
-	n.Rejected = append(n.Rejected, Rejected{RealmID: realm, Raw: bytes.Clone(raw), Reason: reason})
+	if len(r.n.Rejected) > maxRejected {
+		return
+	}
+	r.n.Rejected = append(r.n.Rejected, Rejected{RealmID: realm, Raw: bytes.Clone(raw), Reason: reason})
 }
 
 func (it *item) require(text, name string) {
@@ -118,21 +149,4 @@ func (it *item) plain(text, name string) {
 	if what := problem(text); what != "" {
 		it.reject(name + " " + what)
 	}
-}
-
-// maxText bounds ids and names: they become parts of keys and subjects.
-// Intuit's are UUIDs and numbers.
-const maxText = 128
-
-// problem says why a text may not be used as an id or a name, or "". Databases
-// do not take NUL, logs and subjects no line breaks, and the replacement
-// character stands for bytes that were lost.
-func problem(text string) string {
-	if len(text) > maxText {
-		return "is longer than 128 bytes"
-	}
-	if strings.ContainsFunc(text, unprintable) {
-		return "has characters that cannot be printed"
-	}
-	return ""
 }

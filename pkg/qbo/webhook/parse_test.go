@@ -2,7 +2,6 @@ package webhook_test
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +22,13 @@ const (
 	email  = ledgerfeedv1.Operation_OPERATION_EMAILED
 )
 
-func parse(t testing.TB, body string) webhook.Notification {
+// tb is a *testing.T, or a *rapid.T, which must fail itself to be made smaller.
+type tb interface {
+	require.TestingT
+	Helper()
+}
+
+func parse(t tb, body string) webhook.Notification {
 	t.Helper()
 	n, err := webhook.Parse([]byte(body))
 	require.NoError(t, err)
@@ -31,7 +36,7 @@ func parse(t testing.TB, body string) webhook.Notification {
 }
 
 // event parses a body that must hold exactly one event and nothing else.
-func event(t testing.TB, body string) webhook.Event {
+func event(t tb, body string) webhook.Event {
 	t.Helper()
 	n := parse(t, body)
 	require.Empty(t, n.Rejected)
@@ -101,30 +106,6 @@ func TestParse_IntuitsSamples(t *testing.T) {
 			require.Empty(t, cmp.Diff(tt.want, parse(t, string(read(t, tt.file)))))
 		})
 	}
-}
-
-func TestParse_EveryTypeOfThePortal(t *testing.T) {
-	types := strings.Fields(string(read(t, "portal_108.txt")))
-	require.Len(t, types, 108)
-	var body strings.Builder
-	for i, typ := range types {
-		fmt.Fprintf(&body, `,{"specversion":"1.0","id":"e%d","type":%q,"time":"2026-01-02T03:04:05Z","intuitentityid":"%d","intuitaccountid":"1"}`, i, typ, i)
-	}
-	n := parse(t, "["+body.String()[1:]+"]")
-	require.Empty(t, n.Rejected)
-	require.Len(t, n.Events, 108)
-	counts := map[ledgerfeedv1.Operation]int{}
-	entities := map[string]bool{}
-	for i, e := range n.Events {
-		require.Equal(t, fmt.Sprint(i), e.EntityID)
-		require.Empty(t, e.OperationName, types[i])
-		require.NotEqual(t, strings.ToLower(e.Entity), e.Entity, "%s has no canonical name", types[i])
-		require.Equal(t, strings.Split(types[i], ".")[1], strings.ToLower(e.Entity))
-		counts[e.Operation]++
-		entities[e.Entity] = true
-	}
-	require.Len(t, entities, 31)
-	require.Equal(t, map[ledgerfeedv1.Operation]int{create: 30, update: 31, remove: 24, merge: 8, void: 8, email: 7}, counts)
 }
 
 func TestParse_SeveralRealmsInOneBody(t *testing.T) {
@@ -208,7 +189,7 @@ func TestParse_UnreadableBodies(t *testing.T) {
 		{name: "two values", body: `[] []`, reason: "the body is not JSON"},
 		{name: "UTF-16", body: "\xff\xfe[\x00]\x00", reason: "the body is not JSON"},
 		{name: "deep arrays", body: strings.Repeat("[", 1_000_000), reason: "the body is not JSON"},
-		{name: "deep and closed", body: strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000), reason: "the body is not JSON"},
+		{name: "deep objects", body: strings.Repeat(`{"a":`, 1_000_000), reason: "the body is not JSON"},
 		{name: "a string", body: `"qbo.invoice.created.v1"`, reason: "the body is neither CloudEvents nor eventNotifications"},
 		{name: "null", body: `null`, reason: "the body is neither CloudEvents nor eventNotifications"},
 		{name: "another object", body: `{"hello":"token-x"}`, reason: "the body is neither CloudEvents nor eventNotifications"},
@@ -224,12 +205,6 @@ func TestParse_UnreadableBodies(t *testing.T) {
 			require.Zero(t, n)
 		})
 	}
-}
-
-func TestParse_DeepDataIsSkippedWithoutRecursion(t *testing.T) {
-	deep := strings.Repeat(`{"a":[`, 4_000) + strings.Repeat(`]}`, 4_000)
-	e := event(t, `[{"type":"qbo.item.created.v1","data":{"x":`+deep+`},"intuitentityid":"1","intuitaccountid":"9"}]`)
-	require.Equal(t, "1", e.EntityID)
 }
 
 func TestParse_NoEventsIsNoError(t *testing.T) {

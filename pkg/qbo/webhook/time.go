@@ -9,14 +9,12 @@ import (
 // layouts are the forms of a time that Intuit's pages, SDKs and deliveries
 // show. A fraction of any length after the seconds is read by each of them.
 // A time without a zone is read as UTC.
-func layouts() []string {
-	return []string{
-		time.RFC3339,               // 2025-09-10T21:31:25.179851517Z, 2015-10-05T14:42:19-07:00
-		"2006-01-02T15:04:05Z0700", // 2015-10-05T14:42:19-0700, Intuit's legacy sample
-		"2006-01-02T15:04:05Z07",
-		"2006-01-02T15:04:05",
-		"2006-01-02 15:04:05",
-	}
+var layouts = [...]string{
+	time.RFC3339,               // 2025-09-10T21:31:25.179851517Z, 2015-10-05T14:42:19-07:00
+	"2006-01-02T15:04:05Z0700", // 2015-10-05T14:42:19-0700, Intuit's legacy sample
+	"2006-01-02T15:04:05Z07",
+	"2006-01-02T15:04:05",
+	"2006-01-02 15:04:05",
 }
 
 // time takes when the change happened. One that cannot be read, or a second one
@@ -24,10 +22,10 @@ func layouts() []string {
 // from the API: a wrong time could hide a change, a missing one cannot.
 func (it *item) time(v value) {
 	text, ok := v.scalar()
-	if !ok || text == "" {
+	if !ok || len(text) == 0 {
 		return
 	}
-	at := parseTime(text)
+	at := parseTime(string(text))
 	if it.timed && !at.Equal(it.event.OccurredAt) {
 		at = time.Time{}
 	}
@@ -45,6 +43,9 @@ func parseTime(text string) time.Time {
 }
 
 func parseAny(text string) time.Time {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at
+	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		if n < 100_000_000_000 { // in milliseconds that is 1973: these are seconds
 			return time.Unix(n, 0)
@@ -52,7 +53,7 @@ func parseAny(text string) time.Time {
 		return time.UnixMilli(n)
 	}
 	text = strings.ToUpper(text)
-	for _, layout := range layouts() {
+	for _, layout := range layouts {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at
 		}
