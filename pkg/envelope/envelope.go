@@ -14,9 +14,6 @@ package envelope
 
 import (
 	"crypto/sha256"
-	"encoding/base32"
-	"encoding/binary"
-	"hash"
 	"strings"
 	"time"
 
@@ -53,22 +50,14 @@ type Meta struct {
 // dead-letter. Every event needs an entity and an id, as webhook.Parse ensures:
 // Encode refuses an envelope with one that lacks them.
 func FromNotification(body []byte, n webhook.Notification, m Meta) []*ledgerfeedv1.Envelope {
-	var realms []string
-	byRealm := map[string][]*ledgerfeedv1.Event{}
-	for _, e := range n.Events {
-		if _, ok := byRealm[e.RealmID]; !ok {
-			realms = append(realms, e.RealmID)
-		}
-		byRealm[e.RealmID] = append(byRealm[e.RealmID], event(e))
-	}
 	sum := sha256.Sum256(body)
 	var out []*ledgerfeedv1.Envelope
-	for _, realm := range realms {
+	for _, realm := range byRealm(n.Events) {
 		// The body stands for the events: one hash of it instead of one of each.
 		id := func(_ []*ledgerfeedv1.Event, chunk int) string {
-			return newIdentity("webhook").bytes(sum[:]).text(realm).number(chunk).sum()
+			return newIdentity("webhook").bytes(sum[:]).text(realm.id).number(chunk).sum()
 		}
-		out = append(out, build(ledgerfeedv1.Source_SOURCE_WEBHOOK, realm, byRealm[realm], m, id)...)
+		out = append(out, build(ledgerfeedv1.Source_SOURCE_WEBHOOK, realm.id, realm.events, m, id)...)
 	}
 	return out
 }
@@ -83,8 +72,8 @@ func New(source ledgerfeedv1.Source, realm, seed string, events []*ledgerfeedv1.
 	id := func(events []*ledgerfeedv1.Event, chunk int) string {
 		h := newIdentity("scan").number(int(source)).text(realm).text(seed).number(chunk)
 		for _, e := range events {
-			h.text(e.GetId()).text(e.GetEntity()).text(e.GetEntityId()).number(int(e.GetOperation()))
-			h.number(int(e.GetVersion())).text(e.GetMergedId()).text(e.GetOperationName()).time(e.GetOccurredAt())
+			h = h.text(e.GetId()).text(e.GetEntity()).text(e.GetEntityId()).number(int(e.GetOperation()))
+			h = h.number(int(e.GetVersion())).text(e.GetMergedId()).text(e.GetOperationName()).time(e.GetOccurredAt())
 		}
 		return h.sum()
 	}
@@ -92,8 +81,9 @@ func New(source ledgerfeedv1.Source, realm, seed string, events []*ledgerfeedv1.
 }
 
 func build(source ledgerfeedv1.Source, realm string, events []*ledgerfeedv1.Event, m Meta, id func([]*ledgerfeedv1.Event, int) string) []*ledgerfeedv1.Envelope {
-	var out []*ledgerfeedv1.Envelope
-	for chunk, part := range chunks(events) {
+	parts := chunks(events)
+	out := make([]*ledgerfeedv1.Envelope, len(parts))
+	for chunk, part := range parts {
 		e := &ledgerfeedv1.Envelope{
 			Id:          id(part, chunk),
 			Source:      source,
@@ -106,7 +96,7 @@ func build(source ledgerfeedv1.Source, realm string, events []*ledgerfeedv1.Even
 		if !m.ReceivedAt.IsZero() {
 			e.ReceivedAt = timestamppb.New(m.ReceivedAt)
 		}
-		out = append(out, e)
+		out[chunk] = e
 	}
 	return out
 }
@@ -132,56 +122,9 @@ func chunks(events []*ledgerfeedv1.Event) [][]*ledgerfeedv1.Event {
 	return out
 }
 
-func event(e webhook.Event) *ledgerfeedv1.Event {
-	out := &ledgerfeedv1.Event{
-		Id:            e.ID,
-		Entity:        e.Entity,
-		EntityId:      e.EntityID,
-		Operation:     e.Operation,
-		MergedId:      e.MergedID,
-		OperationName: e.OperationName,
-	}
-	// A time protobuf cannot hold is no time: the event is then always read.
-	if t := timestamppb.New(e.OccurredAt); !e.OccurredAt.IsZero() && t.IsValid() {
-		out.OccurredAt = t
-	}
-	return out
-}
-
 // header makes a request header fit for protobuf, which refuses a string that is
 // not UTF-8 and would so refuse the events beside it. Nobody needs a trace id of
 // more than a few dozen bytes.
 func header(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), 256)], "\uFFFD")
 }
-
-// identity hashes parts with their lengths, so that no two different lists of
-// parts run together into the same bytes.
-type identity struct{ h hash.Hash }
-
-func newIdentity(kind string) identity { return identity{sha256.New()}.text("ledgerfeed/1/" + kind) }
-
-func (i identity) bytes(b []byte) identity {
-	i.number(len(b))
-	i.h.Write(b)
-	return i
-}
-
-func (i identity) text(s string) identity { return i.bytes([]byte(s)) }
-
-func (i identity) number(n int) identity {
-	i.h.Write(binary.BigEndian.AppendUint64(nil, uint64(n)))
-	return i
-}
-
-func (i identity) time(t *timestamppb.Timestamp) identity {
-	return i.number(int(t.GetSeconds())).number(int(t.GetNanos()))
-}
-
-// sum is 160 bits in lower-case base32: 32 characters without a separator,
-// short enough for a header of every message and a log line.
-func (i identity) sum() string {
-	return encoding.EncodeToString(i.h.Sum(nil)[:20])
-}
-
-var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
