@@ -89,13 +89,15 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 
 // serve adds the admin endpoint and the service to the group.
 func (b *Backend) serve(name string, run func(context.Context) error) error {
+	readiness := telemetry.NewReadiness(telemetry.ReadinessOptions{Check: b.ready})
 	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: b.admin.Listen, Gatherer: b.Registry, Logger: b.Log.Named("admin"), Ready: b.ready,
+		Listen: b.admin.Listen, Gatherer: b.Registry, Logger: b.Log.Named("admin"), Ready: readiness.Ready,
 	})
 	if err != nil {
 		return err
 	}
 	b.Group.Go("admin", admin.Run)
+	b.Group.Go("readiness", readiness.Run)
 	b.Group.Go(name, run)
 	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil

@@ -54,6 +54,8 @@ type AdminOptions struct {
 	// Ready says why the service cannot work now; nil is always ready. It is
 	// called for every /readyz, with two seconds.
 	Ready func(ctx context.Context) error
+	// Details is what /readyz shows beside its verdict, by name; may be nil.
+	Details func() map[string]string
 	// Logger may be nil.
 	Logger *zap.Logger
 }
@@ -156,22 +158,29 @@ func (a *Admin) routes() http.Handler {
 type health struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
+
+	Details map[string]string `json:"details,omitempty"`
 }
 
 func (a *Admin) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, done := context.WithTimeout(r.Context(), readyTimeout)
 	defer done()
+	h := health{Status: "ready"}
+	if a.options.Details != nil {
+		h.Details = a.options.Details()
+	}
 	if err := a.options.Ready(ctx); err != nil {
-		answer(w, http.StatusServiceUnavailable, health{Status: "not ready", Reason: err.Error()})
+		h.Status, h.Reason = "not ready", err.Error()
+		answer(w, http.StatusServiceUnavailable, h)
 		return
 	}
-	answer(w, http.StatusOK, health{Status: "ready"})
+	answer(w, http.StatusOK, h)
 }
 
 func answer(w http.ResponseWriter, status int, h health) {
 	body, err := json.Marshal(h)
 	if err != nil {
-		panic(err) // two strings always marshal
+		panic(err) // strings always marshal
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

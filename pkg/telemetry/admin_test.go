@@ -17,9 +17,13 @@ import (
 // start runs an admin endpoint and returns a function that gets a path.
 func start(t *testing.T, ready func(context.Context) error) func(method, path string) (*http.Response, string) {
 	t.Helper()
-	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: "127.0.0.1:0", Gatherer: telemetry.NewRegistry("v1.2.3"), Ready: ready, Logger: zaptest.NewLogger(t),
-	})
+	return startWith(t, telemetry.AdminOptions{Ready: ready})
+}
+
+func startWith(t *testing.T, o telemetry.AdminOptions) func(method, path string) (*http.Response, string) {
+	t.Helper()
+	o.Listen, o.Gatherer, o.Logger = "127.0.0.1:0", telemetry.NewRegistry("v1.2.3"), zaptest.NewLogger(t)
+	admin, err := telemetry.NewAdmin(o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
