@@ -64,13 +64,24 @@ func publishingTo(p func(ingress.Publisher) ingress.Publisher) setting {
 
 func setup(t testing.TB, settings ...setting) *bundle {
 	t.Helper()
-	broker := devtest.NATS(t)
-	u, err := url.Parse(broker)
-	require.NoError(t, err)
-	b := &bundle{t: t, proxy: devtest.NewProxy(t, u.Host), registry: prometheus.NewRegistry(), ended: make(chan error, 1)}
-	b.direct = connect(t, broker)
-	b.conn = connect(t, "nats://"+b.proxy.Addr())
-	require.NoError(t, b.direct.EnsureTopology(t.Context()))
+	return setupOn(t, devtest.NATS(t), nil, settings...)
+}
+
+// setupOn is setup on a broker of the test's. A cluster, several addresses, has
+// no proxy in front.
+func setupOn(t testing.TB, broker string, change func(*stream.Config), settings ...setting) *bundle {
+	t.Helper()
+	b := &bundle{t: t, registry: prometheus.NewRegistry(), ended: make(chan error, 1)}
+	b.direct = connect(t, broker, nil, change)
+	if strings.Contains(broker, ",") {
+		b.conn = connect(t, broker, b.registry, change)
+	} else {
+		u, err := url.Parse(broker)
+		require.NoError(t, err)
+		b.proxy = devtest.NewProxy(t, u.Host)
+		b.conn = connect(t, "nats://"+b.proxy.Addr(), b.registry, change)
+	}
+	require.NoError(t, b.conn.EnsureTopology(t.Context()))
 
 	core, logs := observer.New(zapcore.DebugLevel)
 	b.logs = logs
@@ -82,6 +93,7 @@ func setup(t testing.TB, settings ...setting) *bundle {
 	for _, set := range settings {
 		set(&o)
 	}
+	var err error
 	b.server, err = ingress.New(o)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -107,14 +119,17 @@ func (b *bundle) end() error {
 	}
 }
 
-func connect(t testing.TB, url string) *stream.Conn {
+func connect(t testing.TB, url string, registry prometheus.Registerer, change func(*stream.Config)) *stream.Conn {
 	t.Helper()
 	c := stream.DefaultConfig()
 	c.URL, c.Profile = url, stream.Dev
 	for _, size := range []*int64{&c.EventsMaxBytes, &c.RetryMaxBytes, &c.DeadMaxBytes, &c.ChangesMaxBytes} {
 		*size = 256 << 20
 	}
-	conn, err := stream.Connect(t.Context(), stream.Options{Config: c, Name: t.Name()})
+	if change != nil {
+		change(&c)
+	}
+	conn, err := stream.Connect(t.Context(), stream.Options{Config: c, Name: t.Name(), Registerer: registry})
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	return conn
