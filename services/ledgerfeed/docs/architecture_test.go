@@ -16,12 +16,24 @@ var (
 	fileName = regexp.MustCompile("`((?:pkg|services)/[a-z/]+\\.go)`")
 )
 
+var root = filepath.Join("..", "..", "..")
+
 // The page says which test shows an invariant and which file holds a step: both
 // must be there.
 func TestArchitecture_NamesWhatExists(t *testing.T) {
-	root := filepath.Join("..", "..", "..")
 	page, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
 	require.NoError(t, err)
+	requireTests(t, string(page), 20)
+	files := fileName.FindAllStringSubmatch(string(page), -1)
+	require.Greater(t, len(files), 10)
+	for _, m := range files {
+		require.FileExists(t, filepath.Join(root, m[1]))
+	}
+}
+
+// requireTests wants page to name tests, more than least, and each to be there.
+func requireTests(t *testing.T, page string, least int) {
+	t.Helper()
 	grep := exec.Command("grep", "-rhoE", "^func (Test|Fuzz)[A-Za-z0-9_]+", "--include=*_test.go", "pkg", "services")
 	grep.Dir = root
 	out, err := grep.Output()
@@ -30,14 +42,9 @@ func TestArchitecture_NamesWhatExists(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		have[strings.TrimSpace(strings.TrimPrefix(line, "func "))] = true
 	}
-	names := testName.FindAllStringSubmatch(string(page), -1)
-	require.Greater(t, len(names), 20)
+	names := testName.FindAllStringSubmatch(page, -1)
+	require.Greater(t, len(names), least)
 	for _, m := range names {
-		require.True(t, have[m[1]], "docs/architecture.md names %s, which is no test", m[1])
-	}
-	files := fileName.FindAllStringSubmatch(string(page), -1)
-	require.Greater(t, len(files), 10)
-	for _, m := range files {
-		require.FileExists(t, filepath.Join(root, m[1]))
+		require.True(t, have[m[1]], "the page names %s, which is no test", m[1])
 	}
 }
