@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
@@ -47,7 +48,9 @@ func TestFromNotification_EveryEventIsInExactlyOneEnvelope(t *testing.T) {
 					require.Len(t, e.Id, 32)
 					e.Id = ""
 				}
-				require.Empty(t, cmp.Diff(want[i], e, protocmp.Transform()))
+				if !proto.Equal(want[i], e) {
+					t.Fatal(cmp.Diff(want[i], e, protocmp.Transform()))
+				}
 			}
 		}
 		again := roundTrip(t, body)
