@@ -20,7 +20,7 @@ const FileEnv = Prefix + "CONFIG"
 func Groups() []string {
 	return []string{
 		"admin", "connection", "ingress", "log", "nats", "processor", "qbo",
-		"reconciler", "redis", "sim",
+		"reconciler", "redis", "sim", "trace",
 	}
 }
 

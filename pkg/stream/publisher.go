@@ -22,6 +22,11 @@ const (
 	codeStorageExceeded jetstream.ErrorCode = 10047 // the account's or server's storage is used up
 )
 
+// headerTrace carries the W3C trace context for whoever reads the stream without
+// reading envelopes. The server ignores it unless its account has a destination
+// for message traces configured.
+const headerTrace = "traceparent"
+
 // Publish puts envs on the event stream, all at once, and waits for the broker's
 // acknowledgement of each (I1). One it has stored already counts as
 // acknowledged. Any other outcome, the end of ctx included, is ErrNotDurable.
@@ -34,7 +39,11 @@ func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) erro
 		if err != nil {
 			return fmt.Errorf("publish envelope %q: %w", e.GetId(), err)
 		}
-		msgs = append(msgs, message(EventStream, eventSubject(e.GetRealmId()), e.GetId(), data))
+		m := message(EventStream, eventSubject(e.GetRealmId()), e.GetId(), data)
+		if t := e.GetTraceparent(); t != "" {
+			m.Header.Set(headerTrace, t)
+		}
+		msgs = append(msgs, m)
 	}
 	return c.publish(ctx, msgs, c.group.publish)
 }

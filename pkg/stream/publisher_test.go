@@ -38,6 +38,21 @@ func TestConn_PublishStoresEveryEnvelope(t *testing.T) {
 	require.Equal(t, envs[0].Id, got.Id)
 }
 
+// Who reads the stream without reading envelopes finds the trace in the headers.
+func TestConn_PublishCarriesTheTrace(t *testing.T) {
+	b := setup(t)
+	e := env("1", 1)
+	e.Traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	require.NoError(t, b.conn.Publish(t.Context(), e, env("1", 2)))
+	s, err := b.js.Stream(t.Context(), "LF_EVENTS")
+	require.NoError(t, err)
+	for seq, want := range []string{e.Traceparent, ""} {
+		m, err := s.GetMsg(t.Context(), uint64(seq+1))
+		require.NoError(t, err)
+		require.Equal(t, want, m.Header.Get("traceparent"))
+	}
+}
+
 func TestConn_PublishTwiceIsStoredOnce(t *testing.T) {
 	b := setup(t)
 	require.NoError(t, b.conn.Publish(t.Context(), env("1", 1), env("1", 2)))

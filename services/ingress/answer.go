@@ -86,19 +86,25 @@ func asProblem(err error) *problem {
 // retryAfter is in seconds: Intuit's own first delay.
 const retryAfter = 10
 
-// write sends the problem in the form of RFC 9457.
-func (p *problem) write(w http.ResponseWriter) error {
-	body, err := json.Marshal(struct {
+const problemType = "application/problem+json"
+
+// body is the problem in the form of RFC 9457.
+func (p *problem) body() ([]byte, error) {
+	return json.Marshal(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
 	}{"about:blank", http.StatusText(p.status), p.status, p.detail})
+}
+
+func (p *problem) write(w http.ResponseWriter) error {
+	body, err := p.body()
 	if err != nil {
 		return err
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", problemType)
 	switch p.status {
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", strconv.Itoa(retryAfter))

@@ -10,8 +10,9 @@ import (
 )
 
 // firstRead is what is reserved for a body before its length is known to be
-// true: a claimed Content-Length costs the claimant nothing.
-const firstRead = 16 << 10
+// true: a claimed Content-Length costs the claimant nothing. It is as much as the
+// HTTP server reads ahead, and doubles with what arrives.
+const firstRead = 4 << 10
 
 var (
 	errTooLarge  = errors.New("body is too large")

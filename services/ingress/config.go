@@ -16,6 +16,7 @@ type Config struct {
 	NATS    stream.Config         `koanf:"nats"`
 	Log     telemetry.LogConfig   `koanf:"log"`
 	Admin   telemetry.AdminConfig `koanf:"admin"`
+	Trace   telemetry.TraceConfig `koanf:"trace"`
 	Ingress IngressConfig         `koanf:"ingress"`
 }
 
@@ -25,13 +26,14 @@ func DefaultConfig() Config {
 		NATS:    stream.DefaultConfig(),
 		Log:     telemetry.DefaultLogConfig(),
 		Admin:   telemetry.DefaultAdminConfig(),
+		Trace:   telemetry.DefaultTraceConfig(),
 		Ingress: DefaultIngressConfig(),
 	}
 }
 
 // Validate names every setting that cannot be used.
 func (c Config) Validate() error {
-	return errors.Join(c.NATS.Validate(), c.Log.Validate(), c.Admin.Validate(), c.Ingress.Validate())
+	return errors.Join(c.NATS.Validate(), c.Log.Validate(), c.Admin.Validate(), c.Trace.Validate(), c.Ingress.Validate())
 }
 
 // IngressConfig is what an operator sets of the ingress.
@@ -43,8 +45,10 @@ type IngressConfig struct {
 	Budget           time.Duration `koanf:"budget" doc:"From the request's headers to the broker's acknowledgement, at most; then the answer is 503. Intuit counts an answer after 3s as failed."`
 	BodyTimeout      time.Duration `koanf:"body_timeout" doc:"How much of the budget the body may take to arrive; then the answer is 408."`
 	MaxBody          int64         `koanf:"max_body" doc:"Largest body in bytes; a larger one is answered 413. Intuit sends up to about 1 MB."`
-	MaxInFlight      int           `koanf:"max_in_flight" doc:"Requests worked on at the same time; one beyond is answered 503 at once, and Intuit sends it again."`
+	MaxConnections   int           `koanf:"max_connections" doc:"Open connections. With all taken, a new one takes the place of the one that has been silent for longest (a second at least), or is answered 503. Needs as many open files, and some twenty KiB of memory for each that is used."`
+	MaxInFlight      int           `koanf:"max_in_flight" doc:"Signed requests that wait for the broker at the same time; one beyond is answered 503 at once, and Intuit sends it again."`
 	MaxInFlightBytes int64         `koanf:"max_in_flight_bytes" doc:"Bytes of bodies in memory at the same time; a request beyond is answered 503."`
+	AccessLog        int           `koanf:"access_log" doc:"Stored notifications that are logged at info level, at most so many a second; the others at debug. 0 logs none at info."`
 	TrustedProxies   []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of the proxies whose X-Forwarded-For is believed, for the address in the log; none by default."`
 	DrainTimeout     time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for the requests in hand."`
 }
@@ -56,8 +60,10 @@ func DefaultIngressConfig() IngressConfig {
 		Budget:           2500 * time.Millisecond,
 		BodyTimeout:      2 * time.Second,
 		MaxBody:          8 << 20,
+		MaxConnections:   10_000,
 		MaxInFlight:      1024,
 		MaxInFlightBytes: 256 << 20,
+		AccessLog:        10,
 		DrainTimeout:     10 * time.Second,
 	}
 }
@@ -79,8 +85,10 @@ func (c IngressConfig) Validate() error {
 	bad(c.Budget >= 10*time.Millisecond && c.Budget <= 2900*time.Millisecond, "budget", c.Budget, "give 10ms to 2.9s: Intuit gives up after 3s")
 	bad(c.BodyTimeout > 0 && c.BodyTimeout <= c.Budget, "body_timeout", c.BodyTimeout, "give more than 0s and no more than the budget")
 	bad(c.MaxBody >= 1<<20, "max_body", c.MaxBody, "give at least 1048576 (1 MiB): Intuit sends bodies of that size")
+	bad(c.MaxConnections >= 1, "max_connections", c.MaxConnections, "give at least 1")
 	bad(c.MaxInFlight >= 1, "max_in_flight", c.MaxInFlight, "give at least 1")
 	bad(c.MaxInFlightBytes > c.MaxBody, "max_in_flight_bytes", c.MaxInFlightBytes, "give more than max_body")
+	bad(c.AccessLog >= 0, "access_log", c.AccessLog, "give 0 or more lines a second")
 	bad(c.DrainTimeout >= 0, "drain_timeout", c.DrainTimeout, "give a positive duration or 0")
 	for _, cidr := range c.TrustedProxies {
 		_, _, err := net.ParseCIDR(cidr)

@@ -35,20 +35,34 @@ func (s *Server) receive(c echo.Context) error {
 	return c.NoContent(http.StatusOK)
 }
 
-// bounded holds the number of requests in hand; one beyond does not wait.
+// bounded holds the number of requests in hand; one beyond does not wait. Over
+// HTTP/1 there is one a connection at most, over HTTP/2 there may be many.
 func (s *Server) bounded(c echo.Context, r *request) error {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		return refuse(overloaded, errors.New("too many requests in hand"))
+	if !s.received.enter() {
+		return refuse(overloaded, errNoSlot)
 	}
+	defer s.received.leave()
 	s.metrics.inFlight.Inc()
-	defer func() {
-		s.metrics.inFlight.Dec()
-		<-s.slots
-	}()
+	defer s.metrics.inFlight.Dec()
 	return s.handle(c, r)
 }
+
+// slots hold one for each request there is, so many at most.
+type slots chan struct{}
+
+var errNoSlot = errors.New("too many requests in hand")
+
+// enter takes a slot, or reports at once that there is none.
+func (s slots) enter() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s slots) leave() { <-s }
 
 // handle reads and verifies, then stores.
 func (s *Server) handle(c echo.Context, r *request) (err error) {
@@ -67,6 +81,12 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 		return refuse(signatureOutcome(err), err)
 	}
 	r.app.matches[token].Inc()
+	// Only here: until the signature fits anybody may be slow on purpose, and would
+	// keep Intuit out.
+	if !s.storing.enter() {
+		return refuse(overloaded, errNoSlot)
+	}
+	defer s.storing.leave()
 	return s.store(req, r, body)
 }
 
@@ -79,10 +99,12 @@ func (s *Server) store(req *http.Request, r *request, body []byte) (err error) {
 	// deadline undoes what is about to be stored.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(req.Context()), r.began.Add(s.config.Budget))
 	defer cancel()
+	ctx, parent, end := s.span(ctx, req, r)
+	defer func() { end(err) }()
 	r.tally, err = s.publish(ctx, notification{
 		app:  r.app,
 		body: body,
-		meta: envelope.Meta{App: r.app.name, IntuitTID: r.tid, Traceparent: traceparent(req.Header), ReceivedAt: s.now().UTC()},
+		meta: envelope.Meta{App: r.app.name, IntuitTID: r.tid, Traceparent: parent, ReceivedAt: s.now().UTC()},
 	})
 	if err != nil {
 		return refuse(unavailable, err)

@@ -99,3 +99,10 @@ func (m *metrics) answered(a *app, o outcome, took time.Duration) {
 		m.ack.Observe(took.Seconds())
 	}
 }
+
+// kept counts what was stored of a request.
+func (m *metrics) kept(r *request) {
+	m.events.WithLabelValues(r.app.name).Add(float64(r.tally.events))
+	m.dead.WithLabelValues(r.app.name).Add(float64(r.tally.dead))
+	m.bytes.WithLabelValues(r.app.name).Add(float64(r.bytes))
+}

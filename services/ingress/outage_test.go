@@ -230,6 +230,7 @@ func TestServer_TooManyInHandIs503AtOnce(t *testing.T) {
 	}
 	<-h.arrived
 	<-h.arrived
+	require.Equal(t, 401, b.post(event("1", "x"), "wrong").status, "a stranger takes no place and needs none")
 	for range 3 {
 		a := b.post(event("1", "x"), oldToken)
 		require.Less(t, a.took, 2*time.Second)
@@ -240,7 +241,7 @@ func TestServer_TooManyInHandIs503AtOnce(t *testing.T) {
 	require.Equal(t, 200, <-answers)
 	require.Equal(t, 200, <-answers)
 	require.Equal(t, 200, b.post(event("1", "x"), oldToken).status)
-	require.EqualValues(t, 3, b.requests("", "overloaded"))
+	require.EqualValues(t, 3, b.requests("demo", "overloaded"))
 	require.Equal(t, 1, b.logs.FilterMessage("notification refused").Len(), "one line for all three")
 }
 

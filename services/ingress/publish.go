@@ -60,14 +60,15 @@ func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
 			return tally{}, err
 		}
 	}
-	dead, err := s.buryItems(ctx, n, content.Rejected)
+	dead, err := s.buryItems(ctx, n, content)
 	return tally{events: len(content.Events), dead: dead}, err
 }
 
 // buryItems stores the items that could not be read.
-func (s *Server) buryItems(ctx context.Context, n notification, items []webhook.Rejected) (dead int, err error) {
+func (s *Server) buryItems(ctx context.Context, n notification, content webhook.Notification) (dead int, err error) {
+	items := content.Rejected
 	if len(items) > maxItems {
-		return s.bury(ctx, n, "", n.body, fmt.Sprintf("%d items cannot be read; the first: %s", len(items), items[0].Reason))
+		return s.bury(ctx, n, "", n.body, fmt.Sprintf("%d items cannot be read; the first: %s", len(items)+content.Unlisted, items[0].Reason))
 	}
 	for _, item := range items {
 		letters, err := s.bury(ctx, n, item.RealmID, item.Raw, item.Reason)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -15,50 +16,64 @@ import (
 func (s *Server) report(r *request, o outcome, cause error) {
 	took := time.Since(r.began)
 	s.metrics.answered(r.app, o, took)
+	if o == stored {
+		s.metrics.kept(r)
+	}
+	line := s.line(r, o, cause)
+	if line == nil {
+		return
+	}
 	fields := []zap.Field{
 		telemetry.Outcome(string(o)), telemetry.App(r.app.label()), telemetry.Address(r.peer), telemetry.Took(took),
 	}
-	switch {
-	case o == stored:
-		s.metrics.events.WithLabelValues(r.app.name).Add(float64(r.tally.events))
-		s.metrics.dead.WithLabelValues(r.app.name).Add(float64(r.tally.dead))
-		s.metrics.bytes.WithLabelValues(r.app.name).Add(float64(r.bytes))
+	if r.bytes > 0 {
 		fields = append(fields, telemetry.Count(r.tally.events), telemetry.Bytes(r.bytes), telemetry.TID(r.tid))
-		if r.tally.dead > 0 {
-			s.log.Warn("notification stored in part as dead letters", fields...)
-			return
-		}
-		s.log.Debug("notification stored", fields...)
+	}
+	if cause != nil {
+		fields = append(fields, telemetry.Error(cause))
+	}
+	line.Write(fields...)
+}
+
+// line is the line to write, or nil for none: fields that nobody reads would be
+// made for each request.
+func (s *Server) line(r *request, o outcome, cause error) *zapcore.CheckedEntry {
+	switch {
+	case o == stored && r.tally.dead > 0:
+		return s.log.Check(zap.WarnLevel, "notification stored in part as dead letters")
+	case o == stored && s.access.Allow():
+		return s.log.Check(zap.InfoLevel, "notification stored")
+	case o == stored:
+		return s.log.Check(zap.DebugLevel, "notification stored")
 	case errors.Is(cause, errPanic):
-		s.log.Error("request crashed", append(fields, telemetry.Error(cause))...)
+		return s.log.Check(zap.ErrorLevel, "request crashed")
 	case o == unavailable:
-		s.log.Warn("notification not stored", append(fields, telemetry.TID(r.tid), telemetry.Error(cause))...)
+		return s.log.Check(zap.WarnLevel, "notification not stored")
 	case o == badSignature || o == overloaded:
 		// Strangers can make as many of these as they like. One line a minute is
 		// enough to find a wrong token.
-		if unseen, ok := s.refusals[o].pass(time.Now()); ok {
-			s.log.Warn("notification refused", append(fields, telemetry.Error(cause), telemetry.Count(unseen))...)
+		if s.refusals[o].pass(time.Now()) {
+			return s.log.Check(zap.WarnLevel, "notification refused")
 		}
+		return nil
 	default:
-		s.log.Debug("request refused", append(fields, telemetry.Error(cause))...)
+		return s.log.Check(zap.DebugLevel, "request refused")
 	}
 }
 
-// throttle lets one through each minute and counts the others.
+// throttle lets one through each minute. How many there were is counted.
 type throttle struct {
-	mu     sync.Mutex // guards what follows
-	next   time.Time
-	unseen int
+	mu   sync.Mutex // guards what follows
+	next time.Time
 }
 
-// pass reports whether this one may be seen, and how many were not since the last.
-func (t *throttle) pass(now time.Time) (unseen int, ok bool) {
+// pass reports whether this one may be seen.
+func (t *throttle) pass(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now.Before(t.next) {
-		t.unseen++
-		return 0, false
+		return false
 	}
-	unseen, t.unseen, t.next = t.unseen, 0, now.Add(time.Minute)
-	return unseen, true
+	t.next = now.Add(time.Minute)
+	return true
 }

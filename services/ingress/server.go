@@ -12,7 +12,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -35,6 +37,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Now is when envelopes say they were received; nil is time.Now.
 	Now func() time.Time
+	// Tracer makes a span for each signed request; nil makes none, and a trace
+	// context that came with the request passes through.
+	Tracer trace.Tracer
 	// Roots are the authorities that Intuit is taken to trust; nil is the system's.
 	Roots *x509.CertPool
 }
@@ -49,8 +54,11 @@ type Server struct {
 	now       func() time.Time
 	log       *zap.Logger
 	metrics   *metrics
+	tracer    trace.Tracer
 	refusals  map[outcome]*throttle
-	slots     chan struct{} // holds one for each request in hand
+	access    *rate.Limiter
+	received  slots // requests in hand
+	storing   slots // of them with a good signature
 	memory    *memory
 	listener  net.Listener
 	http      *http.Server
@@ -87,7 +95,10 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		config: o.Config, publisher: o.Publisher, ready: o.Ready, now: o.Now, log: o.Logger, metrics: m,
 		refusals: map[outcome]*throttle{badSignature: {}, overloaded: {}},
-		slots:    make(chan struct{}, o.Config.MaxInFlight),
+		tracer:   o.Tracer,
+		access:   rate.NewLimiter(rate.Limit(o.Config.AccessLog), o.Config.AccessLog),
+		received: make(slots, o.Config.MaxConnections),
+		storing:  make(slots, o.Config.MaxInFlight),
 		memory:   &memory{free: o.Config.MaxInFlightBytes, gauge: m.memory},
 	}
 	s.setApps(apps)
@@ -112,10 +123,15 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Config.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Config.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("webhook endpoint: %w", err)
 	}
+	bounded, err := newConnections(listener, o.Config.MaxConnections, s.cert == nil, o.Registerer)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("register metrics: %w", err), listener.Close())
+	}
+	s.listener, s.http.ConnState = bounded, bounded.changed
 	return s, nil
 }
 

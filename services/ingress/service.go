@@ -17,59 +17,83 @@ import (
 
 // Serve runs the service as the environment sets it, until ctx ends.
 func Serve(ctx context.Context, environ []string) error {
-	cfg := DefaultConfig()
-	if err := config.Load(&cfg, "", environ); err != nil {
+	s := service{config: DefaultConfig(), environ: environ, registry: telemetry.NewRegistry(lifecycle.Version())}
+	if err := config.Load(&s.config, "", environ); err != nil {
 		return err
 	}
-	log, err := telemetry.NewLogger(cfg.Log, os.Stderr)
-	if err != nil {
+	var err error
+	if s.log, err = telemetry.NewLogger(s.config.Log, os.Stderr); err != nil {
 		return lifecycle.Usage(err)
 	}
-	registry := telemetry.NewRegistry(lifecycle.Version())
-	conn, err := stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: "ingress", Logger: log.Named("nats"), Registerer: registry})
-	if err != nil {
-		return startError(err)
+	s.group.Logger = s.log.Named("lifecycle")
+	if err := s.open(ctx); err != nil {
+		return errors.Join(startError(err), s.giveUp(ctx))
 	}
-	group := lifecycle.Group{Logger: log.Named("lifecycle")}
-	group.Defer("nats", func(context.Context) error { conn.Close(); return nil })
-	if err := start(ctx, &group, cfg, environ, conn, registry, log); err != nil {
-		return errors.Join(startError(err), stopped(ctx, &group))
-	}
-	return group.Run(ctx)
+	return s.group.Run(ctx)
 }
 
-// start adds the parts to the group, in the order they stand on each other.
-func start(ctx context.Context, group *lifecycle.Group, cfg Config, environ []string, conn *stream.Conn, registry *prometheus.Registry, log *zap.Logger) error {
-	if err := conn.EnsureTopology(ctx); err != nil {
+// service is what runs around the server.
+type service struct {
+	config   Config
+	environ  []string
+	log      *zap.Logger
+	registry *prometheus.Registry
+	group    lifecycle.Group // closes what was opened
+}
+
+// open opens the parts in the order they stand on each other.
+func (s *service) open(ctx context.Context) error {
+	tracing, err := telemetry.NewTracing(ctx, s.config.Trace, "ledgerfeed-ingress")
+	if err != nil {
 		return err
 	}
-	if _, err := conn.RequireDurability(ctx); err != nil {
+	s.group.Defer("traces", tracing.Shutdown)
+	conn, kept, err := s.connect(ctx)
+	if err != nil {
 		return err
 	}
+	readiness := telemetry.NewReadiness(telemetry.ReadinessOptions{Check: conn.Ready})
 	server, err := New(Options{
-		Config: cfg.Ingress, Publisher: conn, Ready: conn.Ready, Logger: log.Named("ingress"), Registerer: registry,
+		Config: s.config.Ingress, Publisher: conn, Ready: readiness.Ready, Tracer: tracing.Tracer("ingress"),
+		Logger: s.log.Named("ingress"), Registerer: s.registry,
 	})
 	if err != nil {
 		return err
 	}
 	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: cfg.Admin.Listen, Gatherer: registry, Ready: server.Ready, Logger: log.Named("admin"),
+		Listen: s.config.Admin.Listen, Gatherer: s.registry, Ready: server.Ready, Details: kept.Describe, Logger: s.log.Named("admin"),
 	})
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}
-	group.Go("admin", admin.Run)
-	group.Go("ingress", server.Run)
-	group.Go("reload", (&reloader{server: server, running: cfg, environ: environ, log: log.Named("reload")}).run)
-	log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
+	reload := &reloader{server: server, running: s.config, environ: s.environ, log: s.log.Named("reload")}
+	s.group.Go("admin", admin.Run)
+	s.group.Go("readiness", readiness.Run)
+	s.group.Go("ingress", server.Run)
+	s.group.Go("reload", reload.run)
+	s.log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil
 }
 
-// stopped closes what was opened before the start failed.
-func stopped(ctx context.Context, group *lifecycle.Group) error {
+// connect opens the broker, with the streams in place and kept as was promised.
+func (s *service) connect(ctx context.Context) (*stream.Conn, stream.Durability, error) {
+	conn, err := stream.Connect(ctx, stream.Options{Config: s.config.NATS, Name: "ingress", Logger: s.log.Named("nats"), Registerer: s.registry})
+	if err != nil {
+		return nil, stream.Durability{}, err
+	}
+	s.group.Defer("nats", func(context.Context) error { conn.Close(); return nil })
+	if err := conn.EnsureTopology(ctx); err != nil {
+		return nil, stream.Durability{}, err
+	}
+	kept, err := conn.RequireDurability(ctx)
+	return conn, kept, err
+}
+
+// giveUp closes what was opened before the start failed.
+func (s *service) giveUp(ctx context.Context) error {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	return group.Run(ended)
+	return s.group.Run(ended)
 }
 
 // startError gives a broker that does not answer, or is not the one that was

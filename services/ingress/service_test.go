@@ -19,7 +19,7 @@ import (
 )
 
 // freeAddress is one nobody listens on at the moment.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -23,6 +23,9 @@ type Notification struct {
 	Format   Format
 	Events   []Event
 	Rejected []Rejected
+	// Unlisted counts the items that are no events beyond the first 10,000, which
+	// are in Rejected.
+	Unlisted int
 }
 
 // Event is one entity that changed. RealmID, Entity and EntityID are never

@@ -7,9 +7,8 @@ import (
 )
 
 // Parse reads the body of a notification in either format. The error is always
-// a *ParseError: the body is not JSON, of neither format, or has more than
-// maxRejected items that are no events. A body without events (an empty array)
-// is no error.
+// a *ParseError: the body is not JSON, or of neither format. A body without
+// events (an empty array) is no error.
 func Parse(body []byte) (Notification, error) {
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
 	if len(body) == 0 {
@@ -19,9 +18,6 @@ func Parse(body []byte) (Notification, error) {
 	known := r.body()
 	if r.end(); r.err != nil {
 		return Notification{}, &ParseError{Reason: "the body is not JSON", Err: r.err}
-	}
-	if len(r.n.Rejected) > maxRejected {
-		return Notification{}, &ParseError{Reason: "more than 10,000 items are no events"}
 	}
 	if !known {
 		return Notification{}, &ParseError{Reason: "the body is neither CloudEvents nor eventNotifications"}
@@ -132,7 +128,8 @@ func (r *reader) reject(raw value, realm, reason string) {
 	if problem(realm) != "" {
 		realm = ""
 	}
-	if len(r.n.Rejected) > maxRejected {
+	if len(r.n.Rejected) == maxRejected {
+		r.n.Unlisted++
 		return
 	}
 	r.n.Rejected = append(r.n.Rejected, Rejected{RealmID: realm, Raw: bytes.Clone(raw), Reason: reason})
