@@ -18,7 +18,6 @@
 //
 // It keeps no state and needs nothing but the broker: which realms are connected
 // is the processor's to know, so that an outage of Redis does not stop the
-// receiving. It does not terminate TLS, which Intuit demands: put a proxy in
-// front. It does not decode a compressed body: Intuit sends none, and the
+// receiving. It does not decode a compressed body: Intuit sends none, and the
 // signature is over the bytes as sent.
 package ingress
