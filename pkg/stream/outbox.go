@@ -23,9 +23,14 @@ type outbox struct {
 // order is messages to be published. The outbox writes to it until it closes sent.
 type order struct {
 	msgs    []*nats.Msg
-	pending []jetstream.PubAckFuture // nil where failed is not
-	failed  []error
+	parcels []parcel
 	sent    chan struct{}
+}
+
+// parcel is a message on its way, or why it is not.
+type parcel struct {
+	ack jetstream.PubAckFuture
+	err error
 }
 
 func newOutbox(js jetstream.JetStream) *outbox {
@@ -36,10 +41,8 @@ func newOutbox(js jetstream.JetStream) *outbox {
 
 // send publishes msgs and returns without waiting for the acknowledgements. After
 // an error some of them may have been sent, or still be.
-func (o *outbox) send(ctx context.Context, msgs []*nats.Msg) (*order, error) {
-	next := &order{
-		msgs: msgs, pending: make([]jetstream.PubAckFuture, len(msgs)), failed: make([]error, len(msgs)), sent: make(chan struct{}),
-	}
+func (o *outbox) send(ctx context.Context, msgs []*nats.Msg) ([]parcel, error) {
+	next := &order{msgs: msgs, parcels: make([]parcel, len(msgs)), sent: make(chan struct{})}
 	select {
 	case o.orders <- next:
 	case <-o.closed:
@@ -49,7 +52,7 @@ func (o *outbox) send(ctx context.Context, msgs []*nats.Msg) (*order, error) {
 	}
 	select {
 	case <-next.sent:
-		return next, nil
+		return next.parcels, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -60,7 +63,7 @@ func (o *outbox) run() {
 		select {
 		case next := <-o.orders:
 			for i, m := range next.msgs {
-				next.pending[i], next.failed[i] = o.js.PublishMsgAsync(m)
+				next.parcels[i].ack, next.parcels[i].err = o.js.PublishMsgAsync(m)
 			}
 			close(next.sent)
 		case <-o.closed:

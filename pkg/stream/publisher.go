@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -80,8 +81,12 @@ func (c *Conn) publishOne(ctx context.Context, m *nats.Msg) error {
 
 // publish gives msgs to send within the bounds of time and memory.
 func (c *Conn) publish(ctx context.Context, msgs []*nats.Msg, send func(context.Context, []*nats.Msg) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.PublishTimeout)
-	defer cancel()
+	// A timer less where the caller is in a greater hurry.
+	if d, ok := ctx.Deadline(); !ok || time.Until(d) > c.cfg.PublishTimeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.PublishTimeout)
+		defer cancel()
+	}
 
 	// All of a call at once: calls that each hold a part and wait for more
 	// would wait for each other.
@@ -96,40 +101,31 @@ func (c *Conn) publish(ctx context.Context, msgs []*nats.Msg, send func(context.
 // each publishes every message for itself, all at the same time, and returns
 // what became of each.
 func (c *Conn) each(ctx context.Context, msgs []*nats.Msg) []error {
-	outcome, ids := make([]error, len(msgs)), ids(msgs)
-	sent, err := c.outbox.send(ctx, msgs)
-	for i := range msgs {
+	outcome := make([]error, len(msgs))
+	parcels, err := c.outbox.send(ctx, msgs)
+	for i, m := range msgs {
 		switch {
 		case err != nil:
-			outcome[i] = notDurable(ids[i], err)
-		case sent.failed[i] != nil:
-			outcome[i] = notDurable(ids[i], sent.failed[i])
+			// The outbox may still write to the message: its id is not read any more.
+			outcome[i] = notDurable(m.Subject, err)
+		case parcels[i].err != nil:
+			outcome[i] = notDurable(id(m), parcels[i].err)
 		default:
-			outcome[i] = await(ctx, ids[i], sent.pending[i])
+			outcome[i] = await(ctx, m, parcels[i].ack)
 		}
 	}
 	return outcome
 }
 
-func await(ctx context.Context, id string, ack jetstream.PubAckFuture) error {
+func await(ctx context.Context, m *nats.Msg, ack jetstream.PubAckFuture) error {
 	select {
 	case <-ack.Ok():
 		return nil
 	case err := <-ack.Err():
-		return notDurable(id, err)
+		return notDurable(id(m), err)
 	case <-ctx.Done():
-		return notDurable(id, ctx.Err())
+		return notDurable(id(m), ctx.Err())
 	}
-}
-
-// ids are read before the messages are given away: who takes them may write to
-// their headers.
-func ids(msgs []*nats.Msg) []string {
-	ids := make([]string, len(msgs))
-	for i, m := range msgs {
-		ids[i] = id(m)
-	}
-	return ids
 }
 
 // tooLarge reports whether the server may refuse one of msgs for its size: in a
