@@ -242,7 +242,7 @@ func TestServer_TooManyInHandIs503AtOnce(t *testing.T) {
 	require.Equal(t, 200, <-answers)
 	require.Equal(t, 200, b.post(event("1", "x"), oldToken).status)
 	require.EqualValues(t, 3, b.requests("demo", "overloaded"))
-	require.Equal(t, 1, b.logs.FilterMessage("notification refused").Len(), "one line for all three")
+	require.Equal(t, 2, b.logs.FilterMessage("notification refused").Len(), "one line for the stranger, one for all three")
 }
 
 func TestServer_TooManyBytesInHandIs503(t *testing.T) {

@@ -43,12 +43,14 @@ type tally struct{ events, dead int }
 // acknowledged it (I1). After an error Intuit sends the body again, and the ids
 // make the broker drop what it has already.
 func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
-	content, err := parse(n.body)
+	envs, rest, err := envelopes(n)
 	if err != nil {
 		dead, err := s.bury(ctx, n, "", n.body, err.Error())
 		return tally{dead: dead}, err
 	}
-	if envs := envelope.FromNotification(n.body, content, n.meta); len(envs) > 0 {
+	if len(envs) > 0 {
+		// Neither the events nor the envelopes are touched after this: what waits for
+		// the broker, thousands of them at times, holds only what it has sent.
 		err := s.publisher.Publish(ctx, envs...)
 		var invalid *envelope.InvalidError
 		if errors.As(err, &invalid) || errors.Is(err, stream.ErrTooLarge) {
@@ -60,17 +62,32 @@ func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
 			return tally{}, err
 		}
 	}
-	dead, err := s.buryItems(ctx, n, content)
-	return tally{events: len(content.Events), dead: dead}, err
+	dead, err := s.buryItems(ctx, n, rest)
+	return tally{events: rest.events, dead: dead}, err
+}
+
+// remainder is what is of interest of a body once its envelopes are made.
+type remainder struct {
+	events   int
+	rejected []webhook.Rejected
+	unlisted int // rejected too, but not kept
+}
+
+func envelopes(n notification) ([]*ledgerfeedv1.Envelope, remainder, error) {
+	content, err := parse(n.body)
+	if err != nil {
+		return nil, remainder{}, err
+	}
+	rest := remainder{events: len(content.Events), rejected: content.Rejected, unlisted: content.Unlisted}
+	return envelope.FromNotification(n.body, content, n.meta), rest, nil
 }
 
 // buryItems stores the items that could not be read.
-func (s *Server) buryItems(ctx context.Context, n notification, content webhook.Notification) (dead int, err error) {
-	items := content.Rejected
-	if len(items) > maxItems {
-		return s.bury(ctx, n, "", n.body, fmt.Sprintf("%d items cannot be read; the first: %s", len(items)+content.Unlisted, items[0].Reason))
+func (s *Server) buryItems(ctx context.Context, n notification, rest remainder) (dead int, err error) {
+	if items := rest.rejected; len(items) > maxItems {
+		return s.bury(ctx, n, "", n.body, fmt.Sprintf("%d items cannot be read; the first: %s", len(items)+rest.unlisted, items[0].Reason))
 	}
-	for _, item := range items {
+	for _, item := range rest.rejected {
 		letters, err := s.bury(ctx, n, item.RealmID, item.Raw, item.Reason)
 		if err != nil {
 			return 0, err
