@@ -67,9 +67,17 @@ func setup(t testing.TB, settings ...setting) *bundle {
 	return setupOn(t, devtest.NATS(t), nil, settings...)
 }
 
-// setupOn is setup on a broker of the test's. A cluster, several addresses, has
-// no proxy in front.
+// setupOn is setup on a broker of the test's.
 func setupOn(t testing.TB, broker string, change func(*stream.Config), settings ...setting) *bundle {
+	t.Helper()
+	b := prepare(t, broker, change, settings...)
+	b.run()
+	return b
+}
+
+// prepare is a bundle that does not run yet. A cluster, several addresses, has no
+// proxy in front.
+func prepare(t testing.TB, broker string, change func(*stream.Config), settings ...setting) *bundle {
 	t.Helper()
 	b := &bundle{t: t, registry: prometheus.NewRegistry(), ended: make(chan error, 1)}
 	b.direct = connect(t, broker, nil, change)
@@ -96,15 +104,19 @@ func setupOn(t testing.TB, broker string, change func(*stream.Config), settings 
 	var err error
 	b.server, err = ingress.New(o)
 	require.NoError(t, err)
+	b.client = &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+	return b
+}
+
+func (b *bundle) run() {
+	b.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	go func() { b.ended <- b.server.Run(ctx) }()
-	b.client = &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
-	t.Cleanup(func() {
+	b.t.Cleanup(func() {
 		b.client.CloseIdleConnections()
-		require.NoError(t, b.end())
+		require.NoError(b.t, b.end())
 	})
-	return b
 }
 
 // end stops the server once and returns what Run did.

@@ -127,7 +127,11 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("webhook endpoint: %w", err)
 	}
-	bounded, err := newConnections(listener, o.Config.MaxConnections, s.cert == nil, o.Registerer)
+	most := min(o.Config.MaxConnections, mayOpen())
+	if most < o.Config.MaxConnections {
+		s.log.Warn("limit of open files allows fewer connections than configured", telemetry.Count(most))
+	}
+	bounded, err := newConnections(listener, most, s.cert == nil, o.Registerer)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("register metrics: %w", err), listener.Close())
 	}

@@ -21,6 +21,7 @@ func Serve(ctx context.Context, environ []string) error {
 	if err := config.Load(&s.config, "", environ); err != nil {
 		return err
 	}
+	s.config.Ingress.limitMemory()
 	var err error
 	if s.log, err = telemetry.NewLogger(s.config.Log, os.Stderr); err != nil {
 		return lifecycle.Usage(err)

@@ -1,0 +1,219 @@
+package ingress
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// grace is how long a connection may be silent before it has to yield to a
+	// new one: a sender that means it has sent its headers by then.
+	grace = time.Second
+	// farewell is how long a connection that was turned away may take to read why.
+	farewell = 500 * time.Millisecond
+	// maxFarewells bounds those; further ones are closed at once.
+	maxFarewells = 128
+	// otherFiles is what the process opens beside the connections.
+	otherFiles = 64 + maxFarewells
+)
+
+// connections bounds how many are open, and so the memory of all that are slow.
+//
+// With all of them taken, a new one takes the place of the one that has been
+// without a request for longest, if that is longer than the grace: no number of
+// silent senders keeps Intuit out for longer. If there is none, the new one is
+// answered 503 and closed. To leave it in the backlog, as
+// netutil.LimitListener does, would be cheaper and worse: Intuit would wait its
+// three seconds for nothing, and a load balancer, to which the connection looks
+// open, would not try another replica.
+type connections struct {
+	net.Listener
+	max      int
+	refusal  []byte // what a connection there is no place for is told; with TLS nothing: there is no handshake yet
+	gauge    prometheus.Gauge
+	refused  prometheus.Counter
+	replaced prometheus.Counter
+
+	mu        sync.Mutex // guards what follows
+	open      int
+	farewells int
+	waiting   list.List // of *connection without a request in hand, the longest first
+}
+
+// connection is a net.Conn that knows its place.
+type connection struct {
+	*net.TCPConn // its CloseWrite too, which the HTTP server uses
+	place        *list.Element
+	since        time.Time // it is waiting
+	gone         bool      // not counted any more
+}
+
+func newConnections(l net.Listener, limit int, plain bool, r prometheus.Registerer) (*connections, error) {
+	c := &connections{Listener: l, max: limit}
+	c.gauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerfeed_ingress_connections", Help: "Open connections."})
+	full := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ledgerfeed_ingress_connections_full_total",
+		Help: "What happened when all connections were taken: replaced (one that was silent gave way to a new one) or refused (the new one was closed).",
+	}, []string{"outcome"})
+	c.refused, c.replaced = full.WithLabelValues("refused"), full.WithLabelValues("replaced")
+	var err error
+	if plain {
+		c.refusal, err = refuse(overloaded, nil).bytes()
+	}
+	if r != nil {
+		err = errors.Join(err, r.Register(c.gauge), r.Register(full))
+	}
+	return c, err
+}
+
+// mayOpen is how many connections the limit of open files leaves room for; a
+// server that runs into it leaves new ones in the backlog. Go has raised the soft
+// limit to the hard one.
+func mayOpen() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return math.MaxInt
+	}
+	return int(max(min(files.Cur, math.MaxInt32), otherFiles+1) - otherFiles)
+}
+
+// Accept returns the next connection there is a place for.
+func (c *connections) Accept() (net.Conn, error) {
+	for {
+		conn, err := c.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := conn.(*net.TCPConn)
+		if !ok {
+			return nil, errors.Join(errors.New("not a TCP connection"), conn.Close())
+		}
+		next := &connection{TCPConn: tcp}
+		if c.enter(next) {
+			return next, nil
+		}
+		c.turnAway(next)
+	}
+}
+
+// enter gives conn a place, if need be that of another.
+func (c *connections) enter(conn *connection) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open >= c.max && !c.evictLocked() {
+		return false
+	}
+	c.open++
+	c.gauge.Set(float64(c.open))
+	c.waitLocked(conn)
+	return true
+}
+
+func (c *connections) evictLocked() bool {
+	front := c.waiting.Front()
+	if front == nil {
+		return false
+	}
+	victim := front.Value.(*connection)
+	if time.Since(victim.since) < grace {
+		return false
+	}
+	c.leaveLocked(victim)
+	c.replaced.Inc()
+	victim.Close()
+	return true
+}
+
+// changed is the http.Server's ConnState: a connection waits until the headers of
+// a request are complete, and again after the answer.
+func (c *connections) changed(nc net.Conn, state http.ConnState) {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
+		nc = t.NetConn()
+	}
+	conn, ok := nc.(*connection)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateActive:
+		c.workLocked(conn)
+	case http.StateIdle:
+		c.workLocked(conn)
+		c.waitLocked(conn)
+	case http.StateClosed, http.StateHijacked:
+		c.leaveLocked(conn)
+	case http.StateNew: // it waits since it entered
+	}
+}
+
+func (c *connections) waitLocked(conn *connection) {
+	if !conn.gone {
+		conn.since = time.Now()
+		conn.place = c.waiting.PushBack(conn)
+	}
+}
+
+func (c *connections) workLocked(conn *connection) {
+	if conn.place != nil {
+		c.waiting.Remove(conn.place)
+		conn.place = nil
+	}
+}
+
+func (c *connections) leaveLocked(conn *connection) {
+	if conn.gone {
+		return
+	}
+	conn.gone = true
+	c.workLocked(conn)
+	c.open--
+	c.gauge.Set(float64(c.open))
+}
+
+// turnAway says why before it closes. To close at once would lose the answer: of
+// a connection with unread bytes the kernel drops what was written.
+func (c *connections) turnAway(conn *connection) {
+	c.refused.Inc()
+	if c.refusal == nil || !c.sayFarewell() {
+		conn.Close()
+		return
+	}
+	_ = conn.SetDeadline(time.Now().Add(farewell))
+	_, _ = conn.Write(c.refusal) // fits into the socket's buffer: it does not wait
+	_ = conn.CloseWrite()
+	time.AfterFunc(farewell, func() {
+		conn.Close()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.farewells--
+	})
+}
+
+func (c *connections) sayFarewell() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.farewells >= maxFarewells {
+		return false
+	}
+	c.farewells++
+	return true
+}
+
+// bytes is the problem as a whole answer, for a connection the HTTP server does
+// not know.
+func (p *problem) bytes() ([]byte, error) {
+	body, err := p.body()
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nRetry-After: %d\r\nConnection: close\r\n\r\n%s",
+		p.status, http.StatusText(p.status), problemType, len(body), retryAfter, body), err
+}
