@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -29,12 +31,14 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
 const (
+	app           = "bench"
+	path          = "/webhooks/" + app
 	verifierToken = "bench-token"
-	path          = "/webhooks/bench"
-	eventStream   = "LF_EVENTS"
+	eventStream   = stream.EventStream
 	peerStream    = "PEER" // Watermill's
 	peerTopic     = "peer.events"
 )
@@ -44,6 +48,8 @@ func runChild(name string) error {
 	switch name {
 	case "broker":
 		return runBroker()
+	case "ledgerfeed":
+		return runLedgerfeed()
 	case "bare":
 		return runBare()
 	case "watermill":
@@ -54,15 +60,64 @@ func runChild(name string) error {
 	return fmt.Errorf("no such child: %s", name)
 }
 
+// runBroker is a nats-server whose store goes with it, also when the
+// measurement is killed.
 func runBroker() error {
-	n, err := devserver.StartNATS(devserver.NATSOptions{Dir: os.Getenv("BENCH_DIR"), SyncAlways: os.Getenv("BENCH_SYNC") == "always", Monitor: true})
+	dir := os.Getenv("BENCH_DIR")
+	n, err := devserver.StartNATS(devserver.NATSOptions{Dir: dir, SyncAlways: os.Getenv("BENCH_SYNC") == "always", Monitor: true})
 	if err != nil {
 		return err
 	}
-	defer n.Close()
-	fmt.Println(n.URL(), n.MonitorURL())
+	serving(n.URL(), n.MonitorURL())
 	untilParentEnds()
+	n.Close()
+	return os.RemoveAll(dir)
+}
+
+// runLedgerfeed keeps the real program, as an operator starts it, from outliving
+// the measurement. Its environment is the program's.
+func runLedgerfeed() error {
+	log, err := os.CreateTemp("", "ledgerfeed-bench-*.log")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(log.Name())
+	defer log.Close()
+	cmd := exec.CommandContext(context.Background(), os.Getenv("BENCH_BINARY"))
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	listen, admin := os.Getenv("LEDGERFEED_INGRESS_LISTEN"), os.Getenv("LEDGERFEED_ADMIN_LISTEN")
+	for tick := time.NewTicker(20 * time.Millisecond); !ready(admin); {
+		select {
+		case err := <-ended:
+			text, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("the ingress ended before it was ready: %w\n%s", err, text)
+		case <-tick.C:
+		}
+	}
+	fmt.Println(cmd.Process.Pid, listen, admin)
+	untilParentEnds()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(15 * time.Second):
+		_ = cmd.Process.Kill()
+		<-ended
+	}
 	return nil
+}
+
+func ready(admin string) bool {
+	resp, err := http.Get("http://" + admin + "/readyz")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // signed is the check that every contender makes.
@@ -83,7 +138,7 @@ func listen(h http.Handler) error {
 	mux.Handle(path, h)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = s.Serve(l) }()
-	fmt.Println(l.Addr())
+	serving(l.Addr().String())
 	untilParentEnds()
 	return s.Close()
 }
@@ -153,7 +208,7 @@ func shapeOf() ([]shape, error) {
 		return nil, err
 	}
 	var shapes []shape
-	for _, e := range envelope.FromNotification(body, n, envelope.Meta{App: "bench", ReceivedAt: time.Now()}) {
+	for _, e := range envelope.FromNotification(body, n, envelope.Meta{App: app, ReceivedAt: time.Now()}) {
 		data, err := envelope.Encode(e)
 		if err != nil {
 			return nil, err
@@ -204,7 +259,7 @@ func runWatermill() error {
 	for in.Addr() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	fmt.Println(in.Addr())
+	serving(in.Addr().String())
 	untilParentEnds()
 	return nil
 }

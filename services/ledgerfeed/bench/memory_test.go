@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,58 +19,132 @@ import (
 // inFlight is how many requests wait for the broker at the same time.
 const inFlight = 5000
 
-// memory measures the resident memory of the ingress, and of bare, with that
-// many requests on as many connections, each waiting for the broker's answer,
-// which a proxy holds back.
-func (r *report) memory(t *testing.T, binary string) {
-	t.Helper()
-	dir := diskDir(t)
-	broker := startChild(t, "broker", "BENCH_SYNC=", "BENCH_DIR="+dir)
-	address, monitor := "", ""
-	_, err := fmt.Sscan(broker.addr, &address, &monitor)
-	require.NoError(t, err)
-	u, err := url.Parse(address)
-	require.NoError(t, err)
+// memory is the resident memory of a process with so many requests in flight.
+type memory struct {
+	Contender string  `json:"contender"`
+	InFlight  int     `json:"in_flight"`
+	IdleMiB   float64 `json:"idle_mib"`
+	// ConnectedMiB is with the connections, before their requests.
+	ConnectedMiB float64 `json:"connected_mib"`
+	MiB          float64 `json:"mib"`      // highest while they wait
+	PeakMiB      float64 `json:"peak_mib"` // highest ever, as the kernel saw it
+}
+
+// memory measures the ingress, and bare, with that many requests on as many
+// connections, each waiting for the broker's answer, which a proxy holds back.
+// Only a measurement counts in which all of them were answered 200 in the end:
+// in the others, some were not in flight when the memory was read.
+func (r *report) memory(b *bench) {
+	n, tries := inFlight, 5
+	if smoke() {
+		n = 200
+	}
+	broker := startBroker(b.t, relaxed)
 	for _, name := range []string{"ledgerfeed", "bare"} {
 		if !wanted(name) {
 			continue
 		}
-		proxy := devtest.NewProxy(t, u.Host)
-		var c *child
-		if name == "bare" {
-			c = startChild(t, "bare", "BENCH_NATS=nats://"+proxy.Addr(), "BENCH_SAMPLE="+sample(t))
-		} else {
-			c = startIngress(t, binary, "nats://"+proxy.Addr(), monitor, relaxed, 2*inFlight)
-		}
-		m := memory{Contender: name, InFlight: inFlight, IdleMiB: c.memory("VmRSS")}
-		proxy.Mute()
-		body := sample(t)
-		request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nintuit-signature: %s\r\nContent-Length: %d\r\n\r\n%s",
-			path, webhook.Sign([]byte(body), verifierToken), len(body), body)
-		conns := make([]net.Conn, inFlight)
-		for i := range conns {
-			conns[i], err = net.Dial("tcp", c.addr)
-			require.NoError(t, err)
-		}
-		for _, conn := range conns {
-			_, err = io.WriteString(conn, request)
-			require.NoError(t, err)
-		}
-		time.Sleep(500 * time.Millisecond) // within the ingress's budget of 2.5 s
-		m.MiB = c.memory("VmRSS")
-		r.Memory = append(r.Memory, m)
-		t.Logf("%s: %.1f MiB idle, %.1f MiB with %d requests in flight", name, m.IdleMiB, m.MiB, inFlight)
-		proxy.Unmute()
-		answered := 0
-		for _, conn := range conns {
-			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-			status := make([]byte, len("HTTP/1.1 200"))
-			if _, err := io.ReadFull(conn, status); err == nil && string(status) == "HTTP/1.1 200" {
-				answered++
+		for try := 1; ; try++ {
+			m, answered := waiting(b, broker, name, n)
+			if answered == n {
+				r.Memory = append(r.Memory, m)
+				b.t.Logf("%s: %.1f MiB idle, %.1f MiB with %d requests in flight", name, m.IdleMiB, m.MiB, n)
+				break
 			}
-			conn.Close()
+			b.t.Logf("%s: only %d of %d requests were in flight together", name, answered, n)
+			require.Less(b.t, try, tries, "the machine is too busy to hold %d requests within the budget", n)
+			require.NoError(b.t, interrupted.Err())
 		}
-		require.Equal(t, inFlight, answered, "%s: some were not in flight any more when the memory was read", name)
-		c.stop()
 	}
+	broker.stop()
+}
+
+// waiting measures a fresh process of name with n requests in flight and returns
+// how many of them were answered 200.
+func waiting(b *bench, broker *broker, name string, n int) (memory, int) {
+	u, err := url.Parse(broker.url)
+	require.NoError(b.t, err)
+	proxy := devtest.NewProxy(b.t, u.Host)
+	behind := "nats://" + proxy.Addr()
+	var c *child
+	before := broker.last(eventStream)
+	reached := func() bool { return broker.last(eventStream) == before+int64(n*realms) }
+	if name == "bare" {
+		c = startChild(b.t, "bare", "BENCH_NATS="+behind, "BENCH_SAMPLE="+sample(b.t))
+	} else {
+		c = broker.ingress(b.binary, behind, 2*n)
+		// It bounds what is on its way to the broker: not all of it gets there.
+		reached = func() bool { return gauge(c, "ledgerfeed_ingress_in_flight") == fmt.Sprint(n) }
+	}
+	defer c.stop()
+	m := memory{Contender: name, InFlight: n, IdleMiB: c.memory("VmRSS")}
+	proxy.Mute()
+	defer proxy.Unmute()
+	conns := connect(b.t, c.says[0], n)
+	m.ConnectedMiB = c.memory("VmRSS")
+	sendAll(b.t, conns)
+	// The highest of half a second: what a collection frees comes again.
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until) && !reached(); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	for until := time.Now().Add(500 * time.Millisecond); time.Now().Before(until); {
+		m.MiB = max(m.MiB, c.memory("VmRSS"))
+		time.Sleep(10 * time.Millisecond)
+	}
+	if *profiles && name == "ledgerfeed" && !smoke() {
+		savePprof(b.t, c, "heap", "ingress-in-flight.heap.pprof")
+	}
+	proxy.Unmute()
+	answered := 0
+	for _, conn := range conns {
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		status := make([]byte, len("HTTP/1.1 200"))
+		if _, err := io.ReadFull(conn, status); err == nil && string(status) == "HTTP/1.1 200" {
+			answered++
+		}
+		conn.Close()
+	}
+	m.PeakMiB = c.memory("VmHWM")
+	return m, answered
+}
+
+func connect(t *testing.T, addr string, n int) []net.Conn {
+	t.Helper()
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		conn, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		conns[i] = conn
+	}
+	return conns
+}
+
+// sendAll sends a request on each connection.
+func sendAll(t *testing.T, conns []net.Conn) {
+	t.Helper()
+	body := sample(t)
+	for i, conn := range conns {
+		// Bodies that differ, by blanks at their end: one that was stored before is
+		// not waited for.
+		own := body + strings.NewReplacer("0", " ", "1", "\t").Replace(fmt.Sprintf("%016b", i))
+		_, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nintuit-signature: %s\r\nContent-Length: %d\r\n\r\n%s",
+			path, webhook.Sign([]byte(own), verifierToken), len(own), own)
+		require.NoError(t, err)
+	}
+}
+
+// gauge is a metric of the ingress.
+func gauge(c *child, name string) string {
+	resp, err := http.Get("http://" + c.says[1] + "/metrics")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }

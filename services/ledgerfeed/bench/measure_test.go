@@ -1,0 +1,148 @@
+package bench_test
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/load"
+)
+
+const (
+	connections = 256
+	p99Bound    = 50 * time.Millisecond
+	idleRate    = 20 // requests a second
+)
+
+// run loads c for d and counts what it answered and what was stored of that. A
+// request that was not answered 200 may be stored all the same: where some
+// failed, only a loss of more than those would show.
+func (p *profile) run(c *contender, rate float64, conns int, d time.Duration) load.Report {
+	p.t.Helper()
+	o := options(c.says[0])
+	o.Rate, o.Connections, o.Duration, o.Seed = rate, conns, d, 1
+	r, err := load.Run(interrupted, o)
+	if interrupted.Err() != nil {
+		p.t.Fatal("interrupted")
+	}
+	require.NoError(p.t, err, c.name)
+	stored := c.take()
+	c.answered += r.Answered
+	c.failed += r.Failed
+	c.stored += stored
+	c.lost += max(0, r.Answered*c.each-stored)
+	return r
+}
+
+// compared is run, and what it costs the contender's process is counted.
+func (p *profile) compared(c *contender, rate float64) load.Report {
+	p.t.Helper()
+	wait := c.profileCPU(p.t, p.name, *duration)
+	before := c.used()
+	r := p.run(c, rate, connections, *duration)
+	c.cpu += c.used() - before
+	c.cpuFor += r.Answered
+	wait()
+	return r
+}
+
+// warm fills caches and pools, and shows that the contender works.
+func (p *profile) warm() {
+	for _, c := range p.contenders {
+		for try := 0; c.answered == 0 && try < 100; try++ { // a busy machine may not even send in a short window
+			p.run(c, 0, 32, min(*duration, 2*time.Second))
+		}
+		require.Positive(p.t, c.answered, "%s answers nothing", c.name)
+		p.step(costWarm, "%s: %s is warm", p.name, c.name)
+	}
+}
+
+// round is one window of each kind for each contender; the next round has
+// another order.
+func (p *profile) round(round int) {
+	for _, c := range turn(p.contenders, round) {
+		if p.name == synced {
+			r := p.compared(c, 0)
+			c.closed = append(c.closed, r)
+			p.step(costClosed, "%s round %d/%d: %s answers %.0f/s on %d connections, p50 %s p99 %s",
+				p.name, round+1, *rounds, c.name, r.RPS, connections, r.P50, r.P99)
+		}
+		r, ok := p.highest(c)
+		if ok {
+			c.open = append(c.open, r)
+		}
+		p.step(costSearch, "%s round %d/%d: %s answers %.0f/s that come when they are due, p50 %s p99 %s%s",
+			p.name, round+1, *rounds, c.name, r.RPS, r.P50, r.P99, map[bool]string{false: ": too late, the round does not count"}[ok])
+	}
+	for _, c := range turn(p.contenders, round) {
+		r := p.run(c, idleRate, 1, *duration/2)
+		c.idle = append(c.idle, r)
+		p.step(costIdle, "%s round %d/%d: %s idle, p50 %s p99 %s", p.name, round+1, *rounds, c.name, r.P50, r.P99)
+	}
+}
+
+func turn[T any](all []T, by int) (turned []T) {
+	for i := range all {
+		turned = append(turned, all[(i+by)%len(all)])
+	}
+	return turned
+}
+
+// highest is the highest rate of an open loop at which 99 of 100 answers come
+// within 50 ms: looked for in short windows, from what a closed loop can do, and
+// confirmed in a full one. If none is confirmed it returns the last that was
+// tried, and false.
+func (p *profile) highest(c *contender) (load.Report, bool) {
+	short, probes, tries := max(*duration/5, 100*time.Millisecond), 6, 12
+	if smoke() {
+		probes, tries = 1, 1
+	}
+	capacity := p.run(c, 0, connections, short).RPS
+	low, high, rate := 0.0, 1.2*capacity, 0.9*capacity
+	for range probes {
+		ok := held(p.run(c, rate, connections, short))
+		if !ok { // once more: somebody else may have had the machine
+			ok = held(p.run(c, rate, connections, short))
+		}
+		if ok {
+			low = rate
+		} else {
+			high = rate
+		}
+		rate = (low + high) / 2
+	}
+	rate = max(low, capacity/10)
+	for ; ; rate *= 0.93 {
+		r := p.run(c, rate, connections, *duration)
+		if tries--; held(r) || tries <= 0 {
+			return r, held(r)
+		}
+	}
+}
+
+func held(r load.Report) bool { return r.P99 < p99Bound && r.Failed == 0 && r.Offered > 0 }
+
+// together measures the latencies of all at the same rate, four fifths of what
+// the slowest can bear: at rates of their own they say little beside each other.
+// Where the broker syncs always, 256 connections are the same for all.
+func (p *profile) together() {
+	if p.name == synced {
+		return
+	}
+	for round := range *rounds {
+		for _, c := range turn(p.contenders, round) {
+			r := p.compared(c, p.sameRate())
+			c.same = append(c.same, r)
+			p.step(costTogether, "%s round %d/%d: %s at %.0f/s, p50 %s p99 %s p99.9 %s", p.name, round+1, *rounds, c.name, p.sameRate(), r.P50, r.P99, r.P999)
+		}
+	}
+}
+
+func (p *profile) sameRate() (rate float64) {
+	for _, c := range p.contenders {
+		if own := 0.8 * medianOf(c.open, rps); own > 0 && (rate == 0 || own < rate) {
+			rate = own
+		}
+	}
+	return max(rate, idleRate)
+}
