@@ -21,7 +21,7 @@ func TestWorkspace_KeepsTheRules(t *testing.T) {
 	for _, p := range w.Packages {
 		seen[p.Path] = true
 	}
-	for _, path := range []string{"proto/ledgerfeed/v1", "pkg/stream", "pkg/internal/archtest", "services/ingress/cmd/ingress", "services/ledgerfeed/cli"} {
+	for _, path := range []string{"proto/ledgerfeed/v1", "pkg/stream", "pkg/internal/archtest", "services/ingress/cmd/ingress", "services/ledgerfeed/cli", "services/ledgerfeed/bench"} {
 		require.True(t, seen[path], "%s is not in the workspace: are the others?", path)
 	}
 	for _, rule := range archtest.Rules() {

@@ -54,6 +54,15 @@ func only(prefix string, packages ...string) func(*Workspace, func(string, strin
 	}
 }
 
+// peers holds for tests too: what a test imports is in the go.mod of its module.
+func peers(w *Workspace, report func(string, string, ...any)) {
+	w.eachImport(func(p *Package, f *File, path string) {
+		if under(path, "github.com/ThreeDotsLabs", "github.com/riverqueue") && !under(p.Path, "services/ledgerfeed/bench") {
+			report(f.Name, "imports %s", path)
+		}
+	})
+}
+
 func ingress(w *Workspace, report func(string, string, ...any)) {
 	for _, p := range w.Packages {
 		if !under(p.Path, "services/ingress") {

@@ -39,6 +39,7 @@ func Rules() []Rule {
 			"github.com/nats-io/", "pkg/stream", "pkg/devserver", "services/processor/sink/nats")},
 		{"redis", "only these know Redis: the rest of the code speaks of marks, cursors and tokens", only(
 			"github.com/redis/go-redis/", "pkg/state", "pkg/connection", "pkg/devserver")},
+		{"peers", "what we compare ourselves with is no dependency of ours, of tests neither", peers},
 		{"ingress", "the receiving works without Redis and without QuickBooks", ingress},
 		{"test-server", "no test server in a production binary", testServers},
 		{"test-code", "what is for tests is imported by tests", testCode},
