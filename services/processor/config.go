@@ -4,20 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
 // ProcessorConfig is what an operator sets of the processor.
 type ProcessorConfig struct {
-	Sinks          []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH or postgres:URL, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
-	BatchSize      int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
-	CoalesceWindow time.Duration `koanf:"coalesce_window" doc:"How long the first event of an idle queue waits for others to be read with it; 0 turns it off. While a call is under way events gather in any case."`
-	Parallel       int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
-	RealmParallel  int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
-	AckWait        time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
-	MaxAckPending  int           `koanf:"max_ack_pending" doc:"How many messages may be under way or wait for their next try, over all replicas; each is at most 256 KiB, usually 1."`
-	ReadTimeout    time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
-	WriteTimeout   time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take."`
-	DrainTimeout   time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
+	Sinks              []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH, postgres:URL or webhook:URL, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
+	WebhookSecrets     secret.String `koanf:"webhook_secrets" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines."`
+	WebhookBatch       int           `koanf:"webhook_batch" doc:"How many changes a request of a webhook sink carries at most. 1: each request is one CloudEvent; more: a batch of them."`
+	WebhookConcurrency int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
+	WebhookRate        float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
+	WebhookAllow       []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
+	BatchSize          int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
+	CoalesceWindow     time.Duration `koanf:"coalesce_window" doc:"How long the first event of an idle queue waits for others to be read with it; 0 turns it off. While a call is under way events gather in any case."`
+	Parallel           int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
+	RealmParallel      int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
+	AckWait            time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
+	MaxAckPending      int           `koanf:"max_ack_pending" doc:"How many messages may be under way or wait for their next try, over all replicas; each is at most 256 KiB, usually 1."`
+	ReadTimeout        time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
+	WriteTimeout       time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take."`
+	DrainTimeout       time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
 }
 
 // maxBatch keeps a statement of ids within 6 KiB of URL, and the answer within
@@ -27,15 +34,17 @@ const maxBatch = 400
 // DefaultProcessorConfig suits one server of a few cores.
 func DefaultProcessorConfig() ProcessorConfig {
 	return ProcessorConfig{
-		BatchSize:      maxBatch,
-		CoalesceWindow: 50 * time.Millisecond,
-		Parallel:       64,
-		RealmParallel:  4,
-		AckWait:        time.Minute,
-		MaxAckPending:  4096,
-		ReadTimeout:    90 * time.Second,
-		WriteTimeout:   30 * time.Second,
-		DrainTimeout:   20 * time.Second,
+		WebhookBatch:       1,
+		WebhookConcurrency: 8,
+		BatchSize:          maxBatch,
+		CoalesceWindow:     50 * time.Millisecond,
+		Parallel:           64,
+		RealmParallel:      4,
+		AckWait:            time.Minute,
+		MaxAckPending:      4096,
+		ReadTimeout:        90 * time.Second,
+		WriteTimeout:       30 * time.Second,
+		DrainTimeout:       20 * time.Second,
 	}
 }
 
@@ -49,6 +58,13 @@ func (c ProcessorConfig) Validate() error {
 	}
 	_, err := parseSinks(c.Sinks)
 	errs = append(errs, err)
+	_, err = parseSecrets(c.WebhookSecrets)
+	errs = append(errs, err)
+	_, err = parsePrefixes(c.WebhookAllow)
+	errs = append(errs, err)
+	bad(c.WebhookBatch >= 1 && c.WebhookBatch <= 1000, "webhook_batch", c.WebhookBatch, "give 1 to 1000")
+	bad(c.WebhookConcurrency >= 1, "webhook_concurrency", c.WebhookConcurrency, "give at least 1")
+	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
 	bad(c.BatchSize >= 1 && c.BatchSize <= maxBatch, "batch_size", c.BatchSize, "give 1 to 400")
 	bad(c.CoalesceWindow >= 0 && c.CoalesceWindow <= time.Minute, "coalesce_window", c.CoalesceWindow, "give 0 to 1m")
 	bad(c.Parallel >= 1, "parallel", c.Parallel, "give at least 1")

@@ -24,20 +24,23 @@ func TestProcessorConfig_NamesWhatIsWrong(t *testing.T) {
 		edit func(*processor.ProcessorConfig)
 		want string
 	}{
-		"batch of none":     {func(c *processor.ProcessorConfig) { c.BatchSize = 0 }, "processor.batch_size 0"},
-		"batch of too many": {func(c *processor.ProcessorConfig) { c.BatchSize = 401 }, "processor.batch_size 401"},
-		"window":            {func(c *processor.ProcessorConfig) { c.CoalesceWindow = -1 }, "processor.coalesce_window -1ns"},
-		"parallel":          {func(c *processor.ProcessorConfig) { c.Parallel = 0 }, "processor.parallel 0"},
-		"realm parallel":    {func(c *processor.ProcessorConfig) { c.RealmParallel = 0 }, "processor.realm_parallel 0"},
-		"ack wait":          {func(c *processor.ProcessorConfig) { c.AckWait = time.Millisecond }, "processor.ack_wait 1ms"},
-		"max ack pending":   {func(c *processor.ProcessorConfig) { c.MaxAckPending = 0 }, "processor.max_ack_pending 0"},
-		"read timeout":      {func(c *processor.ProcessorConfig) { c.ReadTimeout = 0 }, "processor.read_timeout 0s"},
-		"write timeout":     {func(c *processor.ProcessorConfig) { c.WriteTimeout = 0 }, "processor.write_timeout 0s"},
-		"drain timeout":     {func(c *processor.ProcessorConfig) { c.DrainTimeout = -time.Second }, "processor.drain_timeout -1s"},
-		"two of a name":     {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "jsonl:b"} }, `a second sink called "jsonl"`},
-		"no place":          {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:"} }, "entry 1"},
-		"no kind":           {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "hunter2"} }, "entry 2"},
-		"no name":           {func(c *processor.ProcessorConfig) { c.Sinks = []string{"=postgres://me:hunter2@h/d"} }, "entry 1"},
+		"batch of none":          {func(c *processor.ProcessorConfig) { c.BatchSize = 0 }, "processor.batch_size 0"},
+		"batch of too many":      {func(c *processor.ProcessorConfig) { c.BatchSize = 401 }, "processor.batch_size 401"},
+		"window":                 {func(c *processor.ProcessorConfig) { c.CoalesceWindow = -1 }, "processor.coalesce_window -1ns"},
+		"parallel":               {func(c *processor.ProcessorConfig) { c.Parallel = 0 }, "processor.parallel 0"},
+		"realm parallel":         {func(c *processor.ProcessorConfig) { c.RealmParallel = 0 }, "processor.realm_parallel 0"},
+		"ack wait":               {func(c *processor.ProcessorConfig) { c.AckWait = time.Millisecond }, "processor.ack_wait 1ms"},
+		"max ack pending":        {func(c *processor.ProcessorConfig) { c.MaxAckPending = 0 }, "processor.max_ack_pending 0"},
+		"read timeout":           {func(c *processor.ProcessorConfig) { c.ReadTimeout = 0 }, "processor.read_timeout 0s"},
+		"write timeout":          {func(c *processor.ProcessorConfig) { c.WriteTimeout = 0 }, "processor.write_timeout 0s"},
+		"drain timeout":          {func(c *processor.ProcessorConfig) { c.DrainTimeout = -time.Second }, "processor.drain_timeout -1s"},
+		"two of a name":          {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "jsonl:b"} }, `a second sink called "jsonl"`},
+		"no place":               {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:"} }, "entry 1"},
+		"no kind":                {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "hunter2"} }, "entry 2"},
+		"secrets without a name": {func(c *processor.ProcessorConfig) { c.WebhookSecrets = "hunter2" }, "webhook_secrets"},
+		"private networks":       {func(c *processor.ProcessorConfig) { c.WebhookAllow = []string{"10.0.0.1"} }, "webhook_allow 10.0.0.1"},
+		"no batch":               {func(c *processor.ProcessorConfig) { c.WebhookBatch = 0 }, "webhook_batch 0"},
+		"no name":                {func(c *processor.ProcessorConfig) { c.Sinks = []string{"=postgres://me:hunter2@h/d"} }, "entry 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := processor.DefaultProcessorConfig()
@@ -58,9 +61,13 @@ func TestConfig_EverySettingIsDocumented(t *testing.T) {
 
 func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 	dir := t.TempDir()
-	sinks, err := processor.OpenSinks(t.Context(), []string{"jsonl:" + filepath.Join(dir, "a"), "archive=jsonl:" + filepath.Join(dir, "b=c:d")})
+	sinks, err := processor.OpenSinks(t.Context(), processor.ProcessorConfig{
+		Sinks:          []string{"jsonl:" + filepath.Join(dir, "a"), "archive=jsonl:" + filepath.Join(dir, "b=c:d"), "crm=webhook:https://example.com/hook"},
+		WebhookSecrets: "other=whsec_b3RoZXI=; crm=whsec_bmV3,whsec_b2xk", WebhookAllow: []string{"10.0.0.0/8"},
+	})
 	require.NoError(t, err)
-	require.Len(t, sinks, 2)
+	require.Len(t, sinks, 3)
+	require.Equal(t, "crm", sinks[2].Name())
 	require.Equal(t, "jsonl", sinks[0].Name())
 	require.Equal(t, "archive", sinks[1].Name())
 	require.FileExists(t, filepath.Join(dir, "b=c:d"))
@@ -68,9 +75,11 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 
-	_, err = processor.OpenSinks(t.Context(), []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"})
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"}})
 	require.ErrorContains(t, err, "open sink books")
 	require.NotContains(t, err.Error(), "hunter2")
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXI="})
+	require.ErrorContains(t, err, "open sink crm: webhook sink: no secret to sign with")
 }
 
 func TestNew_RefusesWhatCannotWork(t *testing.T) {

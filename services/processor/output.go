@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -82,10 +84,21 @@ func (o *output) write(ctx context.Context, changes []*ledgerfeedv1.Change) erro
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	err := o.Write(ctx, changes)
-	if _, permanent := stream.AsPermanent(err); err != nil && !permanent {
+	if answered(err) {
+		o.breaker.RecordSuccess()
+	} else {
 		o.breaker.RecordFailure()
-		return err
 	}
-	o.breaker.RecordSuccess() // refusing a change is an answer, too
 	return err
+}
+
+// answered reports whether the sink works: it took a change, or refused it for
+// good, which is an answer too.
+func answered(err error) bool {
+	var partial *sink.PartialError
+	if errors.As(err, &partial) {
+		return slices.ContainsFunc(partial.Errs, answered)
+	}
+	_, permanent := stream.AsPermanent(err)
+	return err == nil || permanent
 }

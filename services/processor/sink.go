@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/webhook"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -22,7 +24,8 @@ type Sink interface {
 	Name() string
 	// Write stores changes, at most one of an entity in a call. nil means that
 	// all of them will survive a crash. An error that is stream.Permanent says
-	// that at least one of them will never be taken; any other is tried again.
+	// that at least one of them will never be taken; any other is tried again. A
+	// *sink.PartialError says it of each change.
 	// A change that is older than the one held must not replace it.
 	Write(ctx context.Context, changes []*ledgerfeedv1.Change) error
 	// Close is called by whoever opened the sink, not by the processor.
@@ -38,6 +41,7 @@ type sinkSpec struct {
 const (
 	kindJSONL    = "jsonl"
 	kindPostgres = "postgres"
+	kindWebhook  = "webhook"
 )
 
 func parseSinks(entries []string) ([]sinkSpec, error) {
@@ -57,7 +61,7 @@ func parseSinks(entries []string) ([]sinkSpec, error) {
 	return specs, errors.Join(errs...)
 }
 
-// parseSink reads [NAME=]jsonl:PATH or [NAME=]postgres:URL. The entry is not in
+// parseSink reads [NAME=]jsonl:PATH, [NAME=]postgres:URL or [NAME=]webhook:URL. The entry is not in
 // the error: it may hold a password.
 func parseSink(entry string) (sinkSpec, error) {
 	kind, place, ok := strings.Cut(strings.TrimSpace(entry), ":")
@@ -71,8 +75,8 @@ func parseSink(entry string) (sinkSpec, error) {
 		kind = kindPostgres
 	}
 	switch {
-	case !ok || place == "" || name == "" || kind != kindJSONL && kind != kindPostgres:
-		return sinkSpec{}, errors.New("want [NAME=]jsonl:PATH or [NAME=]postgres:URL")
+	case !ok || place == "" || name == "" || kind != kindJSONL && kind != kindPostgres && kind != kindWebhook:
+		return sinkSpec{}, errors.New("want [NAME=]jsonl:PATH, [NAME=]postgres:URL or [NAME=]webhook:URL")
 	case kind == kindPostgres && strings.HasPrefix(place, "//"):
 		place = "postgres:" + place // postgres://… was meant as the URL
 	}
@@ -81,14 +85,14 @@ func parseSink(entry string) (sinkSpec, error) {
 
 // OpenSinks opens the sinks of a configuration. On an error those that were open
 // already are closed again.
-func OpenSinks(ctx context.Context, entries []string) ([]Sink, error) {
-	specs, err := parseSinks(entries)
+func OpenSinks(ctx context.Context, c ProcessorConfig) ([]Sink, error) {
+	specs, err := parseSinks(c.Sinks)
 	if err != nil {
 		return nil, err
 	}
 	var sinks []Sink
 	for _, spec := range specs {
-		s, err := spec.open(ctx)
+		s, err := spec.open(ctx, c)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open sink %s: %w", spec.name, err), closeSinks(sinks))
 		}
@@ -97,11 +101,64 @@ func OpenSinks(ctx context.Context, entries []string) ([]Sink, error) {
 	return sinks, nil
 }
 
-func (s sinkSpec) open(ctx context.Context) (Sink, error) {
-	if s.kind == kindPostgres {
+func (s sinkSpec) open(ctx context.Context, c ProcessorConfig) (Sink, error) {
+	switch s.kind {
+	case kindPostgres:
 		return postgres.Open(ctx, postgres.Options{Name: s.name, URL: s.place})
+	case kindWebhook:
+		return c.openWebhook(s)
+	default:
+		return jsonl.Open(jsonl.Options{Name: s.name, Path: s.place.Reveal()})
 	}
-	return jsonl.Open(jsonl.Options{Name: s.name, Path: s.place.Reveal()})
+}
+
+func (c ProcessorConfig) openWebhook(s sinkSpec) (Sink, error) {
+	secrets, err := parseSecrets(c.WebhookSecrets)
+	if err != nil {
+		return nil, err
+	}
+	allow, err := parsePrefixes(c.WebhookAllow)
+	if err != nil {
+		return nil, err
+	}
+	return webhook.Open(webhook.Options{
+		Name: s.name, URL: s.place.Reveal(), Secrets: secrets[s.name], Batch: c.WebhookBatch,
+		Concurrency: c.WebhookConcurrency, Rate: c.WebhookRate, Timeout: c.WriteTimeout, Allow: allow,
+	})
+}
+
+// parseSecrets reads NAME=SECRET[,SECRET…][;NAME=…]: the secrets of each webhook
+// sink. Errors count instead of quoting: what is not where it belongs may be one.
+func parseSecrets(s secret.String) (map[string][]secret.String, error) {
+	secrets := map[string][]secret.String{}
+	n := 0
+	for _, text := range strings.FieldsFunc(s.Reveal(), func(r rune) bool { return r == ';' || r == '\n' || r == '\r' }) {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		n++
+		name, list, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, fmt.Errorf("processor.webhook_secrets: sink %d has no '=': write NAME=whsec_…", n)
+		}
+		for one := range strings.SplitSeq(list, ",") {
+			if one = strings.TrimSpace(one); one != "" {
+				secrets[strings.TrimSpace(name)] = append(secrets[strings.TrimSpace(name)], secret.String(one))
+			}
+		}
+	}
+	return secrets, nil
+}
+
+func parsePrefixes(cidrs []string) (prefixes []netip.Prefix, err error) {
+	for _, text := range cidrs {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("processor.webhook_allow %s: give networks such as 10.0.0.0/8", text)
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
 }
 
 func closeSinks(sinks []Sink) error {

@@ -2,9 +2,11 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -46,8 +48,9 @@ func (it *item) lacks(s int) bool {
 	return false
 }
 
-// writeTo writes items to one sink. If it refuses some of them for good, halves
-// of the batch find out which.
+// writeTo writes items to one sink. A sink that says which it has not taken is
+// believed; if another refuses some of them for good, halves of the batch find
+// out which.
 func (p *Processor) writeTo(ctx context.Context, s int, items []*item) {
 	changes := make([]*ledgerfeedv1.Change, len(items))
 	for i, it := range items {
@@ -55,8 +58,19 @@ func (p *Processor) writeTo(ctx context.Context, s int, items []*item) {
 	}
 	out := p.outputs[s]
 	err := out.write(ctx, changes)
+	var partial *sink.PartialError
 	_, permanent := stream.AsPermanent(err)
-	if permanent && len(items) > 1 {
+	switch {
+	case errors.As(err, &partial) && len(partial.Errs) == len(items):
+		var taken []*ledgerfeedv1.Change
+		for i, it := range items {
+			if it.failed[s] = partial.Errs[i]; it.failed[s] == nil {
+				taken = append(taken, changes[i])
+			}
+		}
+		p.count.written(out.Name(), taken)
+		return
+	case permanent && len(items) > 1:
 		half := len(items) / 2
 		p.writeTo(ctx, s, items[:half])
 		p.writeTo(ctx, s, items[half:])

@@ -1,0 +1,317 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"code.dny.dev/ssrf"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// Options say where to post. URL and Secrets are required.
+type Options struct {
+	// Name is the sink's name in the marks; "webhook" if empty.
+	Name string
+	// URL of the endpoint, http or https, without user and password.
+	URL string
+	// Secrets sign: one, or the new and the old one while they are changed. Each is
+	// base64 with or without the prefix whsec_.
+	Secrets []secret.String
+	// Batch is how many changes a request carries at most. 1, the default, is a
+	// single CloudEvent; more is a batch of them, also of one.
+	Batch int
+	// Concurrency is how many requests are under way at most; 0 is 8.
+	Concurrency int
+	// Rate is how many requests a second are sent at most; 0 is no limit.
+	Rate float64
+	// Timeout of a request; 0 is 15 seconds.
+	Timeout time.Duration
+	// Allow are private networks that may be connected to all the same.
+	Allow []netip.Prefix
+}
+
+// Sink posts to an endpoint. It is safe for concurrent use.
+type Sink struct {
+	o       Options
+	signers []*standardwebhooks.Webhook
+	client  *http.Client
+	slots   *semaphore.Weighted
+	rate    *rate.Limiter
+	closed  atomic.Bool
+}
+
+const (
+	// maxBytes ends a batch early: endpoints take some MB at most.
+	maxBytes  = 1 << 20
+	maxAnswer = 64 << 10
+	// afterGone is when an endpoint that said 410 is asked again.
+	afterGone = time.Hour
+)
+
+// Open checks the options; it sends nothing.
+func Open(o Options) (*Sink, error) {
+	u, err := url.Parse(o.URL)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("webhook sink: want the URL http://… or https://… of the endpoint")
+	case u.User != nil:
+		return nil, errors.New("webhook sink: the URL must not hold a user or password: requests are signed")
+	case len(o.Secrets) == 0:
+		return nil, errors.New("webhook sink: no secret to sign with: set processor.webhook_secrets to NAME=whsec_…")
+	}
+	if o.Name == "" {
+		o.Name = "webhook"
+	}
+	o.Batch, o.Concurrency = max(o.Batch, 1), max(o.Concurrency, 0)
+	if o.Concurrency == 0 {
+		o.Concurrency = 8
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 15 * time.Second
+	}
+	s := &Sink{o: o, slots: semaphore.NewWeighted(int64(o.Concurrency)), rate: rate.NewLimiter(rate.Inf, 0)}
+	if o.Rate > 0 {
+		s.rate = rate.NewLimiter(rate.Limit(o.Rate), max(int(o.Rate), 1))
+	}
+	for i, text := range o.Secrets {
+		signer, err := standardwebhooks.NewWebhook(text.Reveal())
+		if err != nil || strings.TrimPrefix(text.Reveal(), "whsec_") == "" {
+			return nil, fmt.Errorf("webhook sink: secret %d is not base64 (whsec_…)", i+1)
+		}
+		s.signers = append(s.signers, signer)
+	}
+	s.client = newClient(o)
+	return s, nil
+}
+
+// newClient connects only to addresses that are public or allowed. The check is
+// made on the address that is dialled, when it is known: a name may change what
+// it stands for between a check and the connection.
+func newClient(o Options) *http.Client {
+	var v4, v6 []netip.Prefix
+	for _, p := range o.Allow {
+		if p.Addr().Is4() {
+			v4 = append(v4, p)
+		} else {
+			v6 = append(v6, p)
+		}
+	}
+	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
+	dialer := &net.Dialer{Timeout: o.Timeout, Control: guard.Safe}
+	return &http.Client{
+		Timeout: o.Timeout,
+		// No proxy of the environment: it would connect where the guard forbids.
+		Transport:     &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: o.Concurrency, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Name is the sink's name in the marks.
+func (s *Sink) Name() string { return s.o.Name }
+
+// Close ends idle connections. A write under way is not ended.
+func (s *Sink) Close() error {
+	s.closed.Store(true)
+	s.client.CloseIdleConnections()
+	return nil
+}
+
+var errClosed = errors.New("webhook sink: closed")
+
+// Write posts changes and returns when the endpoint has taken all of them; a
+// *sink.PartialError says which it has not.
+func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
+	if s.closed.Load() {
+		return errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("post to the endpoint: %w", err)
+	}
+	errs := make([]error, len(changes))
+	var parcels []parcel
+	for i, c := range changes {
+		p, err := s.pack(c)
+		if err != nil {
+			errs[i] = stream.Permanent(stream.ReasonSinkRefused, err)
+			continue
+		}
+		p.index = i
+		parcels = append(parcels, p)
+	}
+	var g errgroup.Group
+	for _, batch := range batches(parcels, s.o.Batch) {
+		g.Go(func() error {
+			s.deliver(ctx, batch, errs)
+			return nil
+		})
+	}
+	_ = g.Wait() // the outcomes are in errs
+	return sink.Partial(errs)
+}
+
+// parcel is one change, encoded.
+type parcel struct {
+	index int // in the call of Write
+	id    string
+	body  []byte
+}
+
+func (s *Sink) pack(c *ledgerfeedv1.Change) (parcel, error) {
+	e, err := eventOf(c, s.o.Name)
+	if err != nil {
+		return parcel{}, err
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		return parcel{}, errNoJSON
+	}
+	return parcel{id: e.ID, body: body}, nil
+}
+
+// batches cuts at most so many, and so many bytes, into one request.
+func batches(parcels []parcel, most int) (cut [][]parcel) {
+	size := 0
+	for _, p := range parcels {
+		last := len(cut) - 1
+		if last < 0 || len(cut[last]) == most || size+len(p.body) > maxBytes {
+			cut, size, last = append(cut, nil), 0, last+1
+		}
+		cut[last] = append(cut[last], p)
+		size += len(p.body)
+	}
+	return cut
+}
+
+// deliver posts a batch and notes the outcome of each of its changes. Of a batch
+// that is refused for good, halves find out which change is meant.
+func (s *Sink) deliver(ctx context.Context, batch []parcel, errs []error) {
+	err := s.post(ctx, batch)
+	if _, permanent := stream.AsPermanent(err); permanent && len(batch) > 1 {
+		half := len(batch) / 2
+		s.deliver(ctx, batch[:half], errs)
+		s.deliver(ctx, batch[half:], errs)
+		return
+	}
+	for _, p := range batch {
+		errs[p.index] = err
+	}
+}
+
+func (s *Sink) post(ctx context.Context, batch []parcel) error {
+	if err := s.slots.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for a free connection: %w", err)
+	}
+	defer s.slots.Release(1)
+	if err := s.rate.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for the rate of the endpoint: %w", err)
+	}
+	req, err := s.request(ctx, batch)
+	if err != nil {
+		return err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the URL, whose query may hold a token
+		}
+		return fmt.Errorf("post to the endpoint: %w", err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection is used again
+	return judge(resp)
+}
+
+// request signs the batch now: the time is part of the signature.
+func (s *Sink) request(ctx context.Context, batch []parcel) (*http.Request, error) {
+	id, contentType, body := batch[0].id, "application/cloudevents+json", batch[0].body
+	if s.o.Batch > 1 {
+		id, contentType, body = join(batch)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.o.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("post to the endpoint: its URL cannot be used")
+	}
+	now := time.Now()
+	var signatures []string
+	for _, signer := range s.signers {
+		signature, err := signer.Sign(id, now, body)
+		if err != nil {
+			return nil, fmt.Errorf("sign: %w", err)
+		}
+		signatures = append(signatures, signature)
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("User-Agent", "ledgerfeed")
+	req.Header.Set(standardwebhooks.HeaderWebhookID, id)
+	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	req.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
+	return req, nil
+}
+
+// join makes one body of a batch. Its id is made of those of its changes, so that
+// the same batch sent again has the same one.
+func join(batch []parcel) (id, contentType string, body []byte) {
+	h := sha256.New()
+	body = append(body, '[')
+	for i, p := range batch {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, p.body...)
+		fmt.Fprintf(h, "%d:%s", len(p.id), p.id)
+	}
+	return "batch-" + hex.EncodeToString(h.Sum(nil)[:16]), "application/cloudevents-batch+json", append(body, ']')
+}
+
+// judge says what an answer means.
+func judge(resp *http.Response) error {
+	err := fmt.Errorf("the endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	switch code := resp.StatusCode; {
+	case code >= 200 && code < 300:
+		return nil
+	case code == http.StatusBadRequest, code == http.StatusRequestEntityTooLarge, code == http.StatusUnsupportedMediaType, code == http.StatusUnprocessableEntity:
+		return stream.Permanent(stream.ReasonSinkRefused, err)
+	case code == http.StatusGone:
+		return stream.RetryAfter(err, afterGone)
+	}
+	if after := retryAfter(resp); after > 0 {
+		return stream.RetryAfter(err, after)
+	}
+	return err
+}
+
+// retryAfter is what the endpoint asks for, in seconds or as a date; 0 for nothing.
+func retryAfter(resp *http.Response) time.Duration {
+	text := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return time.Duration(min(seconds, 24*3600)) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return min(time.Until(at), 24*time.Hour)
+	}
+	return 0
+}
