@@ -93,9 +93,9 @@ func turn[T any](all []T, by int) (turned []T) {
 // confirmed in a full one. If none is confirmed it returns the last that was
 // tried, and false.
 func (p *profile) highest(c *contender) (load.Report, bool) {
-	short, probes, tries := max(*duration/5, 100*time.Millisecond), 6, 12
+	short, probes, tries := max(*duration/5, 100*time.Millisecond), 6, []float64{1, 0.95, 0.9, 0.8, 0.65, 0.5}
 	if smoke() {
-		probes, tries = 1, 1
+		probes, tries = 1, tries[:1]
 	}
 	capacity := p.run(c, 0, connections, short).RPS
 	low, high, rate := 0.0, 1.2*capacity, 0.9*capacity
@@ -111,13 +111,13 @@ func (p *profile) highest(c *contender) (load.Report, bool) {
 		}
 		rate = (low + high) / 2
 	}
-	rate = max(low, capacity/10)
-	for ; ; rate *= 0.93 {
-		r := p.run(c, rate, connections, *duration)
-		if tries--; held(r) || tries <= 0 {
-			return r, held(r)
+	var r load.Report
+	for _, part := range tries {
+		if r = p.run(c, part*max(low, capacity/10), connections, *duration); held(r) {
+			return r, true
 		}
 	}
+	return r, false
 }
 
 func held(r load.Report) bool { return r.P99 < p99Bound && r.Failed == 0 && r.Offered > 0 }

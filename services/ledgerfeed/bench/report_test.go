@@ -52,10 +52,6 @@ type row struct {
 	Rounds []float64 `json:"rounds_rps"`
 }
 
-// counts reports whether a rate held in most rounds: else the machine was too
-// busy to tell.
-func (w row) counts() bool { return 2*w.Confirmed > *rounds }
-
 type report struct {
 	Machine string             `json:"machine"`
 	Window  string             `json:"window"`
@@ -64,6 +60,21 @@ type report struct {
 	Memory  []memory           `json:"memory"`
 	Ratios  map[string]float64 `json:"ratios"`
 }
+
+// newReport says what it is measured on, and how busy that is before it begins.
+func newReport() *report {
+	return &report{Machine: machine(), Window: duration.String(), Rounds: *rounds}
+}
+
+// noise reports whether the windows are too short for figures that count.
+func (r *report) noise() bool {
+	window, err := time.ParseDuration(r.Window)
+	return err != nil || window < fullWindow
+}
+
+// counts reports whether a rate held in most rounds: else the machine was too
+// busy to tell.
+func (r *report) counts(w row) bool { return 2*w.Confirmed > r.Rounds }
 
 func rps(r load.Report) float64  { return r.RPS }
 func p50(r load.Report) float64  { return milliseconds(r.P50) }
@@ -144,7 +155,7 @@ func (r *report) beside(own, bare row) (bars []bar) {
 		r.Ratios[own.Profile+"_"+name] = value
 	}
 	if own.Profile == relaxed {
-		bars = append(bars, bar{fmt.Sprintf("%s: throughput at p99 < 50 ms is at least 0.85 of the bare limit: %.2f", own.Profile, rps), rps >= 0.85 && own.counts() && bare.counts()})
+		bars = append(bars, bar{fmt.Sprintf("%s: throughput at p99 < 50 ms is at least 0.85 of the bare limit: %.2f", own.Profile, rps), rps >= 0.85 && r.counts(own) && r.counts(bare)})
 	} else {
 		bars = append(bars,
 			bar{fmt.Sprintf("%s: at least 3 times the bare limit at 256 connections: %.2f", own.Profile, rps), rps >= 3},
@@ -172,7 +183,7 @@ func (r *report) ahead(own, peer row) bar {
 			behind = append(behind, column.name)
 		}
 	}
-	if !own.counts() || !peer.counts() {
+	if !r.counts(own) || !r.counts(peer) {
 		behind = append(behind, "too few rounds in which a rate held")
 	}
 	r.Ratios[own.Profile+"_rps_to_"+peer.Contender] = ratio(own.RPS, peer.RPS)
@@ -196,7 +207,6 @@ func ratio(a, b float64) float64 {
 // write prints the tables of docs/benchmarks.md and writes them and the JSON.
 func (r *report) write(t *testing.T) {
 	t.Helper()
-	r.Window, r.Rounds = duration.String(), *rounds
 	text := r.markdown()
 	if smoke() {
 		t.Log("\n" + text)
@@ -205,7 +215,6 @@ func (r *report) write(t *testing.T) {
 	fmt.Println("\n" + text) // without the indentation of a test's log
 	raw, err := json.MarshalIndent(r, "", "  ")
 	require.NoError(t, err)
-	require.NoError(t, os.MkdirAll(*out, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(*out, "ingress.json"), append(raw, '\n'), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(*out, "ingress.md"), []byte(text), 0o644))
 }
@@ -230,13 +239,12 @@ func (r *report) markdown() string {
 	for _, bar := range bars {
 		fmt.Fprintf(&b, "- %s %s\n", map[bool]string{true: "✓", false: "✗"}[bar.held], bar.text)
 	}
-	if *duration < fullWindow {
+	if r.noise() {
 		fmt.Fprintf(&b, "\nWindows of less than %s: these figures are noise, and a bar that is missed does not fail the run.\n", fullWindow)
 	}
 	return b.String()
 }
 
-// machine says what it is measured on, and how busy that is before it begins.
 func machine() string {
 	model, busy := "processor unknown", "unknown"
 	if f, err := os.Open("/proc/cpuinfo"); err == nil {
