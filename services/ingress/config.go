@@ -62,7 +62,7 @@ func DefaultIngressConfig() IngressConfig {
 		MaxBody:          8 << 20,
 		MaxConnections:   10_000,
 		MaxInFlight:      1024,
-		MaxInFlightBytes: 256 << 20,
+		MaxInFlightBytes: 64 << 20,
 		AccessLog:        10,
 		DrainTimeout:     10 * time.Second,
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,7 +52,7 @@ type traffic struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 	read   func() map[string]*ledgerfeedv1.Envelope
-	stood  atomic.Int64 // nanoseconds that this process was kept from running
+	stood  *standstill
 
 	mu       sync.Mutex // guards what follows
 	begun    map[string]bool
@@ -67,13 +68,12 @@ func (b *bundle) traffic(l load) *traffic {
 	b.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	tr := &traffic{
-		b: b, load: l, stop: stop, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: senders}, Timeout: 20 * time.Second},
+		b: b, load: l, stop: stop, stood: watch(b.t), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: senders}, Timeout: 20 * time.Second},
 		begun: map[string]bool{}, accepted: map[string]*ledgerfeedv1.Envelope{}, letters: map[[sha256.Size]byte]bool{},
 	}
 	for i := range senders {
 		tr.done.Go(func() { tr.sends(ctx, i) })
 	}
-	tr.done.Go(func() { tr.watches(ctx) })
 	b.t.Cleanup(func() { // before the server's own
 		stop()
 		tr.done.Wait()
@@ -81,18 +81,6 @@ func (b *bundle) traffic(l load) *traffic {
 	})
 	tr.flows()
 	return tr
-}
-
-// watches measures how much later than asked a timer fires: so much later may an
-// answer be, whoever is to blame for the load of the machine.
-func (tr *traffic) watches(ctx context.Context) {
-	for ctx.Err() == nil {
-		asked := time.Now().Add(hiccup)
-		<-time.After(hiccup)
-		if late := time.Since(asked); late > hiccup {
-			tr.stood.Add(int64(late))
-		}
-	}
 }
 
 func (tr *traffic) sends(ctx context.Context, sender int) {
@@ -125,9 +113,9 @@ func (tr *traffic) sends(ctx context.Context, sender int) {
 func (tr *traffic) delivers(ctx context.Context, body []byte) error {
 	var deadline time.Time
 	for {
-		stood := tr.stood.Load()
+		stood := tr.stood.total()
 		status, took, err := tr.post(body)
-		took -= time.Duration(tr.stood.Load() - stood)
+		took -= tr.stood.total() - stood
 		tr.mu.Lock()
 		tr.slowest = max(tr.slowest, took)
 		if status != http.StatusOK {
@@ -322,6 +310,33 @@ func (tr *traffic) holds() {
 func (tr *traffic) batches(outcome string) float64 {
 	return tr.b.metric("ledgerfeed_stream_batches_total", "outcome", outcome)
 }
+
+// standstill measures how much later than asked timers fire: so much later may an
+// answer be, whoever is to blame for the load of the machine.
+type standstill struct{ sum atomic.Int64 } // nanoseconds
+
+func watch(t testing.TB) *standstill {
+	s := &standstill{}
+	stop := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			asked := time.Now().Add(hiccup)
+			select {
+			case <-stop:
+				return
+			case <-time.After(hiccup):
+			}
+			if late := time.Since(asked); late > hiccup {
+				s.sum.Add(int64(late))
+			}
+		}
+	})
+	t.Cleanup(func() { close(stop); done.Wait() })
+	return s
+}
+
+func (s *standstill) total() time.Duration { return time.Duration(s.sum.Load()) }
 
 func sum(ns []int) (s int) {
 	for _, n := range ns {
