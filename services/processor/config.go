@@ -10,7 +10,7 @@ import (
 
 // ProcessorConfig is what an operator sets of the processor.
 type ProcessorConfig struct {
-	Sinks              []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH, postgres:URL or webhook:URL, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
+	Sinks              []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
 	WebhookSecrets     secret.String `koanf:"webhook_secrets" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines."`
 	WebhookBatch       int           `koanf:"webhook_batch" doc:"How many changes a request of a webhook sink carries at most. 1: each request is one CloudEvent; more: a batch of them."`
 	WebhookConcurrency int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`

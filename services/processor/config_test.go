@@ -64,7 +64,7 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 	sinks, err := processor.OpenSinks(t.Context(), processor.ProcessorConfig{
 		Sinks:          []string{"jsonl:" + filepath.Join(dir, "a"), "archive=jsonl:" + filepath.Join(dir, "b=c:d"), "crm=webhook:https://example.com/hook"},
 		WebhookSecrets: "other=whsec_b3RoZXI=; crm=whsec_bmV3,whsec_b2xk", WebhookAllow: []string{"10.0.0.0/8"},
-	})
+	}, nil)
 	require.NoError(t, err)
 	require.Len(t, sinks, 3)
 	require.Equal(t, "crm", sinks[2].Name())
@@ -75,10 +75,10 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 
-	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"}})
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"}}, nil)
 	require.ErrorContains(t, err, "open sink books")
 	require.NotContains(t, err.Error(), "hunter2")
-	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXI="})
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXI="}, nil)
 	require.ErrorContains(t, err, "open sink crm: webhook sink: no secret to sign with")
 }
 

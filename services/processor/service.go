@@ -40,7 +40,7 @@ func Serve(ctx context.Context, environ []string) error {
 	}
 	return backend.Start(ctx, "processor", cfg.Config, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
 		b.Group.StopTimeout = cfg.Processor.DrainTimeout + settleTimeout + 5*time.Second
-		sinks, err := OpenSinks(ctx, cfg.Processor)
+		sinks, err := OpenSinks(ctx, cfg.Processor, b.Stream)
 		if err != nil {
 			return nil, fmt.Errorf("open the sinks: %w", err)
 		}

@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/nats"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/webhook"
 
@@ -42,6 +44,7 @@ const (
 	kindJSONL    = "jsonl"
 	kindPostgres = "postgres"
 	kindWebhook  = "webhook"
+	kindNATS     = "nats"
 )
 
 func parseSinks(entries []string) ([]sinkSpec, error) {
@@ -61,7 +64,8 @@ func parseSinks(entries []string) ([]sinkSpec, error) {
 	return specs, errors.Join(errs...)
 }
 
-// parseSink reads [NAME=]jsonl:PATH, [NAME=]postgres:URL or [NAME=]webhook:URL. The entry is not in
+// parseSink reads [NAME=]jsonl:PATH, [NAME=]postgres:URL, [NAME=]webhook:URL or
+// [NAME=]nats. The entry is not in
 // the error: it may hold a password.
 func parseSink(entry string) (sinkSpec, error) {
 	kind, place, ok := strings.Cut(strings.TrimSpace(entry), ":")
@@ -75,24 +79,25 @@ func parseSink(entry string) (sinkSpec, error) {
 		kind = kindPostgres
 	}
 	switch {
+	case kind == kindNATS && place == "" && name != "":
 	case !ok || place == "" || name == "" || kind != kindJSONL && kind != kindPostgres && kind != kindWebhook:
-		return sinkSpec{}, errors.New("want [NAME=]jsonl:PATH, [NAME=]postgres:URL or [NAME=]webhook:URL")
+		return sinkSpec{}, errors.New("want [NAME=]jsonl:PATH, [NAME=]postgres:URL, [NAME=]webhook:URL or [NAME=]nats")
 	case kind == kindPostgres && strings.HasPrefix(place, "//"):
 		place = "postgres:" + place // postgres://… was meant as the URL
 	}
 	return sinkSpec{name: name, kind: kind, place: secret.String(place)}, nil
 }
 
-// OpenSinks opens the sinks of a configuration. On an error those that were open
+// OpenSinks opens the sinks of a configuration; broker is for those that publish. On an error those that were open
 // already are closed again.
-func OpenSinks(ctx context.Context, c ProcessorConfig) ([]Sink, error) {
+func OpenSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn) ([]Sink, error) {
 	specs, err := parseSinks(c.Sinks)
 	if err != nil {
 		return nil, err
 	}
 	var sinks []Sink
 	for _, spec := range specs {
-		s, err := spec.open(ctx, c)
+		s, err := spec.open(ctx, c, broker)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open sink %s: %w", spec.name, err), closeSinks(sinks))
 		}
@@ -101,8 +106,10 @@ func OpenSinks(ctx context.Context, c ProcessorConfig) ([]Sink, error) {
 	return sinks, nil
 }
 
-func (s sinkSpec) open(ctx context.Context, c ProcessorConfig) (Sink, error) {
+func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Conn) (Sink, error) {
 	switch s.kind {
+	case kindNATS:
+		return nats.Open(ctx, nats.Options{Name: s.name, Stream: broker})
 	case kindPostgres:
 		return postgres.Open(ctx, postgres.Options{Name: s.name, URL: s.place})
 	case kindWebhook:
