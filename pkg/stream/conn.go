@@ -83,18 +83,19 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	c.nc = nc
 	c.maxPayload.Store(nc.MaxPayload())
-	c.js, err = jetstream.New(nc,
+	c.outbox = newOutbox()
+	c.js, err = jetstream.New(nc, append(c.outbox.handlers(),
 		jetstream.WithDefaultTimeout(requestTimeout),
 		// Our own bound on what is in flight is the tighter one.
 		jetstream.WithPublishAsyncMaxPending(2*maxInFlight/minWeight),
 		// Frees a message whose caller has given up waiting for it.
 		jetstream.WithPublishAsyncTimeout(2*o.Config.PublishTimeout),
-	)
+	)...)
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("use JetStream at %s: %w", c.Address(), err)
 	}
-	c.outbox = newOutbox(c.js)
+	c.outbox.start(c.js)
 	return c, nil
 }
 

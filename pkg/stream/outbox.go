@@ -13,36 +13,59 @@ import (
 // no bytes, while it dials and until the server it dialled has said something:
 // for seconds, and a call of its PublishMsgAsync waits for that lock. Here one
 // goroutine waits in the place of the callers.
+//
+// The acknowledgements come by the client's handlers and not by its futures: a
+// caller is woken once, when the last of its messages has its outcome.
 type outbox struct {
 	js     jetstream.JetStream
 	orders chan *order // unbuffered: what waits stays its caller's, and goes with it
 	closed chan struct{}
 	done   sync.WaitGroup
+
+	mu     sync.Mutex            // guards flying
+	flying map[*nats.Msg]*parcel // not acknowledged yet
 }
 
-// order is messages to be published. The outbox writes to it until it closes sent.
+// order is the messages of one call.
 type order struct {
-	msgs    []*nats.Msg
 	parcels []parcel
-	sent    chan struct{}
+	done    chan struct{} // closed when every parcel has its outcome
+
+	mu   sync.Mutex // guards left
+	left int
 }
 
-// parcel is a message on its way, or why it is not.
+// parcel is a message on its way. err is its outcome, valid once the order is done.
 type parcel struct {
-	ack jetstream.PubAckFuture
-	err error
+	order *order
+	msg   *nats.Msg
+	err   error
 }
 
-func newOutbox(js jetstream.JetStream) *outbox {
-	o := &outbox{js: js, orders: make(chan *order), closed: make(chan struct{})}
+func newOutbox() *outbox {
+	return &outbox{orders: make(chan *order), closed: make(chan struct{}), flying: map[*nats.Msg]*parcel{}}
+}
+
+// start begins to publish by js, which must have been made with the handlers.
+func (o *outbox) start(js jetstream.JetStream) {
+	o.js = js
 	o.done.Go(o.run)
-	return o
 }
 
-// send publishes msgs and returns without waiting for the acknowledgements. After
-// an error some of them may have been sent, or still be.
+func (o *outbox) handlers() []jetstream.JetStreamOpt {
+	return []jetstream.JetStreamOpt{
+		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, _ *jetstream.PubAck) { o.landed(m, nil) }),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { o.landed(m, err) }),
+	}
+}
+
+// send publishes msgs and returns the outcome of each when it knows all of them. An
+// error says that it does not: some may have been sent, or still be.
 func (o *outbox) send(ctx context.Context, msgs []*nats.Msg) ([]parcel, error) {
-	next := &order{msgs: msgs, parcels: make([]parcel, len(msgs)), sent: make(chan struct{})}
+	next := &order{parcels: make([]parcel, len(msgs)), done: make(chan struct{}), left: len(msgs)}
+	for i, m := range msgs {
+		next.parcels[i] = parcel{order: next, msg: m}
+	}
 	select {
 	case o.orders <- next:
 	case <-o.closed:
@@ -51,8 +74,10 @@ func (o *outbox) send(ctx context.Context, msgs []*nats.Msg) ([]parcel, error) {
 		return nil, ctx.Err()
 	}
 	select {
-	case <-next.sent:
+	case <-next.done:
 		return next.parcels, nil
+	case <-o.closed:
+		return nil, ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -62,13 +87,41 @@ func (o *outbox) run() {
 	for {
 		select {
 		case next := <-o.orders:
-			for i, m := range next.msgs {
-				next.parcels[i].ack, next.parcels[i].err = o.js.PublishMsgAsync(m)
+			for i := range next.parcels {
+				o.publish(&next.parcels[i])
 			}
-			close(next.sent)
 		case <-o.closed:
 			return
 		}
+	}
+}
+
+func (o *outbox) publish(p *parcel) {
+	o.mu.Lock()
+	o.flying[p.msg] = p
+	o.mu.Unlock()
+	if _, err := o.js.PublishMsgAsync(p.msg); err != nil {
+		o.landed(p.msg, err)
+	}
+}
+
+// landed notes the outcome of a message, once: the client may tell of an error by
+// its return and by its handler.
+func (o *outbox) landed(m *nats.Msg, err error) {
+	o.mu.Lock()
+	p, ok := o.flying[m]
+	delete(o.flying, m)
+	o.mu.Unlock()
+	if !ok {
+		return
+	}
+	p.err = err
+	p.order.mu.Lock()
+	p.order.left--
+	last := p.order.left == 0
+	p.order.mu.Unlock()
+	if last {
+		close(p.order.done)
 	}
 }
 

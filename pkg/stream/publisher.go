@@ -110,22 +110,9 @@ func (c *Conn) each(ctx context.Context, msgs []*nats.Msg) []error {
 			outcome[i] = notDurable(m.Subject, err)
 		case parcels[i].err != nil:
 			outcome[i] = notDurable(id(m), parcels[i].err)
-		default:
-			outcome[i] = await(ctx, m, parcels[i].ack)
 		}
 	}
 	return outcome
-}
-
-func await(ctx context.Context, m *nats.Msg, ack jetstream.PubAckFuture) error {
-	select {
-	case <-ack.Ok():
-		return nil
-	case err := <-ack.Err():
-		return notDurable(id(m), err)
-	case <-ctx.Done():
-		return notDurable(id(m), ctx.Err())
-	}
 }
 
 // tooLarge reports whether the server may refuse one of msgs for its size: in a
