@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -21,7 +20,7 @@ import (
 
 // TraceConfig says where traces go and how many.
 type TraceConfig struct {
-	Endpoint string        `koanf:"endpoint" doc:"Where traces are sent by OTLP over HTTP, such as http://collector:4318; empty for none."`
+	Endpoint string        `koanf:"endpoint" doc:"Where traces are sent by OTLP over HTTP, such as http://collector:4318; empty for none. No password in it: use trace.headers."`
 	Headers  secret.String `koanf:"headers" doc:"Headers to send with them, NAME=VALUE, several separated by commas."`
 	Sample   float64       `koanf:"sample" doc:"Share of the traces that begin here which are sent, 0 to 1; one that began before keeps its own decision."`
 }
@@ -32,16 +31,28 @@ func DefaultTraceConfig() TraceConfig { return TraceConfig{Sample: 0.01} }
 // Validate names the field and the value that is wrong. It never shows a header.
 func (c TraceConfig) Validate() error {
 	var errs []error
-	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		errs = append(errs, fmt.Errorf("trace.endpoint is %q, want http://HOST:4318 or https://…", c.Endpoint))
-	}
-	if c.Sample < 0 || c.Sample > 1 {
+	errs = append(errs, c.checkEndpoint())
+	if !(c.Sample >= 0 && c.Sample <= 1) { // NaN too
 		errs = append(errs, fmt.Errorf("trace.sample is %v, want 0 to 1", c.Sample))
 	}
 	if _, err := c.headers(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func (c TraceConfig) checkEndpoint() error {
+	if c.Endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(c.Endpoint)
+	switch {
+	case strings.Contains(c.Endpoint, "@"): // before it is shown
+		return errors.New("trace.endpoint has a user or a password in it: give them in trace.headers")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("trace.endpoint is %q, want http://HOST:4318 or https://…", c.Endpoint)
+	}
+	return nil
 }
 
 // url is the endpoint with OTLP's usual path where it has none of its own.
@@ -68,26 +79,25 @@ func (c TraceConfig) headers() (map[string]string, error) {
 }
 
 // Tracing hands out tracers. Without an endpoint they record nothing.
-type Tracing struct{ provider *sdktrace.TracerProvider }
-
-const exportTimeout = 5 * time.Second
+type Tracing struct {
+	provider *sdktrace.TracerProvider
+	log      *zap.Logger
+}
 
 // NewTracing starts sending the spans of the tracers it hands out, in the
-// background, to the endpoint of c. A collector that is away costs spans and
-// nothing else. Call Shutdown in the end.
-func NewTracing(ctx context.Context, c TraceConfig, service string) (*Tracing, error) {
+// background, to the endpoint of c. A collector that is away costs spans and a
+// line in the log, nothing else. Call Shutdown in the end.
+func NewTracing(ctx context.Context, c TraceConfig, service string, log *zap.Logger) (*Tracing, error) {
+	t := &Tracing{log: log}
 	if c.Endpoint == "" {
-		return &Tracing{}, nil
+		return t, nil
 	}
-	headers, err := c.headers()
+	exporter, err := newExporter(ctx, c, log)
 	if err != nil {
 		return nil, err
 	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(c.url()), otlptracehttp.WithHeaders(headers), otlptracehttp.WithTimeout(exportTimeout))
-	if err != nil {
-		return nil, fmt.Errorf("trace.endpoint: %w", err)
-	}
-	return &Tracing{provider: NewTracerProvider(sdktrace.NewBatchSpanProcessor(exporter), c.Sample, service)}, nil
+	t.provider = NewTracerProvider(sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithExportTimeout(exportTimeout)), c.Sample, service)
+	return t, nil
 }
 
 // NewTracerProvider makes spans for a processor, of a share of the traces that
@@ -110,12 +120,17 @@ func (t *Tracing) Tracer(name string) trace.Tracer {
 	return t.provider.Tracer("github.com/ledgerfeed/ledgerfeed/" + name)
 }
 
-// Shutdown sends what is left, within ctx.
-func (t *Tracing) Shutdown(ctx context.Context) error {
+// Shutdown sends what is left, within some seconds: a stop does not wait for a
+// collector, nor fail for one.
+func (t *Tracing) Shutdown(ctx context.Context) {
 	if t.provider == nil {
-		return nil
+		return
 	}
-	return t.provider.Shutdown(ctx)
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := t.provider.Shutdown(ctx); err != nil {
+		t.log.Warn("traces not sent at the stop", Error(err))
+	}
 }
 
 // Traceparent is the W3C trace context of ctx, or empty.

@@ -21,6 +21,7 @@ type request struct {
 	app   *app // nil until it is found
 	bytes int
 	tid   string
+	trace string // the W3C trace context of what goes on the stream, if there is one
 	tally tally
 }
 
@@ -99,12 +100,12 @@ func (s *Server) store(req *http.Request, r *request, body []byte) (err error) {
 	// deadline undoes what is about to be stored.
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(req.Context()), r.began.Add(s.config.Budget))
 	defer cancel()
-	ctx, parent, end := s.span(ctx, req, r)
+	ctx, end := s.span(ctx, req, r)
 	defer func() { end(err) }()
 	r.tally, err = s.publish(ctx, notification{
 		app:  r.app,
 		body: body,
-		meta: envelope.Meta{App: r.app.name, IntuitTID: r.tid, Traceparent: parent, ReceivedAt: s.now().UTC()},
+		meta: envelope.Meta{App: r.app.name, IntuitTID: r.tid, Traceparent: r.trace, ReceivedAt: s.now().UTC()},
 	})
 	if err != nil {
 		return refuse(unavailable, err)

@@ -51,7 +51,7 @@ func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
 	if len(envs) > 0 {
 		// Neither the events nor the envelopes are touched after this: what waits for
 		// the broker, thousands of them at times, holds only what it has sent.
-		err := s.publisher.Publish(ctx, envs...)
+		err := s.publishTraced(ctx, envs)
 		var invalid *envelope.InvalidError
 		if errors.As(err, &invalid) || errors.Is(err, stream.ErrTooLarge) {
 			// Sent again it would fail again and hold back every later event.

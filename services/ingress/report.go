@@ -29,6 +29,9 @@ func (s *Server) report(r *request, o outcome, cause error) {
 	if r.bytes > 0 {
 		fields = append(fields, telemetry.Count(r.tally.events), telemetry.Bytes(r.bytes), telemetry.TID(r.tid))
 	}
+	if r.trace != "" {
+		fields = append(fields, telemetry.Trace(r.trace))
+	}
 	if cause != nil {
 		fields = append(fields, telemetry.Error(cause))
 	}

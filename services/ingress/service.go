@@ -44,11 +44,11 @@ type service struct {
 
 // open opens the parts in the order they stand on each other.
 func (s *service) open(ctx context.Context) error {
-	tracing, err := telemetry.NewTracing(ctx, s.config.Trace, "ledgerfeed-ingress")
+	tracing, err := telemetry.NewTracing(ctx, s.config.Trace, "ledgerfeed-ingress", s.log.Named("traces"))
 	if err != nil {
 		return err
 	}
-	s.group.Defer("traces", tracing.Shutdown)
+	s.group.Defer("traces", func(ctx context.Context) error { tracing.Shutdown(ctx); return nil })
 	conn, kept, err := s.connect(ctx)
 	if err != nil {
 		return err

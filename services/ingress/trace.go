@@ -8,21 +8,24 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // span is the work on a signed request, in the trace that a proxy in front began
-// or in one of its own. parent is the trace context for the stream: that of the
-// span, or without a tracer what came with the request.
-func (s *Server) span(ctx context.Context, req *http.Request, r *request) (_ context.Context, parent string, end func(error)) {
-	parent = traceparent(req.Header)
+// or in one of its own. It sets the request's trace: that of the span, or without
+// a tracer what came with the request.
+func (s *Server) span(ctx context.Context, req *http.Request, r *request) (_ context.Context, end func(error)) {
+	r.trace = traceparent(req.Header)
 	if s.tracer == nil {
-		return ctx, parent, func(error) {}
+		return ctx, func(error) {}
 	}
-	ctx = telemetry.WithTraceparent(ctx, parent, req.Header.Get("Tracestate"))
+	ctx = telemetry.WithTraceparent(ctx, r.trace, req.Header.Get("Tracestate"))
 	ctx, span := s.tracer.Start(ctx, "POST /webhooks/{app}", trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(r.began), trace.WithAttributes(
 		attribute.String("ledgerfeed.app", r.app.name), attribute.String("intuit.tid", r.tid), attribute.Int("http.request.body.size", r.bytes)))
-	return ctx, telemetry.Traceparent(ctx), func(err error) {
+	r.trace = telemetry.Traceparent(ctx)
+	return ctx, func(err error) {
 		status := http.StatusOK
 		if err != nil {
 			status = http.StatusServiceUnavailable
@@ -31,4 +34,25 @@ func (s *Server) span(ctx context.Context, req *http.Request, r *request) (_ con
 		span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.Int("ledgerfeed.events", r.tally.events))
 		span.End()
 	}
+}
+
+// publishTraced is the publisher's Publish, with a span for the wait for the
+// broker. The span is what consumers find in the envelopes, and their parent.
+func (s *Server) publishTraced(ctx context.Context, envs []*ledgerfeedv1.Envelope) error {
+	if s.tracer == nil {
+		return s.publisher.Publish(ctx, envs...)
+	}
+	ctx, span := s.tracer.Start(ctx, "publish "+stream.EventStream, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+		attribute.String("messaging.system", "nats"), attribute.String("messaging.destination.name", stream.EventStream),
+		attribute.Int("messaging.batch.message_count", len(envs))))
+	defer span.End()
+	parent := telemetry.Traceparent(ctx)
+	for _, e := range envs {
+		e.Traceparent = parent
+	}
+	err := s.publisher.Publish(ctx, envs...)
+	if err != nil {
+		span.SetStatus(codes.Error, "no acknowledgement")
+	}
+	return err
 }
