@@ -114,20 +114,37 @@ func TestNew_RefusesWhatCannotWork(t *testing.T) {
 	l.Close()
 }
 
+// What is left of the first address that is no proxy of ours anybody can write.
 func TestServer_BelievesOnlyTrustedProxies(t *testing.T) {
-	for name, tc := range map[string]struct {
+	local, private := "127.0.0.0/8", "10.0.0.0/8"
+	for _, tc := range []struct {
+		name    string
 		proxies []string
+		header  []string
 		want    string
 	}{
-		"none":    {nil, "127.0.0.1"},
-		"ours":    {[]string{"127.0.0.0/8"}, "203.0.113.9"},
-		"another": {[]string{"10.0.0.0/8"}, "127.0.0.1"},
+		{"nobody is trusted", nil, []string{"198.51.100.1, 203.0.113.9"}, "127.0.0.1"},
+		{"our proxy", []string{local}, []string{"203.0.113.9"}, "203.0.113.9"},
+		{"something written before it", []string{local}, []string{"198.51.100.1, 203.0.113.9"}, "203.0.113.9"},
+		{"one of ours written before it", []string{local, private}, []string{"10.0.0.9, 203.0.113.9"}, "203.0.113.9"},
+		{"several of ours", []string{local, private}, []string{"198.51.100.1, 203.0.113.9, 10.1.2.3, 10.4.5.6"}, "203.0.113.9"},
+		{"one of theirs between", []string{local, private}, []string{"203.0.113.9, 192.0.2.7, 10.1.2.3"}, "192.0.2.7"},
+		{"header given twice", []string{local}, []string{"198.51.100.1", "203.0.113.9"}, "203.0.113.9"},
+		{"IPv6", []string{local, "2001:db8:ffff::/48"}, []string{"2001:db8::bad, 2001:DB8:0::1, 2001:db8:ffff::7"}, "2001:db8::1"},
+		{"IPv6 in brackets", []string{local}, []string{"[2001:db8::1]"}, "2001:db8::1"},
+		{"IPv4 as IPv6", []string{local, private}, []string{"203.0.113.9, ::ffff:10.1.2.3"}, "203.0.113.9"},
+		{"no address", []string{local}, []string{"203.0.113.9, <b>"}, "127.0.0.1"},
+		{"no address before ours", []string{local}, []string{"<b>, 203.0.113.9"}, "203.0.113.9"},
+		{"empty", []string{local}, []string{""}, "127.0.0.1"},
+		{"none but ours", []string{local, private}, []string{"10.1.2.3"}, "10.1.2.3"},
+		{"a proxy of others", []string{private}, []string{"203.0.113.9"}, "127.0.0.1"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			b := setup(t, configured(func(c *ingress.IngressConfig) { c.TrustedProxies = tc.proxies }))
 			req := b.request(event("1", "1"), "wrong")
-			req.Header.Set("X-Forwarded-For", "198.51.100.1, 203.0.113.9")
+			req.Header["X-Forwarded-For"] = tc.header
 			req.Header.Set("X-Real-Ip", "198.51.100.2")
+			req.Header.Set("Forwarded", "for=198.51.100.3")
 			a, err := b.send(req)
 			require.NoError(t, err)
 			require.Equal(t, http.StatusUnauthorized, a.status)
