@@ -129,7 +129,7 @@ func (c *connections) evictLocked() bool {
 	}
 	c.leaveLocked(victim)
 	c.replaced.Inc()
-	victim.Close()
+	_ = victim.Close()
 	return true
 }
 
@@ -186,14 +186,14 @@ func (c *connections) leaveLocked(conn *connection) {
 func (c *connections) turnAway(conn *connection) {
 	c.refused.Inc()
 	if c.refusal == nil || !c.sayFarewell() {
-		conn.Close()
+		_ = conn.Close()
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(farewell))
 	_, _ = conn.Write(c.refusal) // fits into the socket's buffer: it does not wait
 	_ = conn.CloseWrite()
 	time.AfterFunc(farewell, func() {
-		conn.Close()
+		_ = conn.Close()
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.farewells--

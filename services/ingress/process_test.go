@@ -117,7 +117,7 @@ func requireFiles(t testing.TB, n uint64) {
 	t.Helper()
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	if limit.Cur < n && uint64(limit.Max) >= n {
+	if limit.Cur < n && limit.Max >= n {
 		limit.Cur = n
 		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
 	}
