@@ -23,11 +23,6 @@ const (
 	codeStorageExceeded jetstream.ErrorCode = 10047 // the account's or server's storage is used up
 )
 
-// headerTrace carries the W3C trace context for whoever reads the stream without
-// reading envelopes. The server ignores it unless its account has a destination
-// for message traces configured.
-const headerTrace = "traceparent"
-
 // Publish puts envs on the event stream, all at once, and waits for the broker's
 // acknowledgement of each (I1). One it has stored already counts as
 // acknowledged. Any other outcome, the end of ctx included, is ErrNotDurable.
@@ -40,11 +35,7 @@ func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) erro
 		if err != nil {
 			return fmt.Errorf("publish envelope %q: %w", e.GetId(), err)
 		}
-		m := message(EventStream, eventSubject(e.GetRealmId()), e.GetId(), data)
-		if t := e.GetTraceparent(); t != "" {
-			m.Header.Set(headerTrace, t)
-		}
-		msgs = append(msgs, m)
+		msgs = append(msgs, traced(message(EventStream, eventSubject(e.GetRealmId()), e.GetId(), data), e))
 	}
 	return c.publish(ctx, msgs, c.group.publish)
 }
@@ -61,7 +52,7 @@ func (c *Conn) PublishRetry(ctx context.Context, sink string, env *ledgerfeedv1.
 	}
 	sum := sha256.Sum256(data)
 	id := env.GetId() + "/" + hex.EncodeToString(sum[:8])
-	return c.publishOne(ctx, message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data))
+	return c.publishOne(ctx, traced(message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data), env))
 }
 
 func message(stream, subject, id string, data []byte) *nats.Msg {

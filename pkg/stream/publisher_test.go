@@ -44,12 +44,17 @@ func TestConn_PublishCarriesTheTrace(t *testing.T) {
 	e := env("1", 1)
 	e.Traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	require.NoError(t, b.conn.Publish(t.Context(), e, env("1", 2)))
-	s, err := b.js.Stream(t.Context(), "LF_EVENTS")
-	require.NoError(t, err)
-	for seq, want := range []string{e.Traceparent, ""} {
-		m, err := s.GetMsg(t.Context(), uint64(seq+1))
+	require.NoError(t, b.conn.PublishRetry(t.Context(), "a", e))
+	for _, tc := range []struct {
+		stream string
+		seq    uint64
+		want   string
+	}{{"LF_EVENTS", 1, e.Traceparent}, {"LF_EVENTS", 2, ""}, {"LF_RETRY", 1, e.Traceparent}} {
+		s, err := b.js.Stream(t.Context(), tc.stream)
 		require.NoError(t, err)
-		require.Equal(t, want, m.Header.Get("traceparent"))
+		m, err := s.GetMsg(t.Context(), tc.seq)
+		require.NoError(t, err)
+		require.Equal(t, tc.want, m.Header.Get("traceparent"), tc)
 	}
 }
 
