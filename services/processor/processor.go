@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -22,8 +23,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// Options are what the program passes to New. All but Logger, Registerer and
-// Now are required.
+// Options are what the program passes to New. All but Logger, Registerer, Now
+// and Tracer are required.
 type Options struct {
 	Config      ProcessorConfig
 	Stream      *stream.Conn
@@ -36,6 +37,9 @@ type Options struct {
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
+	// Tracer makes a span for each batch, in the traces of its envelopes; nil makes
+	// none.
+	Tracer trace.Tracer
 }
 
 // Processor delivers changes to the sinks. Make one with New and Run it once;
@@ -49,6 +53,7 @@ type Processor struct {
 	outputs     []*output
 	log         *zap.Logger
 	now         func() time.Time
+	tracer      trace.Tracer
 
 	// The constants, but in tests.
 	lagDelay    time.Duration
@@ -74,7 +79,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, lagDelay: lagDelay, poisonAfter: poisonAfter,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
@@ -98,16 +103,24 @@ func (p *Processor) output(name string) int {
 	return slices.IndexFunc(p.outputs, func(o *output) bool { return o.Name() == name })
 }
 
+// step is one of those that a batch is taken through.
+type step struct {
+	name string
+	run  func(context.Context, *batch) error
+}
+
 // deliver takes a batch through the steps. An error of a step is the outcome of
 // every item it was given.
 func (p *Processor) deliver(ctx context.Context, b *batch) {
 	defer b.finish()
-	steps := []func(context.Context, *batch) error{p.admit, p.dedupe, p.spare, p.hydrate, p.write, p.mark}
-	for _, step := range steps {
+	ctx, end := p.span(ctx, b)
+	defer end()
+	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"write", p.write}, {"mark", p.mark}}
+	for _, s := range steps {
 		if len(b.items) == 0 {
 			return
 		}
-		if err := step(ctx, b); err != nil {
+		if err := p.traced(ctx, b, s); err != nil {
 			fail(b.items, err)
 			return
 		}

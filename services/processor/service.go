@@ -10,17 +10,19 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
 // Config is all that an operator sets of the service.
 type Config struct {
 	backend.Config `koanf:",squash"`
-	Processor      ProcessorConfig `koanf:"processor"`
+	Trace          telemetry.TraceConfig `koanf:"trace"`
+	Processor      ProcessorConfig       `koanf:"processor"`
 }
 
 // DefaultConfig is what is used where nothing is set.
 func DefaultConfig() Config {
-	return Config{Config: backend.DefaultConfig(), Processor: DefaultProcessorConfig()}
+	return Config{Config: backend.DefaultConfig(), Trace: telemetry.DefaultTraceConfig(), Processor: DefaultProcessorConfig()}
 }
 
 // Validate names every setting that cannot be used.
@@ -29,7 +31,7 @@ func (c Config) Validate() error {
 	if len(c.Processor.Sinks) == 0 {
 		none = errors.New("processor.sinks is empty: name where changes go, such as jsonl:changes.jsonl")
 	}
-	return errors.Join(c.Config.Validate(), c.Processor.Validate(), none)
+	return errors.Join(c.Config.Validate(), c.Trace.Validate(), c.Processor.Validate(), none)
 }
 
 // Serve runs the service as the environment sets it, until ctx ends.
@@ -45,9 +47,14 @@ func Serve(ctx context.Context, environ []string) error {
 			return nil, fmt.Errorf("open the sinks: %w", err)
 		}
 		b.Group.Defer("sinks", func(context.Context) error { return closeSinks(sinks) })
+		tracing, err := telemetry.NewTracing(ctx, cfg.Trace, "ledgerfeed-processor", b.Log.Named("traces"))
+		if err != nil {
+			return nil, err
+		}
+		b.Group.Defer("traces", func(ctx context.Context) error { tracing.Shutdown(ctx); return nil })
 		p, err := New(Options{
 			Config: cfg.Processor, Stream: b.Stream, State: b.State, QBO: b.QBO, Connections: b.Connections, Sinks: sinks,
-			Logger: b.Log.Named("processor"), Registerer: b.Registry,
+			Logger: b.Log.Named("processor"), Registerer: b.Registry, Tracer: tracing.Tracer("processor"),
 		})
 		if err != nil {
 			return nil, lifecycle.Usage(err)
