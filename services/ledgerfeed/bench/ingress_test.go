@@ -74,6 +74,7 @@ func TestIngress(t *testing.T) {
 			p.round(round)
 		}
 		p.together()
+		p.profile()
 		report.add(p)
 		p.stop()
 	}

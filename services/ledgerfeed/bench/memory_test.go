@@ -92,7 +92,7 @@ func waiting(b *bench, broker *broker, name string, n int) (memory, int) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if *profiles && name == "ledgerfeed" && !smoke() {
-		savePprof(b.t, c, "heap", "ingress-in-flight.heap.pprof")
+		c.profileMemory(b.t)
 	}
 	proxy.Unmute()
 	answered := 0

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -44,6 +42,8 @@ type contender struct {
 	each int64 // messages (rows) of a request
 
 	open, closed, same, idle       []load.Report
+	capacity                       []float64 // what a closed loop was answered, before the search
+	late                           int64     // requests that the generator sent late
 	answered, failed, stored, lost int64
 	cpu                            time.Duration // in the windows that compare
 	cpuFor                         int64         // answers it was spent for
@@ -215,34 +215,4 @@ func sample(t *testing.T) string {
 	_, err := load.Run(t.Context(), o)
 	require.NoError(t, err)
 	return <-body
-}
-
-// profileCPU writes a CPU profile of the ingress over d, from now; wait for it.
-func (c *contender) profileCPU(t *testing.T, name string, d time.Duration) (wait func()) {
-	if !*profiles || c.name != "ledgerfeed" || smoke() {
-		return func() {}
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		savePprof(t, c.child, fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds()))), "ingress-"+name+".cpu.pprof")
-	}()
-	return func() { <-done }
-}
-
-func savePprof(t *testing.T, c *child, what, file string) {
-	resp, err := http.Get("http://" + c.says[1] + "/debug/pprof/" + what)
-	if err != nil {
-		t.Errorf("profile: %v", err)
-		return
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("profile: %s %v", resp.Status, err)
-		return
-	}
-	if err := os.WriteFile(filepath.Join(*out, file), raw, 0o644); err != nil {
-		t.Errorf("profile: %v", err)
-	}
 }

@@ -35,6 +35,9 @@ type row struct {
 	Stored int64 `json:"stored"`
 	Lost   int64 `json:"lost"`
 	Failed int64 `json:"failed"`
+	// Late are those that the generator sent late for its own sake: somebody else
+	// had the machine.
+	Late int64 `json:"late"`
 
 	SameRate float64 `json:"same_rate,omitempty"`
 	// OpenRPS is the highest rate of an open loop with 99 % within 50 ms.
@@ -92,6 +95,7 @@ func (r *report) add(p *profile) {
 		}
 		w.RPS = medianOf(thrown, rps)
 		w.P50, w.P99, w.P999 = medianOf(compared, p50), medianOf(compared, p99), medianOf(compared, p999)
+		w.Late = c.late
 		w.Answered, w.Stored, w.Lost, w.Failed = c.answered, c.stored/c.each, (c.lost+c.each-1)/c.each, c.failed
 		w.OpenRPS, w.OpenP50, w.OpenP99 = medianOf(c.open, rps), medianOf(c.open, p50), medianOf(c.open, p99)
 		w.Confirmed = len(c.open)
@@ -223,10 +227,10 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	bars := r.judge()
 	fmt.Fprintf(&b, "%s; %d rounds of %s.\n", r.Machine, r.Rounds, r.Window)
-	fmt.Fprintf(&b, "\n| profile | contender | requests/s | p50 ms | p99 ms | p99.9 ms | open loop/s | its p99 ms | idle p50 ms | idle p99 ms | CPU s/1000 | answered | stored | lost |\n|%s\n", strings.Repeat("---|", 14))
+	fmt.Fprintf(&b, "\n| profile | contender | requests/s | p50 ms | p99 ms | p99.9 ms | open loop/s | its p99 ms | idle p50 ms | idle p99 ms | CPU s/1000 | answered | stored | lost | late |\n|%s\n", strings.Repeat("---|", 15))
 	for _, w := range r.Rows {
-		fmt.Fprintf(&b, "| %s | %s | %.0f | %.2f | %.2f | %.2f | %.0f | %.2f | %.2f | %.2f | %.3f | %d | %d | %d |\n",
-			w.Profile, w.Contender, w.RPS, w.P50, w.P99, w.P999, w.OpenRPS, w.OpenP99, w.IdleP50, w.IdleP99, w.CPU, w.Answered, w.Stored, w.Lost)
+		fmt.Fprintf(&b, "| %s | %s | %.0f | %.2f | %.2f | %.2f | %.0f | %.2f | %.2f | %.2f | %.3f | %d | %d | %d | %d |\n",
+			w.Profile, w.Contender, w.RPS, w.P50, w.P99, w.P999, w.OpenRPS, w.OpenP99, w.IdleP50, w.IdleP99, w.CPU, w.Answered, w.Stored, w.Lost, w.Late)
 	}
 	if w, ok := r.row("ledgerfeed", relaxed); ok {
 		fmt.Fprintf(&b, "\nThe latencies of %s are at %.0f requests/s.\n", relaxed, w.SameRate)
