@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -83,31 +82,4 @@ func TestSend_GivesUpAfterTimeout(t *testing.T) {
 	p := start(t, "send", "--token", "t", "--url", s.URL, "--timeout", "100ms", absolute(t, "testdata/README.md"))
 	require.Equal(t, 3, p.code())
 	require.Contains(t, p.stderr.String(), "no answer within 100ms")
-}
-
-func TestLoad_MeasuresTheAnswers(t *testing.T) {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if _, verr := webhook.Verify(body, r.Header.Get("intuit-signature"), []secret.String{intuitToken}); err != nil || verr != nil {
-			w.WriteHeader(http.StatusUnauthorized)
-		}
-	}))
-	t.Cleanup(s.Close)
-	args := []string{"load", "--url", s.URL + "/webhooks/dev", "--rate", "100", "--for", "300ms", "--warmup", "0s"}
-
-	p := start(t, append(args, "--token", intuitToken, "--json")...)
-	require.Zero(t, p.code(), p.stderr.String())
-	var report struct {
-		Offered, Answered, Failed int64
-		P99                       float64 `json:"p99_ms"`
-	}
-	require.NoError(t, json.Unmarshal([]byte(p.stdout.String()), &report))
-	require.EqualValues(t, 30, report.Answered)
-	require.EqualValues(t, 30, report.Offered)
-	require.Positive(t, report.P99)
-
-	p = start(t, append(args, "--token", "another")...)
-	require.Equal(t, 1, p.code(), "answers other than 200 are a failure")
-	require.Contains(t, p.stdout.String(), "401")
-	require.Contains(t, p.stderr.String(), "30 of 30 requests were not answered 200")
 }

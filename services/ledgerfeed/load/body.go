@@ -2,45 +2,90 @@ package load
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
-// template is a body whose ids are written anew for each request: made and
-// signed in some microseconds, since the generator shares the machine with what
-// it measures. One belongs to one goroutine.
+// template is a body in which the ids and times are written anew for each
+// request, so that one is made and signed in some microseconds: the generator
+// shares the machine with what it measures. One belongs to one goroutine.
 type template struct {
 	body      []byte
-	run       []int // where the run and request number stand, 16 hex digits each
+	places    []place
+	events    uint64
+	occurred  time.Time // of request 0
+	firstID   uint64    // how far the first entity id is above lowestID
+	timeForm  string
 	signer    hash.Hash
-	signature [44]byte
 	sum       []byte
+	signature []byte
 }
 
-// placeholder stands for the 16 hex digits that tell one request from another.
-const placeholder = "ffffffffffffffff"
+// place is where an event's changing fields are in the body.
+type place struct {
+	event  int // last group of the event's UUID; 0: the format has no event ids
+	entity int
+	time   int
+}
 
+const (
+	ceTime     = "2006-01-02T15:04:05.000000000Z"
+	legacyTime = "2006-01-02T15:04:05.000Z"
+	// Entity ids all have nine digits, so that they can be replaced in place.
+	lowestID, idRange = 100_000_000, 900_000_000
+)
+
+// newTemplate writes the body of request 0. Equal options, seed and run
+// included, make equal bodies.
 func newTemplate(o Options) *template {
-	text := cloudEvents(o)
+	t := &template{
+		events:   uint64(o.Events),
+		occurred: time.Unix(0, o.RunID).UTC(),
+		firstID:  mix(o) % idRange,
+		timeForm: ceTime,
+	}
 	if o.Format == webhook.Legacy {
-		text = legacy(o)
+		t.timeForm = legacyTime
+		t.legacy(o)
+	} else {
+		t.cloudEvents(o)
 	}
-	t := &template{body: []byte(text), signer: hmac.New(sha256.New, []byte(o.Token.Reveal()))}
-	for at := strings.Index(text, placeholder); at >= 0; {
-		t.run = append(t.run, at)
-		next := strings.Index(text[at+len(placeholder):], placeholder)
-		if next < 0 {
-			break
-		}
-		at += len(placeholder) + next
-	}
+	t.sign(o.Token)
 	return t
+}
+
+// clone is for another goroutine.
+func (t *template) clone(token secret.String) *template {
+	c := *t
+	c.body = slices.Clone(t.body)
+	c.sign(token)
+	return &c
+}
+
+func (t *template) sign(token secret.String) {
+	t.signer = hmac.New(sha256.New, []byte(token.Reveal()))
+	t.sum, t.signature = nil, nil
+}
+
+// mix turns seed and run into 64 bits that have nothing to do with those of
+// another seed or run.
+func mix(o Options) uint64 {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], o.Seed)
+	binary.BigEndian.PutUint64(b[8:], uint64(o.RunID))
+	sum := sha256.Sum256(b[:])
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // realm is a company id as Intuit's look.
@@ -48,55 +93,69 @@ func realm(o Options, i int) string {
 	return fmt.Sprintf("93414%05d%06d", o.Seed%100_000, i%o.Realms)
 }
 
-func cloudEvents(o Options) string {
-	var b strings.Builder
+// cloudEvents has the fields of Intuit's sample, in its order.
+func (t *template) cloudEvents(o Options) {
+	m := mix(o)
 	for i := range o.Events {
-		b.WriteByte("[,"[min(i, 1)])
-		fmt.Fprintf(&b, `{"specversion":"1.0","id":"%s-%04x","source":"intuit.dsnBgbseACLLRZNxo2dfc4evmEJdxde58xeeYcZliOU=","type":"qbo.invoice.updated.v1",`+
-			`"datacontenttype":"application/json","time":"2026-03-17T13:00:00.123456789Z","intuitentityid":"%d","intuitaccountid":"%s","data":{}}`,
-			placeholder, i, 100_000+i, realm(o, i))
+		t.add(`%s{"specversion":"1.0","id":"%08x-%04x-4%03x-8%03x-`, "[,"[min(i, 1):min(i, 1)+1], uint32(m>>32), uint16(m>>16), i, m&0xfff)
+		event := t.addField("000000000000")
+		t.add(`","source":"intuit.dsnBgbseACLLRZNxo2dfc4evmEJdxde58xeeYcZliOU=","type":"qbo.invoice.updated.v1","datacontenttype":"application/json","time":"`)
+		at := t.addField(ceTime)
+		t.add(`","intuitentityid":"`)
+		t.places = append(t.places, place{event: event, time: at, entity: t.addField("100000000")})
+		t.add(`","intuitaccountid":"%s","data":{}}`, realm(o, i))
 	}
-	return b.String() + "]"
+	t.add("]")
 }
 
-func legacy(o Options) string {
-	var b strings.Builder
-	b.WriteString(`{"eventNotifications":[`)
+func (t *template) legacy(o Options) {
+	t.add(`{"eventNotifications":[`)
 	for r := range o.Realms {
-		fmt.Fprintf(&b, `%s{"realmId":"%s","dataChangeEvent":{"entities":[`, ","[:min(r, 1)], realm(o, r))
+		t.add(`%s{"realmId":"%s","dataChangeEvent":{"entities":[`, comma(r), realm(o, r))
 		for i := r; i < o.Events; i += o.Realms {
-			fmt.Fprintf(&b, `%s{"name":"Invoice","id":"%s%d","operation":"Update","lastUpdated":"2026-03-17T13:00:00.000Z"}`, ","[:min(i/o.Realms, 1)], placeholder, 100_000+i)
+			t.add(`%s{"name":"Invoice","id":"`, comma(i/o.Realms))
+			entity := t.addField("100000000")
+			t.add(`","operation":"Update","lastUpdated":"`)
+			t.places = append(t.places, place{entity: entity, time: t.addField(legacyTime)})
+			t.add(`"}`)
 		}
-		b.WriteString("]}}")
+		t.add("]}}")
 	}
-	return b.String() + "]}"
+	t.add("]}")
 }
 
-// next returns the body of request number n and its signature; both are valid
-// until the next call.
-func (t *template) next(n uint64) (body []byte, signature []byte) {
-	var digits [16]byte
-	const hexDigits = "0123456789abcdef"
-	for i := range digits {
-		digits[len(digits)-1-i] = hexDigits[n>>(4*i)&15]
-	}
-	for _, at := range t.run {
-		copy(t.body[at:], digits[:])
+func comma(i int) string { return strings.Repeat(",", min(i, 1)) }
+
+func (t *template) add(format string, args ...any) {
+	t.body = fmt.Appendf(t.body, format, args...)
+}
+
+// addField adds a field of so many bytes and says where it is.
+func (t *template) addField(text string) (at int) {
+	t.body = append(t.body, text...)
+	return len(t.body) - len(text)
+}
+
+// next returns the body of request n and its signature; both are valid until
+// the next call. Its events occurred n microseconds after those of request 0:
+// a body depends on nothing that another run could not repeat.
+func (t *template) next(n uint64) (body, signature []byte) {
+	var number [8]byte
+	binary.BigEndian.PutUint64(number[:], n)
+	var group [12]byte
+	hex.Encode(group[:], number[2:])
+	var room [len(ceTime)]byte
+	at := t.occurred.Add(time.Duration(n)*time.Microsecond).AppendFormat(room[:0], t.timeForm)
+	for i, p := range t.places {
+		if p.event > 0 {
+			copy(t.body[p.event:], group[:])
+		}
+		copy(t.body[p.time:], at)
+		strconv.AppendUint(t.body[p.entity:p.entity], lowestID+(t.firstID+n*t.events+uint64(i))%idRange, 10)
 	}
 	t.signer.Reset()
 	t.signer.Write(t.body)
 	t.sum = t.signer.Sum(t.sum[:0])
-	base64.StdEncoding.Encode(t.signature[:], t.sum)
-	return t.body, t.signature[:]
-}
-
-// firstNumber makes the request numbers of two runs different.
-func firstNumber() uint64 {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails
-	var n uint64
-	for _, c := range b {
-		n = n<<8 | uint64(c)
-	}
-	return n << 32
+	t.signature = base64.StdEncoding.AppendEncode(t.signature[:0], t.sum)
+	return t.body, t.signature
 }

@@ -11,10 +11,15 @@
 // own sake are counted as Late: a run with many of those says little.
 //
 // Every body is different, signed, and shaped like Intuit's, so that no broker
-// drops it as a duplicate.
+// drops it as a duplicate. Equal seed and run id make equal bodies.
+//
+// It is cheap, as it shares the machine with what it measures: bodies are patched
+// and signed in place, without garbage, and fasthttp sends them for less than half
+// of the processor time of net/http's client.
 //
 // # What it does not do
 //
-// It sends nothing to an address that is not loopback unless it is told to, and
-// it does not look at what became of the events behind the answer.
+// It sends nothing to an address that is not loopback unless it is told to, never
+// sends a request again, speaks HTTP/1.1 only, and does not look at what became of
+// the events behind the answer.
 package load

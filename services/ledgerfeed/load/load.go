@@ -4,154 +4,161 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 )
 
-// ErrUnreachable says that not one request was answered at all.
+// ErrUnreachable says that no connection could be made.
 var ErrUnreachable = errors.New("nothing answers")
 
-// lateAfter is when a request counts as late by the generator's own fault.
-const lateAfter = 10 * time.Millisecond
+const (
+	// lateAfter is when a request counts as late by the generator's own fault.
+	lateAfter = 10 * time.Millisecond
+	// reachWithin is how long the first connection may take.
+	reachWithin = 2 * time.Second
+	// afterRefusal is how long a worker of a closed loop waits when it got no
+	// connection: it would keep a processor busy with nothing.
+	afterRefusal = 50 * time.Millisecond
+)
 
-// Run sends the load and returns what it measured. It ends early with ctx, and
-// then returns what was measured until then. The error is about the options, or
-// ErrUnreachable.
+// Run sends the load and returns what it measured. When ctx ends it sends no
+// more, waits for the answers to come, at most for o.Timeout, and returns what
+// was measured until then. The error is about the options, or ErrUnreachable:
+// the server was not there before the start.
 func Run(ctx context.Context, o Options) (Report, error) {
 	if err := o.Validate(); err != nil {
 		return Report{}, err
 	}
-	began := time.Now()
-	r := &run{o: o, began: began, start: began.Add(o.Warmup), end: began.Add(o.Warmup + o.Duration), number: firstNumber(), client: newClient(o)}
-	r.tally = newTally(r.start)
+	t := newTarget(o)
+	if err := t.reach(ctx, min(reachWithin, o.Timeout)); err != nil {
+		return Report{}, fmt.Errorf("%s: %w: %w", o.URL, ErrUnreachable, err)
+	}
+	r, err := newRun(ctx, o, t.client(o))
+	if err != nil {
+		return Report{}, err
+	}
+	defer r.pacer.close()
 	defer r.client.CloseIdleConnections()
 
 	progress, stop := context.WithCancel(ctx)
-	var reporting sync.WaitGroup
+	var reporting, workers sync.WaitGroup
 	reporting.Go(func() { r.show(progress) })
-	var workers sync.WaitGroup
 	for i := range o.Connections {
 		workers.Go(func() { r.work(ctx, i) })
 	}
+	cancelled := make(chan time.Time, 1)
+	unwatch := context.AfterFunc(ctx, func() { cancelled <- time.Now() })
 	workers.Wait()
+	ended := r.tally.end
+	if ctx.Err() != nil {
+		ended = <-cancelled
+	}
+	unwatch()
 	stop()
 	reporting.Wait()
-
-	report := r.tally.report(r.measured())
-	if report.Offered > 0 && report.Statuses[noConnection] == report.Offered {
-		return report, fmt.Errorf("%s: %w: %w", o.URL, ErrUnreachable, *r.lastErr.Load())
-	}
-	return report, nil
+	return r.tally.report(ended), nil
 }
 
 type run struct {
-	o          Options
-	began      time.Time
-	start, end time.Time // of the measured time
-	number     uint64    // of the first request
-	client     *fasthttp.HostClient
-	tally      *tally
-	taken      atomic.Uint64
-	lastErr    atomic.Pointer[error]
-	lastAnswer atomic.Int64 // Unix nanoseconds
+	o      Options
+	first  *template
+	client *fasthttp.HostClient
+	pacer  *pacer
+	tally  *tally
 }
 
-const (
-	timedOut     = "timeout"
-	noConnection = "no connection"
-	notSent      = "not sent"
-)
+func newRun(ctx context.Context, o Options, client *fasthttp.HostClient) (*run, error) {
+	began := time.Now()
+	if o.RunID == 0 {
+		o.RunID = began.UnixNano()
+	}
+	start := began.Add(o.Warmup)
+	end := start.Add(o.Duration)
+	p, err := newPacer(ctx, o, began, end)
+	if err != nil {
+		return nil, err
+	}
+	return &run{o: o, first: newTemplate(o), client: client, pacer: p, tally: newTally(start, end)}, nil
+}
 
 // work sends what is due next, again and again.
 func (r *run) work(ctx context.Context, worker int) {
-	t := newTemplate(r.o)
-	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(req)
-	defer fasthttp.ReleaseResponse(resp)
-	req.SetRequestURI(r.o.URL)
-	req.Header.SetMethod(fasthttp.MethodPost)
-	req.Header.SetContentType("application/json; charset=utf-8")
-	req.Header.SetUserAgent("intuit_notification_server/1.0")
+	var w *sender // made when it is needed: most of many workers may have nothing to do
 	for {
-		n := r.taken.Add(1) - 1
-		due, free := r.due(n), time.Now()
-		if !due.Before(r.end) || !sleepUntil(ctx, due) {
+		free := time.Now()
+		s, ok := r.pacer.next(ctx)
+		if !ok {
 			return
 		}
-		body, signature := t.next(r.number + n)
-		req.SetBodyRaw(body)
-		req.Header.SetBytesV("Intuit-Signature", signature)
-		sent := time.Now()
-		status := notSent
-		if sent.Before(r.end.Add(r.o.Timeout)) {
-			status = r.send(req, resp)
+		if w == nil {
+			w = r.newSender()
+			defer w.close()
 		}
-		answered := time.Now()
-		if !due.Before(r.start) {
-			r.lastAnswer.Store(answered.UnixNano())
-			r.tally.add(worker, status, due, sent, answered, free.Before(due) && sent.Sub(due) > lateAfter)
+		q := request{outcome: notSent, due: s.due}
+		// Else it waited for a connection all its time: its sender would have
+		// given up.
+		if s.early || time.Since(s.due) < r.o.Timeout {
+			w.prepare(s.n)
+			if !r.pacer.wait(ctx, s) {
+				return
+			}
+			q.sent = time.Now()
+			q.late = r.o.Rate > 0 && free.Before(s.due) && q.sent.Sub(s.due) > lateAfter
+			q.outcome, q.err = w.send()
+		}
+		q.answered = time.Now()
+		r.tally.add(worker, q)
+		if r.o.Rate == 0 && q.outcome.unconnected() {
+			pause(ctx, afterRefusal)
 		}
 	}
 }
 
-// due is when request n is to be sent: now, if the answer before it is what it
-// waits for.
-func (r *run) due(n uint64) time.Time {
-	if r.o.Rate == 0 {
-		return time.Now()
-	}
-	return r.began.Add(time.Duration(float64(n) / r.o.Rate * float64(time.Second)))
-}
-
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	wait := time.Until(at)
-	if wait <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+func pause(ctx context.Context, d time.Duration) {
 	select {
-	case <-timer.C:
-		return true
 	case <-ctx.Done():
-		return false
+	case <-time.After(d):
 	}
 }
 
-func (r *run) send(req *fasthttp.Request, resp *fasthttp.Response) string {
-	err := r.client.DoTimeout(req, resp, r.o.Timeout)
-	if err == nil {
-		return strconv.Itoa(resp.StatusCode())
-	}
-	r.lastErr.Store(&err)
-	var op *net.OpError
-	switch {
-	case errors.Is(err, fasthttp.ErrTimeout), errors.Is(err, fasthttp.ErrDialTimeout):
-		return timedOut
-	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, syscall.ECONNREFUSED):
-		return noConnection
-	default:
-		return "broken"
-	}
+// sender is one request that is filled and sent again and again.
+type sender struct {
+	client   *fasthttp.HostClient
+	template *template
+	timeout  time.Duration
+	req      *fasthttp.Request
+	resp     *fasthttp.Response
 }
 
-// measured is how long the answers that count took to come in: at least the
-// duration, so that a server that answers late is not credited for it.
-func (r *run) measured() time.Duration {
-	last := time.Unix(0, r.lastAnswer.Load())
-	if r.lastAnswer.Load() == 0 {
-		return 0
+func (r *run) newSender() *sender {
+	s := &sender{client: r.client, template: r.first.clone(r.o.Token), timeout: r.o.Timeout, req: fasthttp.AcquireRequest(), resp: fasthttp.AcquireResponse()}
+	s.req.SetRequestURI(r.o.URL)
+	s.req.Header.SetMethod(fasthttp.MethodPost)
+	s.req.Header.SetContentType("application/json; charset=utf-8")
+	s.req.Header.SetUserAgent("intuit_notification_server/1.0")
+	return s
+}
+
+func (s *sender) prepare(n uint64) {
+	body, signature := s.template.next(n)
+	s.req.SetBodyRaw(body)
+	s.req.Header.SetBytesV(webhook.SignatureHeader, signature)
+}
+
+func (s *sender) send() (outcome, error) {
+	if err := s.client.DoTimeout(s.req, s.resp, s.timeout); err != nil {
+		return failure(err), err
 	}
-	if r.o.Rate == 0 || last.Before(r.end) {
-		return last.Sub(r.start)
-	}
-	return max(last.Sub(r.start), r.o.Duration)
+	return outcome(s.resp.StatusCode()), nil
+}
+
+func (s *sender) close() {
+	fasthttp.ReleaseRequest(s.req)
+	fasthttp.ReleaseResponse(s.resp)
 }
 
 // show calls Progress about every second.
@@ -165,8 +172,8 @@ func (r *run) show(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			r.o.Progress(r.tally.report(max(0, time.Since(r.start))))
+		case now := <-tick.C:
+			r.o.Progress(r.tally.report(now))
 		}
 	}
 }

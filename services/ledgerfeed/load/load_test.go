@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -10,11 +11,17 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/load"
 )
+
+func TestMain(m *testing.M) {
+	// Ends by itself some seconds after the last connection.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
+}
 
 // options sends to a server of the test.
 func options(url string) load.Options {
@@ -59,24 +66,66 @@ func TestRun_SendsSignedBodiesThatAllDiffer(t *testing.T) {
 }
 
 // A server that stalls once is charged for every request that was due while it
-// stalled: that is what a sender would have seen.
+// stalled: that is what a sender would have seen. A closed loop sends nothing
+// meanwhile and so hides the stall.
 func TestRun_AStallCountsForAllThatWereDue(t *testing.T) {
 	const stall = 600 * time.Millisecond
-	var once sync.Once
+	server := func() string {
+		var once sync.Once
+		var mu sync.Mutex
+		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			once.Do(func() { time.Sleep(stall) })
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	for name, poisson := range map[string]bool{"constant rate": false, "poisson": true} {
+		o := options(server())
+		o.Rate, o.Connections, o.Duration, o.Poisson = 200, 2, time.Second, poisson
+		r, err := load.Run(t.Context(), o)
+		require.NoError(t, err)
+		require.InDelta(t, 200, r.Answered, 60, name)
+		require.Equal(t, r.Offered, r.Answered, name)
+		require.Greater(t, r.P50, stall/20, "%s: six in ten requests were due during the stall", name)
+		require.Greater(t, r.P90, stall/2, "%s: and one in five more than %s before its end", name, stall/2)
+		require.GreaterOrEqual(t, r.Max, stall-50*time.Millisecond, name)
+		require.Less(t, r.Service.P90, stall/2, "%s: though the server kept only two of them waiting", name)
+	}
+
+	o := options(server())
+	o.Rate, o.Connections, o.Duration = 0, 2, time.Second
+	r, err := load.Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Less(t, r.P90, stall/2)
+	require.GreaterOrEqual(t, r.Max, stall)
+}
+
+// Request k is never sent before it is due, and all of them are: together that
+// is the rate.
+func TestRun_KeepsTheRate(t *testing.T) {
 	var mu sync.Mutex
+	var arrived []time.Time
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		once.Do(func() { time.Sleep(stall) })
+		arrived = append(arrived, time.Now())
 	}))
 	t.Cleanup(s.Close)
 	o := options(s.URL)
-	o.Rate, o.Connections, o.Duration = 200, 2, time.Second
+	o.Rate, o.Warmup, o.Duration = 400, 250*time.Millisecond, time.Second
+	began := time.Now()
 	r, err := load.Run(t.Context(), o)
 	require.NoError(t, err)
-	require.EqualValues(t, 200, r.Answered)
-	require.Greater(t, r.P90, stall/2, "six in ten requests were due during the stall")
-	require.Less(t, r.ServiceP50, stall/2, "though the server kept only two of them waiting")
+	require.EqualValues(t, 400, r.Offered, "the warm-up does not count")
+	require.EqualValues(t, 400, r.Answered)
+	require.EqualValues(t, 400, r.Sent)
+	require.InDelta(t, 1, r.Seconds, 1e-9)
+	require.Len(t, arrived, 500)
+	for k, at := range arrived {
+		require.GreaterOrEqual(t, at.Sub(began), time.Duration(k)*2500*time.Microsecond, k)
+	}
 }
 
 func TestRun_CountsWhatWentWrong(t *testing.T) {
@@ -87,14 +136,53 @@ func TestRun_CountsWhatWentWrong(t *testing.T) {
 	r, err := load.Run(t.Context(), o)
 	require.NoError(t, err)
 	require.Zero(t, r.Answered)
+	require.Zero(t, r.RPS)
 	require.Positive(t, r.Failed)
 	require.Equal(t, r.Failed, r.Statuses["503"])
+	require.Equal(t, r.Failed, r.Sent)
+	require.Empty(t, r.LastError)
 
 	s.Close()
-	o.Rate = 50
-	r, err = load.Run(t.Context(), o)
+	o.Duration = time.Hour
+	_, err = load.Run(t.Context(), o)
 	require.ErrorIs(t, err, load.ErrUnreachable)
-	require.Equal(t, r.Offered, r.Statuses["no connection"])
+	require.ErrorContains(t, err, "refused")
+}
+
+// A server that ends does not get a storm of connections, and does not end the run.
+func TestRun_GoesOnWhenTheServerEnds(t *testing.T) {
+	s := httptest.NewUnstartedServer(nil)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.Listener.Close()
+		w.Header().Set("Connection", "close")
+	})
+	s.Start()
+	t.Cleanup(s.Close)
+	o := options(s.URL)
+	o.Rate, o.Connections, o.Duration = 0, 2, 500*time.Millisecond
+	r, err := load.Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Positive(t, r.Statuses["refused"])
+	require.LessOrEqual(t, r.Statuses["refused"], int64(22), "one in 50 ms and connection")
+	require.Contains(t, r.LastError, "refused")
+	require.Equal(t, r.Offered-r.Statuses["refused"], r.Sent)
+}
+
+func TestRun_TakesAnyCertificateOnlyIfTold(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of the certificate that was refused
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	o := options(s.URL)
+	o.Duration = 100 * time.Millisecond
+	_, err := load.Run(t.Context(), o)
+	require.ErrorIs(t, err, load.ErrUnreachable)
+	require.ErrorContains(t, err, "certificate")
+
+	o.InsecureTLS = true
+	r, err := load.Run(t.Context(), o)
+	require.NoError(t, err)
+	require.EqualValues(t, 10, r.Answered)
 }
 
 func TestRun_WhatNobodyAnswersTimesOut(t *testing.T) {
@@ -107,9 +195,11 @@ func TestRun_WhatNobodyAnswersTimesOut(t *testing.T) {
 	r, err := load.Run(t.Context(), o)
 	require.NoError(t, err)
 	require.EqualValues(t, 30, r.Offered)
-	require.Positive(t, r.Statuses["timeout"])
+	require.Positive(t, r.Statuses["timeout"], "%v %s", r.Statuses, r.LastError)
 	require.Positive(t, r.Statuses["not sent"], "one connection cannot even send them all")
 	require.EqualValues(t, 30, r.Failed)
+	require.Equal(t, r.Statuses["timeout"], r.Sent)
+	require.GreaterOrEqual(t, r.P50, o.Timeout)
 }
 
 func TestRun_EndsWithTheContext(t *testing.T) {
@@ -126,7 +216,8 @@ func TestRun_EndsWithTheContext(t *testing.T) {
 	r, err := load.Run(ctx, o)
 	require.NoError(t, err)
 	require.Positive(t, r.Answered)
-	require.InDelta(t, float64(r.Answered)/r.Seconds, r.RPS, 0.001)
+	require.Less(t, r.Seconds, time.Minute.Seconds())
+	require.InEpsilon(t, float64(r.Answered)/r.Seconds, r.RPS, 0.2)
 }
 
 func TestOptions_NameWhatIsWrong(t *testing.T) {
@@ -141,6 +232,10 @@ func TestOptions_NameWhatIsWrong(t *testing.T) {
 		"events is 0":               func(o *load.Options) { o.Events = 0 },
 		"realms is 11":              func(o *load.Options) { o.Realms = 11 },
 		"format is xml":             func(o *load.Options) { o.Format = "xml" },
+		"timeout is 2m0s":           func(o *load.Options) { o.Timeout = 2 * time.Minute },
+		"poisson is true":           func(o *load.Options) { o.Rate, o.Poisson = 0, true },
+		"url is http://a:xxxxx@":    func(o *load.Options) { o.URL = "http://a:secret@127.0.0.1/" },
+		"url is not one":            func(o *load.Options) { o.URL = "http://a:secret@127.0.0.1:x/" },
 		"timeout is 0s":             func(o *load.Options) { o.Timeout = 0 },
 		"warmup is -1s":             func(o *load.Options) { o.Warmup = -time.Second },
 	} {
@@ -149,6 +244,7 @@ func TestOptions_NameWhatIsWrong(t *testing.T) {
 		change(&o)
 		_, err := load.Run(t.Context(), o)
 		require.ErrorContains(t, err, field)
+		require.NotContains(t, err.Error(), "secret")
 	}
 	o := load.DefaultOptions()
 	o.URL, o.AllowRemote = "http://192.0.2.1/webhooks/x", true

@@ -25,7 +25,13 @@ type Options struct {
 	Realms      int           // over which a request's events are spread
 	Format      webhook.Format
 	Timeout     time.Duration // of one request
-	Seed        uint64        // another seed, other bodies
+	// Poisson spaces the requests at random, as independent senders would, with
+	// Rate as the mean; otherwise all gaps are the same.
+	Poisson bool
+	// Seed and RunID determine the bodies and the gaps. A RunID of 0 becomes the
+	// time in nanoseconds, so that no broker takes one run for a repeat of another.
+	Seed  uint64
+	RunID int64
 	// AllowRemote lets it send to an address that is not loopback.
 	AllowRemote bool
 	// InsecureTLS takes any certificate.
@@ -44,8 +50,10 @@ func DefaultOptions() Options {
 }
 
 const (
+	mostRate        = 1e6
 	mostConnections = 20_000
 	mostDuration    = time.Hour
+	mostTimeout     = time.Minute
 	mostEvents      = 1000
 )
 
@@ -58,20 +66,24 @@ func (o Options) Validate() error {
 		}
 	}
 	u, err := url.Parse(o.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		bad(false, "url", o.URL, "give http://HOST:PORT/webhooks/APP")
-	} else {
-		bad(o.AllowRemote || isLoopback(u.Hostname()), "url", o.URL, "it is not on this machine, and a load test of somebody else's server needs allow-remote")
+	switch {
+	case err != nil:
+		bad(false, "url", "not one", "give http://HOST:PORT/webhooks/APP") // the text may hold a password
+	case u.Hostname() == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https":
+		bad(false, "url", u.Redacted(), "give http://HOST:PORT/webhooks/APP")
+	default:
+		bad(o.AllowRemote || isLoopback(u.Hostname()), "url", o.URL, "it is not on this machine; a load test of a server of your own elsewhere needs allow-remote")
 	}
 	bad(o.Token != "", "token", "empty", "give the verifier token of the app")
-	bad(o.Rate >= 0 && o.Rate <= 1e6, "rate", o.Rate, "give 0 (as fast as answered) to 1000000 requests a second")
+	bad(o.Rate >= 0 && o.Rate <= mostRate, "rate", o.Rate, "give 0 (as fast as answered) to 1000000 requests a second")
+	bad(o.Rate > 0 || !o.Poisson, "poisson", o.Poisson, "it needs a rate above 0")
 	bad(o.Connections >= 1 && o.Connections <= mostConnections, "connections", o.Connections, fmt.Sprintf("give 1 to %d", mostConnections))
 	bad(o.Duration > 0 && o.Duration <= mostDuration, "for", o.Duration, "give more than 0s and at most 1h")
 	bad(o.Warmup >= 0 && o.Warmup <= mostDuration, "warmup", o.Warmup, "give 0s to 1h")
 	bad(o.Events >= 1 && o.Events <= mostEvents, "events", o.Events, fmt.Sprintf("give 1 to %d", mostEvents))
 	bad(o.Realms >= 1 && o.Realms <= o.Events, "realms", o.Realms, "give 1 or more, and no more than events")
 	bad(o.Format == webhook.CloudEvents || o.Format == webhook.Legacy, "format", o.Format, "give cloudevents or legacy")
-	bad(o.Timeout > 0, "timeout", o.Timeout, "give a positive duration")
+	bad(o.Timeout > 0 && o.Timeout <= mostTimeout, "timeout", o.Timeout, "give more than 0s and at most 1m")
 	return errors.Join(errs...)
 }
 
