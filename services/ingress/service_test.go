@@ -2,11 +2,14 @@ package ingress_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,27 +30,39 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// serve runs the service on a broker until stop, which returns what Serve did.
+func serve(t *testing.T, broker string, more ...string) (environ []string, stop func() error) {
+	t.Helper()
+	environ = append(append(more, "LEDGERFEED_NATS_URL="+broker, "LEDGERFEED_NATS_PROFILE=dev", "LEDGERFEED_LOG_LEVEL=error"), small...)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- ingress.Serve(ctx, environ) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(20 * time.Second):
+			return errors.New("Serve did not return")
+		}
+	})
+	t.Cleanup(func() { require.NoError(t, stop()) })
+	require.Eventually(t, func() bool { return telemetry.Healthcheck(ctx, environ) == nil }, 20*time.Second, 20*time.Millisecond)
+	return environ, stop
+}
+
+// small are streams that a test's broker has room for.
+var small = []string{
+	"LEDGERFEED_NATS_EVENTS_MAX_BYTES=67108864", "LEDGERFEED_NATS_RETRY_MAX_BYTES=67108864",
+	"LEDGERFEED_NATS_DEAD_MAX_BYTES=67108864", "LEDGERFEED_NATS_CHANGES_MAX_BYTES=67108864",
+}
+
 func TestServe_RunsTheService(t *testing.T) {
 	secrets := filepath.Join(t.TempDir(), "apps")
 	require.NoError(t, os.WriteFile(secrets, []byte(apps.Reveal()+"\n"), 0o600))
 	address := freeAddress(t)
-	environ := []string{
-		"LEDGERFEED_NATS_URL=" + devtest.NATS(t),
-		"LEDGERFEED_NATS_PROFILE=dev",
-		"LEDGERFEED_NATS_EVENTS_MAX_BYTES=67108864",
-		"LEDGERFEED_NATS_RETRY_MAX_BYTES=67108864",
-		"LEDGERFEED_NATS_DEAD_MAX_BYTES=67108864",
-		"LEDGERFEED_NATS_CHANGES_MAX_BYTES=67108864",
-		"LEDGERFEED_INGRESS_LISTEN=" + address,
-		"LEDGERFEED_INGRESS_APPS_FILE=" + secrets,
-		"LEDGERFEED_ADMIN_LISTEN=" + freeAddress(t),
-		"LEDGERFEED_LOG_LEVEL=error",
-		"LEDGERFEED_PROCESSOR_SINKS=of another service",
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- ingress.Serve(ctx, environ) }()
-	require.Eventually(t, func() bool { return telemetry.Healthcheck(ctx, environ) == nil }, 20*time.Second, 20*time.Millisecond)
+	environ, stop := serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t),
+		"LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS_FILE="+secrets, "LEDGERFEED_PROCESSOR_SINKS=of another service")
 
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Post("http://"+address+"/webhooks/demo", "", nil)
@@ -55,14 +70,46 @@ func TestServe_RunsTheService(t *testing.T) {
 	resp.Body.Close()
 	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 
-	stop()
-	select {
-	case err := <-ended:
-		require.NoError(t, err)
-	case <-time.After(20 * time.Second):
-		t.Fatal("Serve did not return")
-	}
+	require.NoError(t, stop())
 	require.Equal(t, lifecycle.ExitUnreachable, lifecycle.ExitCode(telemetry.Healthcheck(t.Context(), environ)))
+}
+
+// Without the broker the service is not ready and says why, is alive all the
+// same, and is ready again by itself.
+func TestServe_ReadinessFollowsTheBroker(t *testing.T) {
+	broker, admin := devtest.NATS(t), freeAddress(t)
+	proxy := devtest.NewProxy(t, strings.TrimPrefix(broker, "nats://"))
+	serve(t, "nats://"+proxy.Addr(), "LEDGERFEED_ADMIN_LISTEN="+admin, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=a=b")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	get := func(path string) (status int, h struct {
+		Status, Reason string
+		Details        map[string]string
+	}) {
+		resp, err := client.Get("http://" + admin + path)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		require.NoError(t, json.NewDecoder(resp.Body).Decode(&h))
+		return resp.StatusCode, h
+	}
+	becomes := func(want int) {
+		t.Helper()
+		require.Eventually(t, func() bool { status, _ := get("/readyz"); return status == want }, 30*time.Second, 50*time.Millisecond)
+	}
+	_, h := get("/readyz")
+	require.Equal(t, "ready", h.Status)
+	require.Equal(t, "dev", h.Details["profile"])
+
+	proxy.Cut()
+	becomes(http.StatusServiceUnavailable)
+	_, h = get("/readyz")
+	require.Equal(t, "not ready", h.Status)
+	require.Contains(t, h.Reason, proxy.Addr())
+	require.Equal(t, "dev", h.Details["profile"])
+	alive, _ := get("/livez")
+	require.Equal(t, http.StatusOK, alive)
+
+	proxy.Restore()
+	becomes(http.StatusOK)
 }
 
 func TestServe_SaysWhatIsWrong(t *testing.T) {
@@ -81,9 +128,7 @@ func TestServe_SaysWhatIsWrong(t *testing.T) {
 		{"admin port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_ADMIN_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "admin endpoint"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := ingress.Serve(t.Context(), append(profileDev(tc.environ), "LEDGERFEED_LOG_LEVEL=error",
-				"LEDGERFEED_NATS_EVENTS_MAX_BYTES=67108864", "LEDGERFEED_NATS_RETRY_MAX_BYTES=67108864",
-				"LEDGERFEED_NATS_DEAD_MAX_BYTES=67108864", "LEDGERFEED_NATS_CHANGES_MAX_BYTES=67108864"))
+			err := ingress.Serve(t.Context(), append(append(profileDev(tc.environ), "LEDGERFEED_LOG_LEVEL=error"), small...))
 			require.ErrorContains(t, err, tc.want)
 			require.Equal(t, tc.code, lifecycle.ExitCode(err))
 		})
