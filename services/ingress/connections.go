@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -18,7 +19,8 @@ const (
 	// grace is how long a connection may be silent before it has to yield to a
 	// new one: a sender that means it has sent its headers by then.
 	grace = time.Second
-	// farewell is how long a connection that was turned away may take to read why.
+	// farewell is how long a connection that is turned away may take to send a
+	// request and to read why.
 	farewell = 500 * time.Millisecond
 	// maxFarewells bounds those; further ones are closed at once.
 	maxFarewells = 128
@@ -46,7 +48,8 @@ type connections struct {
 	mu        sync.Mutex // guards what follows
 	open      int
 	farewells int
-	waiting   list.List // of *connection without a request in hand, the longest first
+	done      sync.WaitGroup // the farewells
+	waiting   list.List      // of *connection without a request in hand, the longest first
 }
 
 // connection is a net.Conn that knows its place.
@@ -181,34 +184,38 @@ func (c *connections) leaveLocked(conn *connection) {
 	c.gauge.Set(float64(c.open))
 }
 
-// turnAway says why before it closes. To close at once would lose the answer: of
-// a connection with unread bytes the kernel drops what was written.
+// turnAway tells a connection why before it closes it, if it is not one of too many.
 func (c *connections) turnAway(conn *connection) {
 	c.refused.Inc()
-	if c.refusal == nil || !c.sayFarewell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refusal == nil || c.farewells >= maxFarewells {
 		_ = conn.Close()
 		return
 	}
-	_ = conn.SetDeadline(time.Now().Add(farewell))
-	_, _ = conn.Write(c.refusal) // fits into the socket's buffer: it does not wait
-	_ = conn.CloseWrite()
-	time.AfterFunc(farewell, func() {
-		_ = conn.Close()
+	c.farewells++
+	c.done.Go(func() {
+		bidFarewell(conn, c.refusal)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.farewells--
 	})
 }
 
-func (c *connections) sayFarewell() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.farewells >= maxFarewells {
-		return false
+func bidFarewell(conn *connection, refusal []byte) {
+	_ = conn.SetDeadline(time.Now().Add(farewell))
+	// Clients take an answer that comes before their request for a mistake.
+	if _, err := conn.Read(make([]byte, 512)); err == nil {
+		_, _ = conn.Write(refusal)
+		_ = conn.CloseWrite()
+		// With bytes unread the kernel would drop the answer.
+		_, _ = io.Copy(io.Discard, conn)
 	}
-	c.farewells++
-	return true
+	_ = conn.Close()
 }
+
+// wait returns when the last that was turned away is gone; within the farewell.
+func (c *connections) wait() { c.done.Wait() }
 
 // bytes is the problem as a whole answer, for a connection the HTTP server does
 // not know.

@@ -55,7 +55,10 @@ func TestConnections_TheSilentGiveWay(t *testing.T) {
 		b.client = &http.Client{Transport: &http.Transport{}}
 		t.Cleanup(b.client.CloseIdleConnections)
 		// As soon as the grace is over.
-		require.Eventually(t, func() bool { return b.post(event("1", "2"), oldToken).status == 200 }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool {
+			a, err := b.send(b.request(event("1", "2"), oldToken))
+			return err == nil && a.status == 200
+		}, 20*time.Second, 20*time.Millisecond)
 		require.Equal(t, 200, b.sendBy(kept), "one that is used gives not way")
 		require.Empty(t, ended(t, silent))
 	}

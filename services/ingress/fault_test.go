@@ -135,7 +135,7 @@ func cluster(t *testing.T) (*devtest.NATSCluster, *traffic) {
 	t.Helper()
 	t.Parallel()
 	c := devtest.StartNATSCluster(t)
-	return c, setupOn(t, c.URL(), func(c *stream.Config) { c.Profile = stream.Cluster }).traffic(load{})
+	return c, setupOn(t, c.URL(), func(c *stream.Config) { c.Profile = stream.Cluster }).traffic(load{pause: pause})
 }
 
 func TestFault_LeaderChanges(t *testing.T) {

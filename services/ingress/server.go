@@ -60,7 +60,7 @@ type Server struct {
 	received  slots // requests in hand
 	storing   slots // of them with a good signature
 	memory    *memory
-	listener  net.Listener
+	listener  *connections
 	http      *http.Server
 	draining  atomic.Bool
 }
@@ -180,6 +180,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serve() error {
+	defer s.listener.wait()
 	if s.cert != nil {
 		return s.http.ServeTLS(s.listener, "", "")
 	}

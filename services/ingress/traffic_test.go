@@ -39,8 +39,9 @@ const (
 
 // load is what the bodies are like. The zero value is three events of two realms.
 type load struct {
-	events int // so many more events
-	junk   int // size of the unreadable bodies that two of three are; 0 for none
+	events int           // so many more events
+	pause  time.Duration // after each body
+	junk   int           // size of the unreadable bodies that two of three are; 0 for none
 }
 
 // traffic is senders that post signed bodies one after the other, each again
@@ -105,6 +106,7 @@ func (tr *traffic) sends(ctx context.Context, sender int) {
 		}
 		tr.bodies[sender]++
 		tr.mu.Unlock()
+		<-time.After(tr.pause)
 	}
 }
 
