@@ -90,6 +90,8 @@ func (c *NATSCluster) MonitorURL() string {
 // one is safe.
 func (c *NATSCluster) Stop(i int) {
 	if s := c.servers[i]; s != nil {
+		// One that is still making its part of a stream leaves goroutines behind.
+		c.settle(i)
 		s.Shutdown()
 		s.WaitForShutdown()
 		c.servers[i] = nil
@@ -127,8 +129,33 @@ func (c *NATSCluster) start(i int) error {
 
 func (c *NATSCluster) close() {
 	for i := range c.servers {
+		c.settle(i)
+	}
+	for i := range c.servers {
 		c.Stop(i)
 	}
+}
+
+// settle waits until a server has all it should have, if it can get it: without
+// a quorum it cannot.
+func (c *NATSCluster) settle(i int) {
+	running := 0
+	for _, s := range c.servers {
+		if s != nil {
+			running++
+		}
+	}
+	if c.servers[i] == nil || running <= NATSServers/2 {
+		return
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(clusterPatience); !c.healthy(i) && time.Now().Before(end); <-tick.C {
+	}
+}
+
+func (c *NATSCluster) healthy(i int) bool {
+	return c.servers[i].Healthz(&server.HealthzOptions{}).Status == "ok"
 }
 
 // WaitForPeers waits until every server runs and the cluster can create streams
