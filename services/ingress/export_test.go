@@ -1,6 +1,10 @@
 package ingress
 
-import "time"
+import (
+	"context"
+	"net"
+	"time"
+)
 
 // SetTimeouts replaces the constants before Run, for tests that cannot wait so long.
 func (s *Server) SetTimeouts(header, idle, write time.Duration) {
@@ -12,3 +16,11 @@ func (s *Server) Break() { s.memory = nil }
 
 // Occupy reserves n bytes of the memory for bodies.
 func (s *Server) Occupy(n int64) { s.memory.reserve(n) }
+
+// ShrinkBuffers makes the socket take few answers that are not read.
+func (s *Server) ShrinkBuffers() {
+	s.http.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		_ = conn.(*connection).SetWriteBuffer(4 << 10)
+		return ctx
+	}
+}

@@ -68,7 +68,7 @@ func TestFault_Stall(t *testing.T) {
 // What is sent meanwhile fills the socket's buffers, and whoever writes then
 // waits for as long as the connection stands.
 func TestFault_StallWithMoreThanTheSocketTakes(t *testing.T) {
-	b, tr := besieged(t, load{junk: 3 << 20})
+	b, tr := besieged(t, load{junk: 1 << 20})
 	b.proxy.Stall()
 	<-time.After(10 * time.Second)
 	require.Positive(t, tr.refusals())
