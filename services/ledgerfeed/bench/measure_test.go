@@ -98,7 +98,7 @@ func turn[T any](all []T, by int) (turned []T) {
 // confirmed in a full one. If none is confirmed it returns the last that was
 // tried, and false.
 func (p *profile) highest(c *contender) (load.Report, bool) {
-	short, probes, tries := max(*duration/5, 100*time.Millisecond), 6, []float64{1, 0.95, 0.9, 0.8, 0.65, 0.5}
+	short, probes, tries := max(*duration/5, 100*time.Millisecond), 6, []float64{1, 1, 0.95, 0.9, 0.8, 0.65, 0.5}
 	if smoke() {
 		probes, tries = 1, tries[:1]
 	}
@@ -106,7 +106,7 @@ func (p *profile) highest(c *contender) (load.Report, bool) {
 	c.capacity = append(c.capacity, capacity)
 	low, high, rate := 0.0, 1.2*capacity, 0.9*capacity
 	for range probes {
-		if _, ok := p.try(c, rate, short); ok {
+		if p.bears(c, rate, short) {
 			low = rate
 		} else {
 			high = rate
@@ -114,21 +114,23 @@ func (p *profile) highest(c *contender) (load.Report, bool) {
 		rate = (low + high) / 2
 	}
 	var r load.Report
-	held := false
-	for i := 0; i < len(tries) && !held; i++ {
-		r, held = p.try(c, tries[i]*max(low, capacity/10), *duration)
+	for _, part := range tries {
+		if r = p.run(c, part*max(low, capacity/10), connections, *duration); held(r) {
+			return r, true
+		}
 	}
-	return r, held
+	return r, false
 }
 
-// try offers a rate and reports whether it held. Once more, if somebody else had
-// the machine meanwhile: then the generator itself came late.
-func (p *profile) try(c *contender, rate float64, d time.Duration) (load.Report, bool) {
-	r := p.run(c, rate, connections, d)
-	if !held(r) && r.Late*200 > r.Offered {
-		r = p.run(c, rate, connections, d)
+// bears reports whether a rate held, in one of two windows: whoever else had the
+// machine or its disk in the first would cost the contender half of the search.
+func (p *profile) bears(c *contender, rate float64, d time.Duration) bool {
+	for range 2 {
+		if held(p.run(c, rate, connections, d)) {
+			return true
+		}
 	}
-	return r, held(r)
+	return false
 }
 
 func held(r load.Report) bool { return r.P99 < p99Bound && r.Failed == 0 && r.Offered > 0 }
