@@ -15,6 +15,9 @@ const (
 	// copiesOfBody: as received, its texts as parsed, its envelopes encoded, and
 	// once more while the buffer grows or in the client's buffer.
 	copiesOfBody = 4
+	// notCounted is what the runtime's limit leaves out: the program's code, and the
+	// little by which the limit is passed before the collector is done.
+	notCounted = 24 << 20
 )
 
 // MemoryBound is how much memory the program takes at most, in bytes.
@@ -34,7 +37,7 @@ const gcPercent = 400
 // bound. GOGC and GOMEMLIMIT, if set, say otherwise.
 func (c IngressConfig) limitMemory() {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(c.MemoryBound())
+		debug.SetMemoryLimit(c.MemoryBound() - notCounted)
 		if before := debug.SetGCPercent(gcPercent); before != 100 {
 			debug.SetGCPercent(before)
 		}
