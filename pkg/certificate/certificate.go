@@ -18,15 +18,18 @@ import (
 // Kind is what is wrong, in one word.
 type Kind string
 
-// The kinds. Incomplete: an intermediate is missing, or the authority is not a
-// public one.
+// The kinds. Incomplete: a certificate on the way to the authority is missing.
+// Private: the whole way is there, and the authority is not a public one.
+// Unjudged: this machine does not know the public authorities.
 const (
 	SelfSigned Kind = "self-signed"
 	Incomplete Kind = "incomplete"
+	Private    Kind = "private"
 	Expired    Kind = "expired"
 	Expiring   Kind = "expiring"
 	NotYet     Kind = "not-yet-valid"
 	Invalid    Kind = "invalid"
+	Unjudged   Kind = "unjudged"
 )
 
 // expiringWithin is when a certificate that is still valid is reported.
@@ -39,7 +42,7 @@ type Problem struct {
 	Text string
 }
 
-// Refused reports whether Intuit refuses the certificate for it today.
+// Refused reports whether Intuit refuses the certificate for it today, or may.
 func (p Problem) Refused() bool { return p.Kind != Expiring }
 
 // Check judges a chain, the server's own certificate first, as it is sent. nil
@@ -51,9 +54,12 @@ func Check(chain []*x509.Certificate, roots *x509.CertPool, now time.Time) []Pro
 		return []Problem{{Invalid, "there is no certificate"}}
 	}
 	leaf := chain[0]
-	problems := dates(leaf, now)
+	problems := dates("the certificate", leaf, now)
 	if selfSigned(leaf) {
 		return append(problems, Problem{SelfSigned, "the certificate is self-signed, which Intuit refuses: get one from a public authority"})
+	}
+	if roots == nil {
+		roots = systemRoots()
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
@@ -64,30 +70,79 @@ func Check(chain []*x509.Certificate, roots *x509.CertPool, now time.Time) []Pro
 		Roots: roots, Intermediates: between, CurrentTime: within(leaf, now), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
 	switch {
 	case err == nil:
-	case errors.As(err, &unknown):
-		problems = append(problems, Problem{Incomplete, fmt.Sprintf("the chain does not reach a public authority, which Intuit refuses: "+
-			"append the intermediate certificates to the file (the last one in it was issued by %q)", chain[len(chain)-1].Issuer.CommonName)})
+		return problems
+	case roots.Equal(x509.NewCertPool()):
+		return append(problems, Problem{Unjudged, "the chain cannot be judged: this machine has no list of public authorities (ca-certificates)"})
+	case errors.As(err, &unknown), errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return append(problems, unreached(chain, now)...)
 	default:
-		problems = append(problems, Problem{Invalid, "the chain is not valid for a server: " + err.Error()})
+		return append(problems, Problem{Invalid, "the chain is not valid for a server: " + err.Error()})
 	}
-	return problems
+}
+
+// systemRoots are empty where there are none.
+func systemRoots() *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return x509.NewCertPool()
+	}
+	return pool
+}
+
+// unreached says why a chain reaches no authority that is known.
+func unreached(chain []*x509.Certificate, now time.Time) []Problem {
+	last := chain[0]
+	for range chain {
+		issuer := issuerOf(last, chain)
+		if issuer == nil {
+			break
+		}
+		if old := dates(fmt.Sprintf("the intermediate certificate %q", issuer.Subject), issuer, now); len(old) > 0 && old[0].Refused() {
+			return old
+		}
+		last = issuer
+	}
+	if selfSigned(last) {
+		return []Problem{{Private, fmt.Sprintf("the authority %q is not a public one, and Intuit refuses what it does not know: "+
+			"get a certificate from a public authority", last.Subject)}}
+	}
+	where := ""
+	if len(last.IssuingCertificateURL) > 0 {
+		where = ", from " + last.IssuingCertificateURL[0]
+	}
+	return []Problem{{Incomplete, fmt.Sprintf("the chain does not reach a public authority, which Intuit refuses: "+
+		"append the certificate of %q to the file%s, and if that is no public authority get a certificate from one", last.Issuer, where)}}
+}
+
+// issuerOf finds who signed c, in a chain of any order.
+func issuerOf(c *x509.Certificate, chain []*x509.Certificate) *x509.Certificate {
+	if selfSigned(c) {
+		return nil
+	}
+	for _, issuer := range chain {
+		if bytes.Equal(c.RawIssuer, issuer.RawSubject) && c.CheckSignatureFrom(issuer) == nil {
+			return issuer
+		}
+	}
+	return nil
 }
 
 func selfSigned(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 }
 
-func dates(leaf *x509.Certificate, now time.Time) []Problem {
+func dates(name string, c *x509.Certificate, now time.Time) []Problem {
 	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	switch {
-	case now.Before(leaf.NotBefore):
-		return []Problem{{NotYet, "the certificate is valid only from " + day(leaf.NotBefore) + ": check the clock"}}
-	case now.After(leaf.NotAfter):
-		return []Problem{{Expired, "the certificate expired on " + day(leaf.NotAfter) + ": renew it"}}
-	case now.Add(expiringWithin).After(leaf.NotAfter):
-		return []Problem{{Expiring, "the certificate expires on " + day(leaf.NotAfter) + ": renew it"}}
+	case now.Before(c.NotBefore):
+		return []Problem{{NotYet, name + " is valid only from " + day(c.NotBefore) + ": check the clock"}}
+	case now.After(c.NotAfter):
+		return []Problem{{Expired, name + " expired on " + day(c.NotAfter) + ": renew it"}}
+	case now.Add(expiringWithin).After(c.NotAfter):
+		return []Problem{{Expiring, name + " expires on " + day(c.NotAfter) + ": renew it"}}
 	}
 	return nil
 }

@@ -58,15 +58,30 @@ func (a *Authority) Roots() *x509.CertPool {
 // Leaf makes a leaf with its intermediate behind it.
 func (a *Authority) Leaf(from, to time.Time) Leaf {
 	a.t.Helper()
-	s := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}}, a.intermediate, from, to)
+	s := a.leaf(a.intermediate, from, to)
 	return a.write(s, s.cert, a.intermediate.cert)
 }
 
 // Incomplete makes a leaf without its intermediate.
 func (a *Authority) Incomplete(from, to time.Time) Leaf {
 	a.t.Helper()
-	s := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}}, a.intermediate, from, to)
+	s := a.leaf(a.intermediate, from, to)
 	return a.write(s, s.cert)
+}
+
+// Whole makes a leaf with its intermediate and the root behind it.
+func (a *Authority) Whole(from, to time.Time) Leaf {
+	a.t.Helper()
+	s := a.leaf(a.intermediate, from, to)
+	return a.write(s, s.cert, a.intermediate.cert, a.root.cert)
+}
+
+// Lapsed makes a leaf whose intermediate has expired.
+func (a *Authority) Lapsed(from, to time.Time) Leaf {
+	a.t.Helper()
+	by := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "lapsed intermediate"}, IsCA: true}, a.root, time.Now().Add(-10_000*time.Hour), time.Now().Add(-time.Hour))
+	s := a.leaf(by, from, to)
+	return a.write(s, s.cert, by.cert)
 }
 
 // SelfSigned makes a leaf that nobody else has signed.
@@ -74,6 +89,11 @@ func (a *Authority) SelfSigned(from, to time.Time) Leaf {
 	a.t.Helper()
 	s := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "self"}}, nil, from, to)
 	return a.write(s, s.cert)
+}
+
+func (a *Authority) leaf(by *signer, from, to time.Time) *signer {
+	a.t.Helper()
+	return a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}, IssuingCertificateURL: []string{"http://127.0.0.1/issuer.crt"}}, by, from, to)
 }
 
 func (a *Authority) sign(c *x509.Certificate, by *signer, from, to time.Time) *signer {
