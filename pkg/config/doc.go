@@ -18,5 +18,7 @@
 // another service are known by name ([Groups]) and left alone, so that one file
 // and one environment can serve all services.
 //
-// It does not watch for changes: a service is restarted to take new settings.
+// It does not change settings of a program that runs. A service that takes some
+// of them without a restart is told by a [Watch] when to load again, and by
+// [Changed] what it cannot take.
 package config

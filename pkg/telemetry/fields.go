@@ -79,6 +79,9 @@ func Reason(text string) zap.Field { return zap.String("reason", text) }
 // Address is a host and port, or a URL without a password.
 func Address(a string) zap.Field { return zap.String("address", a) }
 
+// Settings are keys of the configuration, never their values.
+func Settings(keys []string) zap.Field { return zap.Strings("settings", keys) }
+
 // Stream is the JetStream stream or subject.
 func Stream(name string) zap.Field { return zap.String("stream", name) }
 

@@ -98,7 +98,13 @@ func (p *problem) body() ([]byte, error) {
 	}{"about:blank", http.StatusText(p.status), p.status, p.detail})
 }
 
-func (p *problem) write(w http.ResponseWriter) error {
+// bodyRead reports whether the body was read to its end.
+func (p *problem) bodyRead() bool {
+	return p.outcome == noSignature || p.outcome == badSignature || p.outcome == unavailable
+}
+
+// write answers the request r.
+func (p *problem) write(w http.ResponseWriter, r *http.Request) error {
 	body, err := p.body()
 	if err != nil {
 		return err
@@ -113,11 +119,10 @@ func (p *problem) write(w http.ResponseWriter) error {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", http.MethodPost)
 	}
-	switch p.outcome {
-	case noSignature, badSignature, unavailable:
-	default:
-		// The body is not read. Without this the server would read some of it
-		// before it answers, and wait for a sender that sends none.
+	if r.ProtoMajor == 1 && !p.bodyRead() {
+		// Without this the server would read some of it before it answers, and wait
+		// for a sender that sends none. Over HTTP/2 the stream ends in any case, and
+		// the other requests of the connection have nothing to do with it.
 		h.Set("Connection", "close")
 	}
 	w.WriteHeader(p.status)

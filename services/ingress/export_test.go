@@ -11,6 +11,9 @@ func (s *Server) SetTimeouts(header, idle, write time.Duration) {
 	s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.IdleTimeout, s.http.WriteTimeout = header, header+s.config.Budget, idle, write
 }
 
+// Judge is what happens to the certificate every hour.
+func (s *Server) Judge(now time.Time) { s.judge(now) }
+
 // Break makes every request crash before its signature is checked.
 func (s *Server) Break() { s.memory = nil }
 

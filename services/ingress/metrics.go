@@ -20,6 +20,7 @@ type metrics struct {
 	inFlight prometheus.Gauge
 	memory   prometheus.Gauge
 	reloads  *prometheus.CounterVec // outcome
+	lastRead prometheus.Gauge
 	expiry   prometheus.Gauge
 	accepted prometheus.Gauge
 }
@@ -45,6 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		inFlight: gauge("in_flight", "Requests being worked on."),
 		memory:   gauge("in_flight_bytes", "Memory reserved for bodies, in bytes."),
 		reloads:  counter("reloads_total", "Readings of tokens and certificate after the start: applied, or refused (what was there stays).", "outcome"),
+		lastRead: gauge("last_reload_timestamp_seconds", "When tokens and certificate were last read and applied, at the start or after it, in Unix seconds."),
 		expiry:   gauge("certificate_expiry_timestamp_seconds", "When the certificate expires, in Unix seconds; 0 without TLS of its own."),
 		accepted: gauge("certificate_accepted", "1 if Intuit accepts the certificate: valid, not self-signed, with its whole chain; 0 if not, or without TLS of its own."),
 	}
@@ -55,7 +57,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.tokens, m.events, m.dead, m.bytes, m.ack, m.inFlight, m.memory, m.reloads, m.expiry, m.accepted,
+		m.requests, m.tokens, m.events, m.dead, m.bytes, m.ack, m.inFlight, m.memory, m.reloads, m.lastRead, m.expiry, m.accepted,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

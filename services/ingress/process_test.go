@@ -28,6 +28,7 @@ type program struct {
 	addr    string
 	admin   string
 	environ []string
+	stderr  string // the file of its log
 }
 
 // startProgram builds and starts it on a broker, and returns when it is ready.
@@ -49,8 +50,11 @@ func startProgram(t testing.TB, broker string, environ ...string) *program {
 		"LEDGERFEED_ADMIN_LISTEN=" + p.admin,
 		"LEDGERFEED_LOG_LEVEL=error",
 	}, environ...)
-	p.cmd = exec.Command(binary)
-	p.cmd.Env, p.cmd.Stderr = p.environ, os.Stderr
+	p.cmd, p.stderr = exec.Command(binary), filepath.Join(t.TempDir(), "log")
+	log, err := os.Create(p.stderr)
+	require.NoError(t, err)
+	defer log.Close()
+	p.cmd.Env, p.cmd.Stderr = p.environ, log
 	require.NoError(t, p.cmd.Start())
 	// Whatever ends this process closes the pipe, and the shell ends the program.
 	watchdog := exec.Command("/bin/sh", "-c", `read -r line; kill -9 "$1" 2>/dev/null`, "sh", strconv.Itoa(p.cmd.Process.Pid))
@@ -58,13 +62,24 @@ func startProgram(t testing.TB, broker string, environ ...string) *program {
 	require.NoError(t, err)
 	require.NoError(t, watchdog.Start())
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(p.log())
+		}
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-		require.NoError(t, p.cmd.Wait())
+		require.NoError(t, p.cmd.Wait(), p.log())
 		leash.Close()
 		_ = watchdog.Wait()
 	})
 	require.Eventually(t, func() bool { return telemetry.Healthcheck(t.Context(), p.environ) == nil }, time.Minute, 20*time.Millisecond)
 	return p
+}
+
+// log is what it has logged.
+func (p *program) log() string {
+	p.t.Helper()
+	text, err := os.ReadFile(p.stderr)
+	require.NoError(p.t, err)
+	return string(text)
 }
 
 // resident is its resident memory in bytes.

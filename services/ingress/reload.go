@@ -3,9 +3,7 @@ package ingress
 import (
 	"context"
 	"os"
-	"os/signal"
-	"reflect"
-	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -30,6 +28,7 @@ func (s *Server) Reload(c IngressConfig) error {
 	}
 	s.setApps(apps)
 	s.metrics.reloads.WithLabelValues(reloadApplied).Inc()
+	s.metrics.lastRead.SetToCurrentTime()
 	return nil
 }
 
@@ -50,48 +49,54 @@ type reloader struct {
 	server  *Server
 	running Config
 	environ []string
+	watch   *config.Watch
+	hangup  <-chan os.Signal
 	log     *zap.Logger
 }
 
 // run returns when ctx ends.
 func (r *reloader) run(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	changed := make(chan struct{}, 1)
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	defer func() { stop(); <-ended }()
 	go func() {
 		defer close(ended)
-		config.Watch(watching, r.files(), r.troubled, func() {
+		r.watch.Run(watching, r.troubled, func() {
 			select {
 			case changed <- struct{}{}:
 			default: // one is to come, and reads the newest
 			}
 		})
 	}()
+	judge := time.NewTicker(judgeEvery)
+	defer judge.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangup:
+		case <-r.hangup:
 			r.reload("SIGHUP")
 		case <-changed:
 			r.reload("a file has changed")
+		case now := <-judge.C:
+			r.server.judge(now)
 		}
 	}
 }
 
-func (r *reloader) files() []string {
+// settingsFiles are the files that the settings are read from.
+func settingsFiles(environ []string) []string {
 	c := DefaultConfig()
-	files := config.Files(&c, "", r.environ)
-	for _, f := range []string{r.running.Ingress.TLSCertFile, r.running.Ingress.TLSKeyFile} {
-		if f != "" {
-			files = append(files, f)
-		}
+	return config.Files(&c, "", environ)
+}
+
+// files are those of the certificate; none without TLS.
+func (c IngressConfig) files() []string {
+	if c.TLSCertFile == "" {
+		return nil
 	}
-	return files
+	return []string{c.TLSCertFile, c.TLSKeyFile}
 }
 
 func (r *reloader) troubled(err error) {
@@ -101,6 +106,9 @@ func (r *reloader) troubled(err error) {
 // reload keeps what runs where the new settings cannot be used: a file may be
 // half written, and a wrong token must not stop the right ones.
 func (r *reloader) reload(why string) {
+	// Before the reading, and not what was read at the start: the settings may
+	// name other files by now.
+	r.watch.Follow(append(settingsFiles(r.environ), r.running.Ingress.files()...)...)
 	c := DefaultConfig()
 	err := config.Load(&c, "", r.environ)
 	if err != nil {
@@ -112,8 +120,8 @@ func (r *reloader) reload(why string) {
 		r.log.Warn("settings not read again: the old ones stay", telemetry.Reason(why), telemetry.Error(err))
 		return
 	}
-	if needsRestart(r.running, c) {
-		r.log.Warn("settings other than the tokens and the certificate need a restart", telemetry.Reason(why))
+	if keys := needRestart(r.running, c); len(keys) > 0 {
+		r.log.Warn("settings have changed that need a restart", telemetry.Reason(why), telemetry.Settings(keys))
 	}
 	tokens := 0
 	for _, a := range *r.server.apps.Load() {
@@ -122,8 +130,8 @@ func (r *reloader) reload(why string) {
 	r.log.Info("tokens and certificate read again", telemetry.Reason(why), telemetry.Count(tokens))
 }
 
-// needsRestart reports whether anything but the tokens differs.
-func needsRestart(running, c Config) bool {
+// needRestart are the settings other than the tokens that differ.
+func needRestart(running, c Config) []string {
 	c.Ingress.Apps = running.Ingress.Apps
-	return !reflect.DeepEqual(running, c)
+	return config.Changed(&running, &c)
 }

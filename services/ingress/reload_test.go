@@ -1,10 +1,12 @@
 package ingress_test
 
 import (
-	"context"
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,7 +18,6 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
-	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
 )
 
@@ -78,58 +79,92 @@ func TestServer_ARotationDoesNotTouchWhatIsInHand(t *testing.T) {
 	require.Equal(t, 200, <-status)
 }
 
-// The service itself: a mounted secret is replaced, then SIGHUP after the file
-// of settings was.
+// The service itself: a mounted secret is replaced, and read again without being
+// asked. SIGHUP from its start to its end reads again and ends nothing, and least
+// of all a request that a drain waits for.
 func TestServe_ReadsTheTokensAgain(t *testing.T) {
-	// The service takes SIGHUP only once it runs; until then it would end the test.
-	hangups := make(chan os.Signal, 100)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-
-	dir := t.TempDir()
-	file := filepath.Join(dir, "apps")
+	file, address := filepath.Join(t.TempDir(), "apps"), freeAddress(t)
 	require.NoError(t, os.WriteFile(file, []byte("demo=one\n"), 0o600))
-	address := freeAddress(t)
-	environ := []string{
-		"LEDGERFEED_NATS_URL=" + devtest.NATS(t), "LEDGERFEED_NATS_PROFILE=dev",
-		"LEDGERFEED_NATS_EVENTS_MAX_BYTES=67108864", "LEDGERFEED_NATS_RETRY_MAX_BYTES=67108864",
-		"LEDGERFEED_NATS_DEAD_MAX_BYTES=67108864", "LEDGERFEED_NATS_CHANGES_MAX_BYTES=67108864",
-		"LEDGERFEED_INGRESS_LISTEN=" + address, "LEDGERFEED_INGRESS_APPS_FILE=" + file,
-		"LEDGERFEED_ADMIN_LISTEN=" + freeAddress(t), "LEDGERFEED_LOG_LEVEL=error",
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- ingress.Serve(ctx, environ) }()
-	require.Eventually(t, func() bool { return telemetry.Healthcheck(ctx, environ) == nil }, 20*time.Second, 20*time.Millisecond)
-
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	takes := func(token secret.String) bool {
-		body := string(event("1", "1"))
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/webhooks/demo", strings.NewReader(body))
-		require.NoError(t, err)
-		req.Header.Set("intuit-signature", webhook.Sign([]byte(body), token))
-		resp, err := client.Do(req)
-		require.NoError(t, err)
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	}
-	require.True(t, takes("one"))
+	_, stop := serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t),
+		"LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS_FILE="+file)
+	require.Equal(t, 200, postTo(t, address, "one"))
 
 	require.NoError(t, os.WriteFile(file+".new", []byte("demo=two\n"), 0o600))
 	require.NoError(t, os.Rename(file+".new", file))
+	require.Eventually(t, func() bool { return postTo(t, address, "two") == 200 }, 20*time.Second, 50*time.Millisecond)
+	require.Equal(t, 401, postTo(t, address, "one"))
+
+	body := event("1", "1")
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "POST /webhooks/demo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nIntuit-Signature: %s\r\nExpect: 100-continue\r\n\r\n", len(body), webhook.Sign(body, "two"))
+	require.NoError(t, err)
+	reader := bufio.NewReader(conn)
+	line, err := reader.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue") // it is in hand
+	_, err = reader.ReadString('\n')
+	require.NoError(t, err)
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
 	require.Eventually(t, func() bool {
-		now := time.Now()
-		_ = os.Chtimes(file, now, now) // the watch may have begun after the change
-		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-		return takes("two")
-	}, 20*time.Second, 100*time.Millisecond)
-	require.False(t, takes("one"))
+		refused, err := net.Dial("tcp", address)
+		if err == nil {
+			refused.Close()
+		}
+		return err != nil
+	}, 20*time.Second, time.Millisecond)
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	_, err = conn.Write(body)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(reader, nil)
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, 200, resp.StatusCode)
+	require.NoError(t, <-stopped)
+}
 
-	// By the file alone, now that the watch runs.
-	require.NoError(t, os.WriteFile(file, []byte("demo=two,three\n"), 0o600))
-	require.Eventually(t, func() bool { return takes("three") }, 20*time.Second, 50*time.Millisecond)
-	require.True(t, takes("two"))
+// postTo is the status of a signed event at the app demo.
+func postTo(t *testing.T, address string, token secret.String) int {
+	t.Helper()
+	body := event("1", "1")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/webhooks/demo", bytes.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set(webhook.SignatureHeader, webhook.Sign(body, token))
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	require.NoError(t, err)
+	resp.Body.Close()
+	return resp.StatusCode
+}
 
-	stop()
-	require.NoError(t, <-ended)
+// The program, told by a signal: its settings are those of a file that names
+// others, and what cannot be used or needs a restart is said.
+func TestProgram_ReadsAgainOnSIGHUP(t *testing.T) {
+	dir := t.TempDir()
+	one, two, settings := filepath.Join(dir, "one"), filepath.Join(dir, "two"), filepath.Join(dir, "settings.yaml")
+	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	write(one, "demo=secret-one\n")
+	write(two, "demo=secret-two\n")
+	write(settings, "ingress:\n  apps_file: "+one+"\n")
+	p := startProgram(t, devtest.NATS(t), "LEDGERFEED_INGRESS_APPS=", "LEDGERFEED_CONFIG="+settings, "LEDGERFEED_LOG_LEVEL=info")
+	applied := func() float64 { return p.metric("ledgerfeed_ingress_reloads_total") }
+	before := p.metric("ledgerfeed_ingress_last_reload_timestamp_seconds")
+	require.Greater(t, before, 1.7e9)
+	require.Equal(t, 200, postTo(t, p.addr, "secret-one"))
+
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	require.Eventually(t, func() bool { return applied() == 1 }, 20*time.Second, 20*time.Millisecond)
+	require.Greater(t, p.metric("ledgerfeed_ingress_last_reload_timestamp_seconds"), before)
+
+	write(settings, "ingress:\n  apps_file: "+two+"\n  budget: 2s\n  access_log: 1\n")
+	require.Eventually(t, func() bool { return postTo(t, p.addr, "secret-two") == 200 }, 20*time.Second, 50*time.Millisecond)
+	write(two, "demo=secret-three\n") // another file than at the start
+	require.Eventually(t, func() bool { return postTo(t, p.addr, "secret-three") == 200 }, 20*time.Second, 50*time.Millisecond)
+	write(two, "secret-four\n")
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	require.Eventually(t, func() bool { return strings.Contains(p.log(), "the old ones stay") }, 20*time.Second, 20*time.Millisecond)
+	require.Equal(t, 200, postTo(t, p.addr, "secret-three"))
+	require.Contains(t, p.log(), `"settings":["ingress.budget","ingress.access_log"]`)
+	require.NotContains(t, p.log(), "secret-")
 }

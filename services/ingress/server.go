@@ -123,6 +123,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+	m.lastRead.SetToCurrentTime()
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Config.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("webhook endpoint: %w", err)
@@ -216,7 +217,7 @@ func (s *Server) noRoute(err error, c echo.Context) {
 // answer reports and sends a problem.
 func (s *Server) answer(c echo.Context, r *request, p *problem) {
 	s.report(r, p.outcome, p.cause)
-	if err := p.write(c.Response()); err != nil {
+	if err := p.write(c.Response(), c.Request()); err != nil {
 		s.log.Debug("answer not written", telemetry.Error(err))
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -17,10 +19,19 @@ import (
 
 // Serve runs the service as the environment sets it, until ctx ends.
 func Serve(ctx context.Context, environ []string) error {
-	s := service{config: DefaultConfig(), environ: environ, registry: telemetry.NewRegistry(lifecycle.Version())}
+	// From the beginning to the end: without, SIGHUP would end the process while it
+	// starts, and while it finishes what is in hand (I13).
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	s := service{
+		config: DefaultConfig(), environ: environ, registry: telemetry.NewRegistry(lifecycle.Version()),
+		hangup: hangup, watch: config.NewWatch(settingsFiles(environ)...),
+	}
 	if err := config.Load(&s.config, "", environ); err != nil {
 		return err
 	}
+	s.watch.Add(s.config.Ingress.files()...)
 	s.config.Ingress.limitMemory()
 	var err error
 	if s.log, err = telemetry.NewLogger(s.config.Log, os.Stderr); err != nil {
@@ -39,6 +50,8 @@ type service struct {
 	environ  []string
 	log      *zap.Logger
 	registry *prometheus.Registry
+	hangup   <-chan os.Signal
+	watch    *config.Watch   // of what config and the certificate are read from
 	group    lifecycle.Group // closes what was opened
 }
 
@@ -67,7 +80,7 @@ func (s *service) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}
-	reload := &reloader{server: server, running: s.config, environ: s.environ, log: s.log.Named("reload")}
+	reload := &reloader{server: server, running: s.config, environ: s.environ, watch: s.watch, hangup: s.hangup, log: s.log.Named("reload")}
 	s.group.Go("admin", admin.Run)
 	s.group.Go("readiness", readiness.Run)
 	s.group.Go("ingress", server.Run)

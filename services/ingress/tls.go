@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ type keyPair struct {
 	certFile, keyFile string
 	roots             *x509.CertPool
 	current           atomic.Pointer[tls.Certificate]
+	known             atomic.Pointer[[]certificate.Problem] // of it, and warned of
 }
 
 // streams is how many requests one HTTP/2 connection may have in hand: each
@@ -38,7 +40,12 @@ func (s *Server) useTLS(roots *x509.CertPool) error {
 			return s.cert.current.Load(), nil
 		},
 	}
-	s.http.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10}
+	s.http.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
+		// WriteTimeout ends a stream only, and a peer that reads nothing has the
+		// connection wait for ever.
+		WriteByteTimeout: s.http.WriteTimeout,
+	}
 	return nil
 }
 
@@ -51,22 +58,37 @@ func (p *keyPair) read() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// setCertificate uses the pair from now on, and warns of what Intuit would
-// refuse: the webhooks would stop, and the server see nothing of it but failed
-// handshakes.
+// setCertificate uses the pair from now on.
 func (s *Server) setCertificate(pair *tls.Certificate) {
 	s.cert.current.Store(pair)
+	s.cert.known.Store(nil)
+	s.judge(time.Now())
+}
+
+// judgeEvery is how often a certificate is judged that stays as it is: it gets old.
+const judgeEvery = time.Hour
+
+// judge warns of what Intuit would refuse, once: the webhooks would stop, and the
+// server see nothing of it but failed handshakes.
+func (s *Server) judge(now time.Time) {
+	if s.cert == nil {
+		return
+	}
 	var chain []*x509.Certificate
-	for _, der := range pair.Certificate {
+	for _, der := range s.cert.current.Load().Certificate {
 		if c, err := x509.ParseCertificate(der); err == nil {
 			chain = append(chain, c)
 		}
 	}
+	problems := certificate.Check(chain, s.cert.roots, now)
 	accepted := 1.0
-	for _, p := range certificate.Check(chain, s.cert.roots, time.Now()) {
-		s.log.Warn("certificate has a problem", telemetry.Reason(p.Text))
+	known := s.cert.known.Swap(&problems)
+	for _, p := range problems {
 		if p.Refused() {
 			accepted = 0
+		}
+		if known == nil || !slices.Contains(*known, p) {
+			s.log.Warn("certificate has a problem", telemetry.Reason(p.Text))
 		}
 	}
 	s.metrics.accepted.Set(accepted)

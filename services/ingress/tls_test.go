@@ -2,11 +2,13 @@ package ingress_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,7 +134,7 @@ func TestTLS_WarnsOfWhatIntuitRefuses(t *testing.T) {
 		accepted float64
 	}{
 		"self-signed":     {a.SelfSigned(now.Add(-day), now.Add(90*day)), "self-signed", 0},
-		"no intermediate": {a.Incomplete(now.Add(-day), now.Add(90*day)), "append the intermediate certificates", 0},
+		"no intermediate": {a.Incomplete(now.Add(-day), now.Add(90*day)), "append the certificate of", 0},
 		"expired":         {a.Leaf(now.Add(-2*day), now.Add(-day)), "expired on", 0},
 		"expires soon":    {a.Leaf(now.Add(-day), now.Add(7*day)), "expires on", 1},
 	} {
@@ -178,6 +180,54 @@ func TestTLS_RenewsWithoutARestart(t *testing.T) {
 	require.NoError(t, reload())
 	require.Equal(t, renewed.Cert.SerialNumber.String(), serial())
 	require.Equal(t, 200, b.secureStatus(event("1", "2")), "the connection of before")
+}
+
+// A certificate that stays as it is gets old: it is warned of once for each
+// problem, and what is shown follows.
+func TestTLS_WarnsWhenTheCertificateGetsOld(t *testing.T) {
+	a := certificatetest.New(t)
+	now := time.Now()
+	b := setupTLS(t, a, a.Leaf(now.Add(-day), now.Add(90*day)))
+	for _, tc := range []struct {
+		after    time.Duration
+		problems int
+		accepted float64
+	}{{60 * day, 0, 1}, {80 * day, 1, 1}, {81 * day, 1, 1}, {91 * day, 2, 0}, {92 * day, 2, 0}} {
+		b.server.Judge(now.Add(tc.after))
+		require.Len(t, b.problems(), tc.problems)
+		require.Equal(t, tc.accepted, b.metric("ledgerfeed_ingress_certificate_accepted"))
+	}
+}
+
+// Over HTTP/2 a proxy has everybody's requests on one connection: what a stranger
+// gets wrong must not cost the others theirs.
+func TestTLS_ARefusalDoesNotTouchTheOthersOfItsConnection(t *testing.T) {
+	a := certificatetest.New(t)
+	h := newHeld()
+	b := setupTLS(t, a, a.Leaf(time.Now().Add(-day), time.Now().Add(90*day)), h.with(), configured(func(c *ingress.IngressConfig) { c.MaxBody = 1 << 20 }))
+	var dialed atomic.Int64
+	b.client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialed.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	status := make(chan int, 1)
+	go func() {
+		answer, _ := b.send(secure(b.request(event("1", "1"), oldToken)))
+		status <- answer.status
+	}()
+	<-h.arrived
+	for path, want := range map[string]int{"/": 404, "/webhooks/nobody": 404, "/webhooks/demo": 413} {
+		req := secure(b.request(bytes.Repeat([]byte(" "), 1<<20+1), oldToken))
+		req.URL.Path = path
+		answer, err := b.send(req)
+		require.NoError(t, err)
+		require.Equal(t, want, answer.status)
+	}
+	// The certificate and the tokens are replaced meanwhile, too.
+	require.NoError(t, b.reload(apps))
+	close(h.release)
+	require.Equal(t, 200, <-status)
+	require.EqualValues(t, 1, dialed.Load())
 }
 
 func TestTLS_AHandshakeThatHangsIsEnded(t *testing.T) {
