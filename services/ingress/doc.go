@@ -12,7 +12,8 @@
 // of an app until the one it refused is accepted. So what verifies but cannot be
 // read is not refused: it becomes a dead letter with its raw bytes. Memory and
 // the number of requests in hand are bounded (I9), and a drain loses none of
-// them (I13).
+// them (I13). Tokens and certificate are replaced while it runs, and no request
+// notices ([Server.Reload]).
 //
 // # What it does not do
 //

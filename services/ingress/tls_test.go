@@ -7,14 +7,17 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/certificate/certificatetest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
@@ -252,4 +255,25 @@ func TestConfig_CertificateWantsItsKey(t *testing.T) {
 	c.Listen = "127.0.0.1:0"
 	_, err := ingress.New(ingress.Options{Config: c, Publisher: &counting{}})
 	require.ErrorContains(t, err, "x.crt")
+}
+
+// The service sees by itself that a certificate was renewed, also after SIGHUP,
+// when the files are named anew.
+func TestServe_TakesARenewedCertificate(t *testing.T) {
+	a := certificatetest.New(t)
+	now := time.Now()
+	used, address := a.Leaf(now.Add(-day), now.Add(30*day)), freeAddress(t)
+	serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS=demo=one",
+		"LEDGERFEED_INGRESS_TLS_CERT_FILE="+used.CertFile, "LEDGERFEED_INGRESS_TLS_KEY_FILE="+used.KeyFile)
+	for range 2 {
+		renewed := a.Leaf(now.Add(-day), now.Add(90*day))
+		renewed.Install(t, used)
+		require.Eventually(t, func() bool {
+			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: a.Roots()})
+			require.NoError(t, err)
+			defer conn.Close()
+			return conn.ConnectionState().PeerCertificates[0].Equal(renewed.Cert)
+		}, 20*time.Second, 50*time.Millisecond)
+		require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	}
 }
