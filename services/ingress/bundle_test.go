@@ -26,7 +26,16 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// What a nats-server of these tests leaves behind at times when it is stopped
+	// in the middle of something: nothing of ours runs in them.
+	broker := "github.com/nats-io/nats-server/v2/server"
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction(broker+"/ats.Register.func1"),
+		goleak.IgnoreTopFunction(broker+".(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreTopFunction(broker+".(*msgBlock).flushLoop"),
+	)
+}
 
 const (
 	oldToken   = secret.String("token-old-7f3a")
