@@ -175,8 +175,13 @@ func (b *bundle) newClient(connections *connection.Store, store *state.Store) *q
 func (b *bundle) connect(realm string) {
 	b.t.Helper()
 	b.sim.AddRealm(realm)
+	b.grant(realm, b.clock.Now())
+}
+
+// grant gives us new tokens, of which the access token lasts an hour from now on.
+func (b *bundle) grant(realm string, now time.Time) {
+	b.t.Helper()
 	access, refresh := b.sim.Connect(realm)
-	now := b.clock.Now()
 	require.NoError(b.t, b.connections.Connect(b.t.Context(), realm, "app", qbo.Token{
 		Access: access, Refresh: refresh, AccessExpires: now.Add(time.Hour),
 		RefreshExpires: now.Add(100 * 24 * time.Hour), RefreshHardExpires: now.Add(5 * 365 * 24 * time.Hour),
