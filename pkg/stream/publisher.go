@@ -72,6 +72,9 @@ func (c *Conn) publishOne(ctx context.Context, m *nats.Msg) error {
 
 // publish gives msgs to send within the bounds of time and memory.
 func (c *Conn) publish(ctx context.Context, msgs []*nats.Msg, send func(context.Context, []*nats.Msg) error) error {
+	if len(msgs) == 0 {
+		return nil
+	}
 	// A timer less where the caller is in a greater hurry.
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) > c.cfg.PublishTimeout {
 		var cancel context.CancelFunc

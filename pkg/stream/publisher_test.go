@@ -58,6 +58,13 @@ func TestConn_PublishCarriesTheTrace(t *testing.T) {
 	}
 }
 
+func TestConn_PublishNothingIsNothing(t *testing.T) {
+	b := setup(t)
+	require.NoError(t, b.conn.Publish(within(t, 10*time.Second)))
+	require.Empty(t, b.conn.PublishChanges(within(t, 10*time.Second)))
+	require.Zero(t, b.stored(t, "LF_EVENTS"))
+}
+
 func TestConn_PublishTwiceIsStoredOnce(t *testing.T) {
 	b := setup(t)
 	require.NoError(t, b.conn.Publish(t.Context(), env("1", 1), env("1", 2)))
