@@ -13,8 +13,9 @@ import (
 
 const (
 	// few is how many messages in flight are published each for itself: a batch
-	// costs the broker as much as some ten syncs, however small it is.
-	few = 8
+	// costs the broker as much as some dozen syncs, however small it is: it makes and
+	// removes a store of its own.
+	few = 16
 	// A batch ends at the broker's own limit, or at a size that it takes in well
 	// within a caller's patience.
 	maxBatch      = 1000

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +54,9 @@ func runChild(name string) error {
 	case "bare":
 		return runBare()
 	case "watermill":
-		return runWatermill()
+		return runWatermill(whole)
+	case "watermill-split":
+		return runWatermill(byRealm)
 	case "river":
 		return runRiver()
 	}
@@ -218,9 +221,39 @@ func shapeOf() ([]shape, error) {
 	return shapes, nil
 }
 
+// whole is the cheapest a handler of Watermill's can do.
+func whole(m *message.Message) ([]*message.Message, error) { return []*message.Message{m}, nil }
+
+// byRealm makes a message of the events of each realm, as every contender must
+// whose consumers keep a company's changes in order.
+func byRealm(m *message.Message) (out []*message.Message, err error) {
+	var events []json.RawMessage
+	if err := json.Unmarshal(m.Payload, &events); err != nil {
+		return nil, err
+	}
+	of := map[string][]json.RawMessage{}
+	for _, raw := range events {
+		var e struct {
+			Realm string `json:"intuitaccountid"`
+		}
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return nil, err
+		}
+		of[e.Realm] = append(of[e.Realm], raw)
+	}
+	for realm, events := range of {
+		payload, err := json.Marshal(events)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, message.NewMessage(m.UUID+"."+realm, payload))
+	}
+	return out, nil
+}
+
 // runWatermill is Watermill's own HTTP subscriber and JetStream publisher, joined
-// by its router, one message a request.
-func runWatermill() error {
+// by its router.
+func runWatermill(handle message.HandlerFunc) error {
 	logger := watermill.NopLogger{}
 	in, err := watermillhttp.NewSubscriber("127.0.0.1:0", watermillhttp.SubscriberConfig{
 		UnmarshalMessageFunc: func(_ string, r *http.Request) (*message.Message, error) {
@@ -248,9 +281,7 @@ func runWatermill() error {
 	if err != nil {
 		return err
 	}
-	router.AddHandler("webhooks", path, in, peerTopic, out, func(m *message.Message) ([]*message.Message, error) {
-		return []*message.Message{m}, nil
-	})
+	router.AddHandler("webhooks", path, in, peerTopic, out, handle)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	go func() { _ = router.Run(ctx) }()

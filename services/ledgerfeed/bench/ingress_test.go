@@ -128,7 +128,7 @@ func (b *bench) step(cost float64, format string, args ...any) {
 	b.t.Logf("%s (%s left)", fmt.Sprintf(format, args...), remaining)
 }
 
-var contenders = []string{"ledgerfeed", "bare", "watermill", "river"}
+var contenders = []string{"ledgerfeed", "bare", "watermill", "watermill-split", "river"}
 
 func wanted(name string) bool {
 	return *only == "" || slices.Contains(strings.Split(*only, ","), name)

@@ -11,7 +11,7 @@ import (
 const (
 	connections = 256
 	p99Bound    = 50 * time.Millisecond
-	idleRate    = 20 // requests a second
+	idleRate    = 50 // requests a second
 )
 
 // run loads c for d and counts what it answered and what was stored of that. A

@@ -58,6 +58,9 @@ func (b *bench) start(name string) *profile {
 		return startChild(b.t, "bare", "BENCH_NATS="+p.broker.url, "BENCH_SAMPLE="+sample(b.t))
 	})
 	p.add("watermill", 1, p.broker.messages(peerStream), func() *child { return startChild(b.t, "watermill", "BENCH_NATS="+p.broker.url) })
+	p.add("watermill-split", realms, p.broker.messages(peerStream), func() *child {
+		return startChild(b.t, "watermill-split", "BENCH_NATS="+p.broker.url)
+	})
 	if wanted("river") {
 		database := devtest.Postgres(b.t)
 		if name == synced {

@@ -133,7 +133,7 @@ func (r *report) judge() (bars []bar) {
 		if bare, ok := r.row("bare", profile); ok {
 			bars = append(bars, r.beside(own, bare)...)
 		}
-		for _, peer := range []string{"watermill", "river"} {
+		for _, peer := range []string{"watermill", "watermill-split", "river"} {
 			if w, ok := r.row(peer, profile); ok {
 				bars = append(bars, r.ahead(own, w))
 			}
