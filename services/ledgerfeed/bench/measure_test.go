@@ -94,13 +94,30 @@ func turn[T any](all []T, by int) (turned []T) {
 }
 
 // highest is the highest rate of an open loop at which 99 of 100 answers come
-// within 50 ms: looked for in short windows, from what a closed loop can do, and
-// confirmed in a full one. If none is confirmed it returns the last that was
-// tried, and false.
-func (p *profile) highest(c *contender) (load.Report, bool) {
-	short, probes, tries := max(*duration/5, 100*time.Millisecond), 6, []float64{1, 1, 0.95, 0.9, 0.8, 0.65, 0.5}
+// within 50 ms, confirmed in a full window. The first round looks for it in short
+// ones; later rounds go on from what that found. If none is confirmed it returns the
+// last that was tried, and false.
+func (p *profile) highest(c *contender) (r load.Report, ok bool) {
+	start, tries := 1.05*medianOf(c.open, rps), []float64{1, 0.95, 0.9, 0.8, 0.65, 0.5}
+	if start == 0 {
+		start = p.search(c)
+	}
 	if smoke() {
-		probes, tries = 1, tries[:1]
+		tries = tries[:1]
+	}
+	for _, part := range tries {
+		if r = p.run(c, part*start, connections, *duration); held(r) {
+			return r, true
+		}
+	}
+	return r, false
+}
+
+// search halves what is between nothing and what a closed loop can do.
+func (p *profile) search(c *contender) float64 {
+	short, probes := max(*duration/5, 100*time.Millisecond), 6
+	if smoke() {
+		probes = 1
 	}
 	capacity := p.run(c, 0, connections, short).RPS
 	c.capacity = append(c.capacity, capacity)
@@ -113,13 +130,7 @@ func (p *profile) highest(c *contender) (load.Report, bool) {
 		}
 		rate = (low + high) / 2
 	}
-	var r load.Report
-	for _, part := range tries {
-		if r = p.run(c, part*max(low, capacity/10), connections, *duration); held(r) {
-			return r, true
-		}
-	}
-	return r, false
+	return max(low, capacity/10)
 }
 
 // bears reports whether a rate held, in one of two windows: whoever else had the
