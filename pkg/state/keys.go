@@ -18,6 +18,7 @@ import (
 //	lf:1:gap:{R}               LIST JSON, newest first             MaxGaps, trimmed
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:sinks                 SET name                            sinks
+//	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
 //	lf:1:due:{S}               ZSET realm → Unix ms                realms
 //	lf:1:claim:{S}             ZSET realm → Unix ms, claimed till  realms being scanned
 //	lf:1:again:{S}             ZSET realm → Unix ms, due meanwhile realms being scanned
@@ -33,6 +34,7 @@ import (
 //	lf:tmp:1:slot:{R}          ZSET call → expiry µs               LimitConfig.Concurrency
 //	lf:tmp:1:wait:{R}          ZSET live call → expiry µs          live calls waiting
 //	lf:tmp:1:recent:{R}        LIST µs of grants, newest first     LimitConfig.PerSecond
+//	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
 const (
 	durable   = "lf:1:"
 	ephemeral = "lf:tmp:1:"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,19 +21,44 @@ type Queue string
 // Events is the queue of all envelopes.
 const Events Queue = "events"
 
-const retryPrefix = "retry/"
+const (
+	retryPrefix = "retry/"
+	groupPrefix = "events/"
+)
+
+// Groups is how many consumers share the events, each with the partitions of one
+// group: so a group can have a replica of its own, and a full one holds up no other.
+// Each costs the broker a consumer (three of them, and a Raft group, in a cluster).
+// It is in the names of the consumers: see ADR 6 before changing it.
+const Groups = 16
+
+// Group is the part of Events with the partitions of one group, 0 to Groups-1.
+func Group(g int) Queue { return Queue(groupPrefix + strconv.Itoa(g)) }
+
+// GroupDurable is the name of the consumer of a group; [Conn.Lag] of Events adds
+// those of the same durable up.
+func GroupDurable(durable string, g int) string { return fmt.Sprintf("%s-%02d", durable, g) }
 
 // Retry is the queue of envelopes that wait for one sink.
 func Retry(sink string) Queue { return Queue(retryPrefix + sink) }
 
-func (q Queue) place() (stream, filter string, err error) {
+// place is where a queue is: its stream, and the subjects there.
+func (q Queue) place() (stream string, filters []string, err error) {
 	if q == Events {
-		return EventStream, "lf.event.>", nil
+		return EventStream, []string{"lf.event.>"}, nil
 	}
 	if sink, ok := strings.CutPrefix(string(q), retryPrefix); ok && sink != "" {
-		return RetryStream, "lf.retry." + envelope.RealmToken(sink) + ".>", nil
+		return RetryStream, []string{"lf.retry." + envelope.RealmToken(sink) + ".>"}, nil
 	}
-	return "", "", fmt.Errorf("queue %q: want stream.Events or stream.Retry of a sink", string(q))
+	if text, ok := strings.CutPrefix(string(q), groupPrefix); ok {
+		if g, err := strconv.Atoi(text); err == nil && g >= 0 && g < Groups {
+			for p := g; p < envelope.Partitions; p += Groups {
+				filters = append(filters, fmt.Sprintf("lf.event.%02d.>", p))
+			}
+			return EventStream, filters, nil
+		}
+	}
+	return "", nil, fmt.Errorf("queue %q: want stream.Events, stream.Group or stream.Retry of a sink", string(q))
 }
 
 // ConsumeOptions say what to consume and how much of it at once. All replicas
@@ -50,6 +76,11 @@ type ConsumeOptions struct {
 	// MaxBytes bounds what one pull brings; never less than the server's largest
 	// message, which could not be delivered at all. Zero is 8 MiB.
 	MaxBytes int
+	// Prioritized has the broker give messages to the consumers with the least
+	// Priority (0 to 9) that have asked for any, to the others only what those do
+	// not ask for. All consumers of a durable must be.
+	Prioritized bool
+	Priority    uint8
 }
 
 func (o ConsumeOptions) withDefaults() ConsumeOptions {
@@ -69,6 +100,8 @@ func (o ConsumeOptions) validate() error {
 	switch {
 	case o.Durable == "" || strings.ContainsAny(o.Durable, " .*>/\\\t\r\n"):
 		return fmt.Errorf("durable %q: want a name without spaces, dots, wildcards and slashes", o.Durable)
+	case o.Priority > 9:
+		return fmt.Errorf("durable %s: priority %d: want 0 to 9", o.Durable, o.Priority)
 	case o.AckWait < 0 || o.MaxAckPending < 0 || o.MaxBytes < 0:
 		return fmt.Errorf("durable %s: limits must not be negative", o.Durable)
 	}
@@ -80,16 +113,40 @@ func (o ConsumeOptions) validate() error {
 // and no lag shows it. What must not be tried again goes to the dead letters.
 // What the broker cannot change on a durable later (MaxWaiting, among others)
 // stays at its default, so that every durable can be brought to this.
-func (o ConsumeOptions) config(filter string) jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
+func (o ConsumeOptions) config(filters []string) jetstream.ConsumerConfig {
+	c := jetstream.ConsumerConfig{
 		Durable:       o.Durable,
-		FilterSubject: filter,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       o.AckWait,
 		MaxDeliver:    -1,
 		MaxAckPending: o.MaxAckPending,
 	}
+	if len(filters) == 1 {
+		c.FilterSubject = filters[0]
+	} else {
+		c.FilterSubjects = filters
+	}
+	if o.Prioritized {
+		c.PriorityPolicy, c.PriorityGroups = jetstream.PriorityPolicyPrioritized, []string{priorityGroup}
+	}
+	return c
+}
+
+// priorityGroup is the one that all prioritized consumers are in.
+const priorityGroup = "replicas"
+
+// pull says how much is asked for at once, and with which priority.
+func (o ConsumeOptions) pull(limit int) []jetstream.PullConsumeOpt {
+	opts := []jetstream.PullConsumeOpt{
+		jetstream.PullMaxMessagesWithBytesLimit(min(o.MaxAckPending, 500), limit),
+		jetstream.PullExpiry(pullExpiry),
+		jetstream.PullHeartbeat(pullHeartbeat),
+	}
+	if o.Prioritized {
+		opts = append(opts, jetstream.PullPriorityGroup(priorityGroup), jetstream.PullPrioritized(o.Priority))
+	}
+	return opts
 }
 
 const (
@@ -116,13 +173,13 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 	if err := o.validate(); err != nil {
 		return fmt.Errorf("consume %s: %w", o.Queue, err)
 	}
-	stream, filter, err := o.Queue.place()
+	stream, filters, err := o.Queue.place()
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}
 	for failures := 0; !over(ctx); {
 		started := time.Now()
-		err := c.consume(ctx, stream, o.config(filter), o.MaxBytes, handle)
+		err := c.consume(ctx, stream, filters, o, handle)
 		switch {
 		case over(ctx):
 			return nil
@@ -168,7 +225,8 @@ func (c *Conn) healStreams(ctx context.Context, err error) {
 }
 
 // consume runs until ctx ends or the consumer has to be made anew.
-func (c *Conn) consume(ctx context.Context, stream string, cfg jetstream.ConsumerConfig, maxBytes int, handle func(*Message)) error {
+func (c *Conn) consume(ctx context.Context, stream string, filters []string, o ConsumeOptions, handle func(*Message)) error {
+	cfg := o.config(filters)
 	create, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	cons, err := c.js.CreateOrUpdateConsumer(create, stream, cfg)
@@ -198,14 +256,8 @@ func (c *Conn) consume(ctx context.Context, stream string, cfg jetstream.Consume
 		}
 		handle(msg)
 	}
-	batch := min(cfg.MaxAckPending, 500)
-	limit := max(maxBytes, int(c.nc.MaxPayload())+headerReserve)
-	run, err := cons.Consume(deliver,
-		jetstream.PullMaxMessagesWithBytesLimit(batch, limit),
-		jetstream.PullExpiry(pullExpiry),
-		jetstream.PullHeartbeat(pullHeartbeat),
-		jetstream.ConsumeErrHandler(onError),
-	)
+	limit := max(o.MaxBytes, int(c.nc.MaxPayload())+headerReserve)
+	run, err := cons.Consume(deliver, append(o.pull(limit), jetstream.ConsumeErrHandler(onError))...)
 	if err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", cfg.Durable, err)
 	}

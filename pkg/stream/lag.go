@@ -26,12 +26,12 @@ type Lag struct {
 	Oldest time.Time
 }
 
-// Lag reports how far behind the durable is. If it does not exist yet, all that
-// is stored is pending.
+// Lag reports how far behind the durable is; of Events, with those of its groups,
+// see GroupDurable. If there is none yet, all that is stored is pending.
 func (c *Conn) Lag(ctx context.Context, q Queue, durable string) (Lag, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	name, filter, err := q.place()
+	name, filters, err := q.place()
 	if err != nil {
 		return Lag{}, fmt.Errorf("lag: %w", err)
 	}
@@ -39,29 +39,88 @@ func (c *Conn) Lag(ctx context.Context, q Queue, durable string) (Lag, error) {
 	if err != nil {
 		return Lag{}, fmt.Errorf("lag of %s: %w", q, err)
 	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
-	if err != nil {
-		return Lag{}, fmt.Errorf("lag of %s: %w", q, err)
-	}
-	state := info.State
 	var lag Lag
-	for _, n := range state.Subjects {
-		lag.Stored += n
+	for _, filter := range filters {
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+		if err != nil {
+			return Lag{}, fmt.Errorf("lag of %s: %w", q, err)
+		}
+		for _, n := range info.State.Subjects {
+			lag.Stored += n
+		}
+		if info.State.Msgs > 0 {
+			lag.Oldest = info.State.FirstTime
+		}
 	}
-	if state.Msgs > 0 {
-		lag.Oldest = state.FirstTime
+	found := false
+	consumers := s.ListConsumers(ctx)
+	for ci := range consumers.Info() {
+		if ci.Name != durable && (q != Events || !groupOf(ci.Name, durable)) {
+			continue
+		}
+		found = true
+		lag.Pending += ci.NumPending
+		lag.AckPending += uint64(ci.NumAckPending)
+		lag.Redelivered += uint64(ci.NumRedelivered)
 	}
-	cons, err := s.Consumer(ctx, durable)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		lag.Pending = lag.Stored
-		return lag, nil
-	}
-	if err != nil {
+	if err := consumers.Err(); err != nil {
 		return Lag{}, fmt.Errorf("lag of %s, consumer %s: %w", q, durable, err)
 	}
-	ci := cons.CachedInfo()
-	lag.Pending, lag.AckPending, lag.Redelivered = ci.NumPending, uint64(ci.NumAckPending), uint64(ci.NumRedelivered)
+	if !found {
+		lag.Pending = lag.Stored
+	}
 	return lag, nil
+}
+
+// GroupLags is how far behind the consumers of the groups are, without Stored, and
+// when the oldest message of all was stored; zero if there is none.
+func (c *Conn) GroupLags(ctx context.Context, durable string) (lags [Groups]Lag, oldest time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, EventStream)
+	if err != nil {
+		return lags, oldest, fmt.Errorf("lag of %s: %w", Events, err)
+	}
+	if state := s.CachedInfo().State; state.Msgs > 0 {
+		oldest = state.FirstTime
+	}
+	consumers := s.ListConsumers(ctx)
+	for ci := range consumers.Info() {
+		for g := range lags {
+			if ci.Name == GroupDurable(durable, g) {
+				lags[g] = Lag{Pending: ci.NumPending, AckPending: uint64(ci.NumAckPending), Redelivered: uint64(ci.NumRedelivered)}
+			}
+		}
+	}
+	if err := consumers.Err(); err != nil {
+		return lags, oldest, fmt.Errorf("lag of %s: %w", Events, err)
+	}
+	return lags, oldest, nil
+}
+
+// groupOf reports whether name is one of GroupDurable of durable.
+func groupOf(name, durable string) bool {
+	for g := range Groups {
+		if name == GroupDurable(durable, g) {
+			return true
+		}
+	}
+	return false
+}
+
+// DeleteConsumer removes a durable; what it had in hand is delivered to the next
+// one. One that is not there is no error.
+func (c *Conn) DeleteConsumer(ctx context.Context, q Queue, durable string) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	name, _, err := q.place()
+	if err == nil {
+		err = c.js.DeleteConsumer(ctx, name, durable)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete consumer %s of %s: %w", durable, q, err)
+	}
+	return nil
 }
 
 // Usage is how full a stream is.
