@@ -81,9 +81,12 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
-	if b.QBO, err = cfg.QBO.Client(b.Connections, b.State.Limiter(state.DefaultLimits())); err != nil {
+	budget := b.State.Budget(cfg.QBO.MonthlyCalls)
+	limiter := b.State.Limiter(state.DefaultLimits()).Within(budget)
+	if b.QBO, err = cfg.QBO.Client(b.Connections, limiter, budget.Observe); err != nil {
 		return lifecycle.Usage(err)
 	}
+	b.Registry.MustRegister(newUsage(budget))
 	return nil
 }
 

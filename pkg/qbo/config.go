@@ -25,6 +25,7 @@ type Config struct {
 	AuthorizeURL string        `koanf:"authorize_url" doc:"OAuth consent page; empty for Intuit's."`
 	RedirectURL  string        `koanf:"redirect_url" doc:"Where Intuit sends a person back after the consent; one of those registered in the portal."`
 	Timeout      time.Duration `koanf:"timeout" doc:"How long one API call may take, at most 2m."`
+	MonthlyCalls int64         `koanf:"monthly_calls" doc:"How many metered calls (CorePlus: reads and queries, successful, of production companies) the app may make in a calendar month; the last tenth is kept for live changes. 0 counts and forecasts them and sets no bound. Intuit blocks an app of the free Builder tier after 500000."`
 }
 
 // DefaultConfig is Intuit's production API. ClientID and ClientSecret have no default.
@@ -43,6 +44,9 @@ func (c Config) Validate() error {
 	}
 	if c.Timeout <= 0 || c.Timeout > maxTimeout {
 		errs = append(errs, fmt.Errorf("qbo.timeout %s: give a duration from 1s to %s", c.Timeout, maxTimeout))
+	}
+	if c.MonthlyCalls < 0 {
+		errs = append(errs, fmt.Errorf("qbo.monthly_calls %d: give a number of calls, or 0 for no bound", c.MonthlyCalls))
 	}
 	for _, u := range []struct{ key, value string }{
 		{"base_url", c.BaseURL}, {"token_url", c.TokenURL}, {"revoke_url", c.RevokeURL},
@@ -72,7 +76,8 @@ func (c Config) OAuth() (*OAuth, error) {
 	})
 }
 
-// Client makes a client that calls under these tokens and within this limit.
-func (c Config) Client(tokens TokenSource, limiter Limiter) (*Client, error) {
-	return New(Options{BaseURL: c.BaseURL, Tokens: tokens, Limiter: limiter, Timeout: c.Timeout})
+// Client makes a client that calls under these tokens and within this limit, and
+// tells observe of each call.
+func (c Config) Client(tokens TokenSource, limiter Limiter, observe func(Call)) (*Client, error) {
+	return New(Options{BaseURL: c.BaseURL, Tokens: tokens, Limiter: limiter, Timeout: c.Timeout, Observe: observe})
 }

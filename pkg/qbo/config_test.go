@@ -18,7 +18,7 @@ func TestConfig_DefaultsNeedOnlyTheApp(t *testing.T) {
 	require.NoError(t, c.Validate())
 	_, err = c.OAuth()
 	require.NoError(t, err)
-	_, err = c.Client(&tokens{}, nil)
+	_, err = c.Client(&tokens{}, nil, nil)
 	require.NoError(t, err)
 }
 

@@ -82,12 +82,19 @@ var (
 type Limiter struct {
 	store  *Store
 	config LimitConfig
+	budget *Budget // nil for none
 }
 
 // Limiter makes a limiter. Zero fields of c are those of [DefaultLimits]. All
 // replicas must have the same settings.
 func (s *Store) Limiter(c LimitConfig) *Limiter {
 	return &Limiter{store: s, config: c.withDefaults()}
+}
+
+// Within makes the limiter refuse what the budget does not allow.
+func (l *Limiter) Within(b *Budget) *Limiter {
+	l.budget = b
+	return l
 }
 
 // Acquire waits until a call about realm may start, or ctx ends. Call release
@@ -98,6 +105,11 @@ func (s *Store) Limiter(c LimitConfig) *Limiter {
 // when no live call waits, and leaves a slot and half the burst free: under
 // live calls that use the whole rate it waits for as long as they last.
 func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (release func(), err error) {
+	if l.budget != nil {
+		if err := l.budget.Allow(ctx, p); err != nil {
+			return nil, fmt.Errorf("acquire a call of realm %s: %w", realm, err)
+		}
+	}
 	id := rand.Text()
 	for {
 		wait, err := l.try(ctx, realm, p, id)
