@@ -43,9 +43,11 @@ type Reconciler struct {
 	metrics     *metrics
 	now         func() time.Time
 	verifier    *verifier
+	members     *state.Members
 
-	mu     sync.Mutex             // guards realms
-	realms map[string]*realmState // what this process has learned of a realm
+	mu      sync.Mutex             // guards the rest
+	realms  map[string]*realmState // what this process has learned of a realm
+	leaders []string               // by shard; nil until the replicas are known
 }
 
 // realmState is what one process remembers of a realm to save calls and
@@ -84,6 +86,7 @@ func New(o Options) (*Reconciler, error) {
 		connections: o.Connections,
 		log:         o.Logger,
 		now:         o.Now,
+		members:     o.State.Members("reconciler", o.Logger),
 		realms:      map[string]*realmState{},
 	}
 	r.verifier = newVerifier(r)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/rendezvous"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -30,6 +31,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return r.every(ctx, enrolPolls*r.config.PollInterval, r.enrol()) })
 	g.Go(func() error { return r.work(ctx) })
+	g.Go(func() error { r.members.Run(ctx, r.lead); return nil })
 	g.Go(func() error { return r.every(ctx, r.config.VerifyEvery, r.verifier.checkAll) })
 	return g.Wait()
 }
@@ -127,7 +129,7 @@ func (r *Reconciler) work(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		realms, err := r.state.ClaimDue(ctx, shards(), r.now(), r.visibility(), n)
+		realms, err := r.claim(ctx, n)
 		for _, realm := range realms {
 			free <- struct{}{}
 			scans.Go(func() {
@@ -139,14 +141,43 @@ func (r *Reconciler) work(ctx context.Context) error {
 	})
 }
 
-// shards are the parts of the schedule this replica looks at: all of them. Two
-// replicas are kept apart by claims and leases.
-func shards() []int {
-	all := make([]int, state.Shards)
-	for i := range all {
-		all[i] = i
+// stealAfter is how long a realm is overdue before a replica takes it that does not
+// lead its shard: who leads it is full, or cannot work.
+const stealAfter = 2 * time.Minute
+
+// claim takes due realms: of the shards this replica leads first, so that each has
+// its share. Claims and leases keep replicas apart, whoever leads.
+func (r *Reconciler) claim(ctx context.Context, n int) ([]string, error) {
+	own, others := r.shards()
+	realms, err := r.state.ClaimDue(ctx, own, r.now(), r.visibility(), n)
+	if err != nil || len(others) == 0 || len(realms) == n {
+		return realms, err
 	}
-	return all
+	stolen, err := r.state.ClaimDue(ctx, others, r.now().Add(-stealAfter), r.visibility()+stealAfter, n-len(realms))
+	return append(realms, stolen...), err
+}
+
+// shards are the parts of the schedule that this replica leads, and the others. It
+// leads all until it knows of the other replicas.
+func (r *Reconciler) shards() (own, others []int) {
+	r.mu.Lock()
+	leaders := r.leaders
+	r.mu.Unlock()
+	for shard := range state.Shards {
+		if leaders == nil || leaders[shard] == r.members.ID() {
+			own = append(own, shard)
+		} else {
+			others = append(others, shard)
+		}
+	}
+	return own, others
+}
+
+// lead takes note of who leads which shard.
+func (r *Reconciler) lead(replicas []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaders = rendezvous.Leaders(replicas, state.Shards)
 }
 
 // visibility is how long a claim lasts when its holder dies; a scan under way
