@@ -52,6 +52,14 @@ race: servers ## run every test under the race detector
 e2e: servers ## run the whole feed as a user would, longer than `make test` does
 	go test -count=1 -timeout 20m ./services/ledgerfeed/e2e -args -e2e.for=20s
 
+.PHONY: outage
+outage: servers ## stop each server the processor stands on for 3 minutes under load
+	go test -count=1 -v -timeout 30m -run '^TestOutage$$' ./services/processor -args -outage=3m
+
+.PHONY: soak
+soak: servers ## ten minutes of a processor with a stuck sink: memory, goroutines and descriptors stay flat
+	go test -count=1 -v -timeout 30m -run '^TestSoak$$' ./services/processor -args -soak=10m
+
 .PHONY: lint
 lint: ## import rules, gofmt, vet, staticcheck and friends
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }

@@ -16,16 +16,22 @@ type ProcessorConfig struct {
 	WebhookConcurrency int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
 	WebhookRate        float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
 	WebhookAllow       []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
+	SinkFilters        []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. A sink that is to get more later needs a new name, or a replay."`
+	EventOnly          []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
 	BatchSize          int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
-	CoalesceWindow     time.Duration `koanf:"coalesce_window" doc:"How long the first event of an idle queue waits for others to be read with it; 0 turns it off. While a call is under way events gather in any case."`
+	CoalesceWindow     time.Duration `koanf:"coalesce_window" doc:"The least time between two reads of one entity type of a realm that are not full: the first event of an idle queue is read at once, what comes within the window after that is read together at its end. 0 turns it off; while a call is under way events gather in any case."`
 	Parallel           int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
 	RealmParallel      int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
 	AckWait            time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
-	MaxAckPending      int           `koanf:"max_ack_pending" doc:"How many messages may be under way or wait for their next try, over all replicas; each is at most 256 KiB, usually 1."`
+	MaxAckPending      int           `koanf:"max_ack_pending" doc:"How many messages of a sixteenth of the realms may be under way or wait for their next try, over all replicas: what a realm that floods, or cannot be read, may have before it holds up others of its sixteenth."`
+	MaxInHand          int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 2 KiB for each message included; what is beyond goes to other replicas, or waits."`
 	ReadTimeout        time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
 	WriteTimeout       time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take."`
 	DrainTimeout       time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
 }
+
+// minInHand is room for the largest message, several times.
+const minInHand = 1 << 20
 
 // maxBatch keeps a statement of ids within 6 KiB of URL, and the answer within
 // the API's 1,000 rows.
@@ -37,11 +43,12 @@ func DefaultProcessorConfig() ProcessorConfig {
 		WebhookBatch:       1,
 		WebhookConcurrency: 8,
 		BatchSize:          maxBatch,
-		CoalesceWindow:     50 * time.Millisecond,
+		CoalesceWindow:     250 * time.Millisecond,
 		Parallel:           64,
 		RealmParallel:      4,
 		AckWait:            time.Minute,
-		MaxAckPending:      4096,
+		MaxAckPending:      16_384,
+		MaxInHand:          64 << 20,
 		ReadTimeout:        90 * time.Second,
 		WriteTimeout:       30 * time.Second,
 		DrainTimeout:       20 * time.Second,
@@ -62,6 +69,10 @@ func (c ProcessorConfig) Validate() error {
 	errs = append(errs, err)
 	_, err = parsePrefixes(c.WebhookAllow)
 	errs = append(errs, err)
+	_, err = parseFilters(c.SinkFilters)
+	errs = append(errs, err)
+	_, err = parseEventOnly(c.EventOnly)
+	errs = append(errs, err)
 	bad(c.WebhookBatch >= 1 && c.WebhookBatch <= 1000, "webhook_batch", c.WebhookBatch, "give 1 to 1000")
 	bad(c.WebhookConcurrency >= 1, "webhook_concurrency", c.WebhookConcurrency, "give at least 1")
 	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
@@ -71,6 +82,7 @@ func (c ProcessorConfig) Validate() error {
 	bad(c.RealmParallel >= 1, "realm_parallel", c.RealmParallel, "give at least 1")
 	bad(c.AckWait >= time.Second, "ack_wait", c.AckWait, "give at least 1s")
 	bad(c.MaxAckPending >= 1, "max_ack_pending", c.MaxAckPending, "give at least 1")
+	bad(c.MaxInHand >= minInHand, "max_in_hand", c.MaxInHand, "give at least 1 MiB")
 	bad(c.ReadTimeout >= time.Second, "read_timeout", c.ReadTimeout, "give at least 1s")
 	bad(c.WriteTimeout >= time.Millisecond, "write_timeout", c.WriteTimeout, "give a positive duration")
 	bad(c.DrainTimeout >= 0, "drain_timeout", c.DrainTimeout, "give a positive duration or 0")

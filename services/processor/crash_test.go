@@ -39,6 +39,7 @@ type service struct {
 	b           *bundle
 	nats, redis *gate
 	path        string
+	env         []string // more of it, which wins
 	kills       int
 }
 
@@ -65,6 +66,7 @@ func (s *service) start(t *testing.T) (kill func()) {
 		"LEDGERFEED_CONNECTION_KEYS=test:"+base64.StdEncoding.EncodeToString(make([]byte, 32)),
 		"LEDGERFEED_PROCESSOR_SINKS=file=jsonl:"+s.path, "LEDGERFEED_PROCESSOR_ACK_WAIT=1s",
 	)
+	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Stderr = os.Stderr
 	require.NoError(t, cmd.Start())
 	killed := false

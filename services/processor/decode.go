@@ -3,13 +3,13 @@ package processor
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -22,13 +22,13 @@ type message struct {
 	retry bool
 	units []*unit
 
-	open atomic.Int64  // units without an outcome
-	done chan struct{} // closed when there are none
+	open    atomic.Int64 // units without an outcome
+	settled func()       // called when there are none
 }
 
 // unit is what one event says about one entity. A merge says something about
-// two, and is two units. Its outcome is written by the goroutine of its lane and
-// read after message.done.
+// two, and is two units. Its outcome is written by the goroutine of its batch and
+// read when the message is settled.
 type unit struct {
 	from  *message
 	index int // of the event in the envelope
@@ -79,7 +79,7 @@ func (u *unit) when() time.Time {
 // finish says that the outcome is written.
 func (u *unit) finish() {
 	if u.from.open.Add(-1) == 0 {
-		close(u.from.done)
+		u.from.settled()
 	}
 }
 
@@ -88,30 +88,46 @@ type intake struct {
 	p     *Processor
 	sinks sinkSet
 	retry bool
-	held  *sync.WaitGroup
 }
 
-// take is called for each message. It does not block: reading, writing and
-// settling happen in goroutines that held waits for.
-func (in intake) take(ctx context.Context, m *stream.Message) {
+// take is called for each message. It blocks only while there is no room: reading,
+// writing and settling happen in goroutines that the drain waits for. What waits
+// has none. No room is waited for after the end of taking; ctx is that of the work.
+func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 	p := in.p
-	p.inHand.Add(1)
-	in.held.Go(func() {
-		defer p.inHand.Add(-1)
-		env, err := m.Envelope()
-		if err == nil {
-			err = p.known(env)
+	leave, err := p.hand.enter(taking, m)
+	if err != nil {
+		// To another replica, if there is one with room.
+		if err := m.Nak(crowdedDelay); err != nil {
+			p.log.Debug("message not given back", telemetry.Error(err))
 		}
-		if err != nil {
+		return
+	}
+	env, err := m.Envelope()
+	if err == nil {
+		err = p.known(env)
+	}
+	if err != nil {
+		go func() {
+			defer leave()
 			p.refuse(ctx, m, err)
-			return
-		}
-		msg := &message{Message: m, env: env, retry: in.retry, done: make(chan struct{})}
-		msg.units = msg.decode(p.sinksOf(env, in.sinks))
-		msg.open.Store(int64(len(msg.units)))
-		p.lanes.add(ctx, msg.units)
-		p.await(ctx, msg)
-	})
+		}()
+		return
+	}
+	msg := &message{Message: m, env: env, retry: in.retry}
+	msg.settled = func() {
+		go func() {
+			defer leave()
+			p.settle(ctx, msg)
+		}()
+	}
+	msg.units = msg.decode(p.sinksOf(env, in.sinks))
+	if len(msg.units) == 0 {
+		msg.settled()
+		return
+	}
+	msg.open.Store(int64(len(msg.units)))
+	p.lanes.add(ctx, msg.units)
 }
 
 var errUnknownSink = errors.New("the envelope is for a sink that is not configured")

@@ -63,7 +63,7 @@ func (p *Processor) dedupe(ctx context.Context, b *batch) error {
 	b.keep(func(it *item) bool {
 		for _, u := range it.units {
 			for s := range u.sinks.each() {
-				if b.covers(it.marks[s], u) {
+				if it.covers(it.marks[s], u) {
 					u.sinks = u.sinks.without(s)
 				}
 			}
@@ -79,7 +79,7 @@ func (p *Processor) dedupe(ctx context.Context, b *batch) error {
 
 // covers reports whether what was delivered at m includes the effect of u.
 // Too few are safe, they cost a call; see ADR 1 and 3.
-func (b *batch) covers(m state.Mark, u *unit) bool {
+func (it *item) covers(m state.Mark, u *unit) bool {
 	switch {
 	case u.replay():
 		return false // a person wants it again
@@ -87,7 +87,7 @@ func (b *batch) covers(m state.Mark, u *unit) bool {
 		return true // a deletion is final
 	case u.version > 0:
 		return m.Version >= u.version
-	case u.occurred.IsZero(), b.final(u):
+	case u.occurred.IsZero(), it.final(u):
 		return false
 	}
 	return u.occurred.Unix() < m.Version/versionsPerSecond || !latest(u.occurred).After(m.Covered)
@@ -111,11 +111,11 @@ const versionsPerSecond = 1_000_000
 // final reports whether u says that the entity is gone for good, so that nothing
 // need be asked: a transaction was deleted, or a scan did not find it. A name
 // list is made inactive instead, and of an entity unknown to us we cannot tell.
-func (b *batch) final(u *unit) bool {
+func (it *item) final(u *unit) bool {
 	if u.operation != ledgerfeedv1.Operation_OPERATION_DELETE {
 		return false
 	}
-	return u.version > 0 || b.known && !b.info.List && u.mergedInto == ""
+	return u.version > 0 || it.known && !it.info.List && u.mergedInto == ""
 }
 
 // keep drops the items that the steps to come need not look at.

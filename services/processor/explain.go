@@ -35,7 +35,7 @@ func (r *reader) explain(ctx context.Context) {
 	for _, it := range r.absent {
 		u := it.leaving()
 		switch {
-		case u != nil && it.delivered() && r.b.removes(u):
+		case u != nil && it.delivered() && it.removes(u):
 			// It was there, an event says it went, and it is not there.
 			it.bury(u.when(), u.when())
 		case it.tries() < lagTries:
@@ -47,7 +47,7 @@ func (r *reader) explain(ctx context.Context) {
 	if len(ask) == 0 {
 		return
 	}
-	if !r.b.known {
+	if !r.known {
 		ask = r.reread(ctx, ask)
 	}
 	changed, at, err := r.changes(ctx, ask)
@@ -63,7 +63,7 @@ func (r *reader) explain(ctx context.Context) {
 			r.p.judge(it, e, at)
 		case u != nil:
 			it.bury(u.when(), u.when())
-		case r.b.known && !r.b.info.CDC && it.tries() >= missingTries:
+		case r.known && !r.info.CDC && it.tries() >= missingTries:
 			// Nobody will ever say more: CDC does not cover the entity. When it went
 			// is not known, but by now it has.
 			last := newest(it.units).when()
@@ -80,7 +80,7 @@ func (r *reader) explain(ctx context.Context) {
 // removes reports whether u is why an item is gone. Deleting a name list record
 // only makes it inactive: what removed it, a merge, came later, and is asked for
 // as the tombstone carries its time.
-func (b *batch) removes(u *unit) bool { return !b.info.List || u.mergedInto != "" || u.version > 0 }
+func (it *item) removes(u *unit) bool { return !it.info.List || u.mergedInto != "" || u.version > 0 }
 
 // reread asks by id for records of an entity that is unknown to us: as we do not
 // ask for inactive ones in a Query, it may have left them out.
@@ -94,24 +94,16 @@ func (r *reader) reread(ctx context.Context, items []*item) []*item {
 
 // changes are what CDC says about an entity since the first event of items.
 func (r *reader) changes(ctx context.Context, items []*item) (map[string]qbo.Entity, time.Time, error) {
-	if !r.b.info.CDC || len(items) == 0 {
+	if !r.info.CDC || len(items) == 0 {
 		return nil, time.Time{}, nil
 	}
-	since := r.p.now()
-	for _, it := range items {
-		for _, u := range it.units {
-			if at := u.when(); at.Before(since) {
-				since = at
-			}
-		}
-	}
-	since = since.Add(-cdcOverlap)
+	since := began(items, r.p.now()).Add(-cdcOverlap)
 	if oldest := r.p.now().Add(-cdcReach); since.Before(oldest) {
 		since = oldest
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
 	defer cancel()
-	result, err := r.client.CDC(ctx, r.b.realm, []string{r.b.info.Name}, since)
+	result, err := r.client.CDC(ctx, r.realm, []string{r.info.Name}, since)
 	r.p.count.call("cdc", len(items), err)
 	if lasting(err) {
 		return nil, time.Time{}, nil // another record is poison: CDC says nothing
@@ -119,13 +111,30 @@ func (r *reader) changes(ctx context.Context, items []*item) (map[string]qbo.Ent
 	if err != nil {
 		return nil, time.Time{}, r.cause(err)
 	}
-	changed := map[string]qbo.Entity{}
-	for _, e := range result.Entities[r.b.info.Name] {
-		if held, ok := changed[e.ID]; !ok || held.Version() < e.Version() {
-			changed[e.ID] = e
+	return byID(result.Entities[r.info.Name]), result.Time, nil
+}
+
+// began is when the first of the events happened, now at the latest.
+func began(items []*item, now time.Time) time.Time {
+	for _, it := range items {
+		for _, u := range it.units {
+			if at := u.when(); at.Before(now) {
+				now = at
+			}
 		}
 	}
-	return changed, result.Time, nil
+	return now
+}
+
+// byID is the newest of each: an answer may hold an entity twice.
+func byID(entities []qbo.Entity) map[string]qbo.Entity {
+	found := make(map[string]qbo.Entity, len(entities))
+	for _, e := range entities {
+		if held, ok := found[e.ID]; !ok || held.Version() < e.Version() {
+			found[e.ID] = e
+		}
+	}
+	return found
 }
 
 // missing gives up the units that were tried often enough and puts off the others.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
@@ -22,44 +26,56 @@ const (
 	poisonAfter = 12
 	// A company that refuses us so often, some hour, will not have us.
 	forbiddenAfter = 20
+	// budgetDelay: a person may raise the budget, or the month end.
+	budgetDelay = 10 * time.Minute
 )
 
-// hydrate finds out what to deliver of each item: mostly by one Query for all.
+// hydrate finds out what to deliver of each item: mostly by one call for all.
 func (p *Processor) hydrate(ctx context.Context, b *batch) error {
-	var unclear []*item
+	unclear := map[string][]*item{} // by entity type
 	for _, it := range b.items {
-		if u := it.last(b.final); u != nil {
+		if u := it.last(it.final); u != nil {
 			it.bury(u.when(), u.when())
 			continue
 		}
-		unclear = append(unclear, it)
-	}
-	if len(unclear) == 0 {
-		return nil
-	}
-	// The name ends in a statement and comes from a body: Intuit's own, but of
-	// any content.
-	if !b.known && !plainName.MatchString(b.info.Name) {
-		fail(unclear, stream.Permanent(stream.ReasonUnknownEntity, errors.New("no name of an entity")))
-		return nil
+		if p.eventOnly.has(b.realm, it.ref.Entity) {
+			it.announce()
+			continue
+		}
+		unclear[it.info.Name] = append(unclear[it.info.Name], it)
 	}
 	priority := qbo.Backfill
 	if b.live() {
 		priority = qbo.Live
 	}
-	r := &reader{p: p, b: b, client: p.client.With(priority)}
-	r.read(ctx, unclear)
-	r.explain(ctx)
+	client := p.client.With(priority)
+	if len(unclear) > 1 {
+		unclear = p.readTogether(ctx, client, b.realm, unclear)
+	}
+	for _, name := range slices.Sorted(maps.Keys(unclear)) {
+		items := unclear[name]
+		r := &reader{p: p, client: client, realm: b.realm, info: items[0].info, known: items[0].known}
+		// The name ends in a statement and comes from a body: Intuit's own, but of
+		// any content.
+		if !r.known && !plainName.MatchString(name) {
+			fail(items, stream.Permanent(stream.ReasonUnknownEntity, errors.New("no name of an entity")))
+			continue
+		}
+		r.read(ctx, items)
+		r.explain(ctx)
+	}
 	return nil
 }
 
 var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
 
-// reader asks the API about a batch.
+// reader asks the API about the items of one entity type.
 type reader struct {
 	p       *Processor
-	b       *batch
 	client  *qbo.Client
+	realm   string
+	info    entity.Info
+	known   bool
 	absent  []*item   // the API does not know them
 	at      time.Time // of the last answer, by Intuit's clock
 	suspect bool      // the server fails on this batch, and on nothing else
@@ -90,25 +106,22 @@ func (r *reader) query(ctx context.Context, items []*item) (qbo.QueryResult, err
 	for i, it := range items {
 		ids[i] = qbo.Quote(it.ref.ID)
 	}
-	statement := fmt.Sprintf("SELECT * FROM %s WHERE Id IN (%s)", r.b.info.Name, strings.Join(ids, ", "))
-	if r.b.info.List {
+	statement := fmt.Sprintf("SELECT * FROM %s WHERE Id IN (%s)", r.info.Name, strings.Join(ids, ", "))
+	if r.info.List {
 		// Without this a Query leaves out what was made inactive, which is not gone.
 		statement += " AND Active IN (true, false)"
 	}
 	statement += fmt.Sprintf(" MAXRESULTS %d", len(items))
 	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
 	defer cancel()
-	result, err := r.client.Query(ctx, r.b.realm, statement)
+	result, err := r.client.Query(ctx, r.realm, statement)
 	r.p.count.call("query", len(items), err)
 	return result, err
 }
 
 func (r *reader) match(items []*item, result qbo.QueryResult) {
 	r.at = result.Time
-	found := make(map[string]qbo.Entity, len(result.Entities))
-	for _, e := range result.Entities {
-		found[e.ID] = e
-	}
+	found := byID(result.Entities)
 	for _, it := range items {
 		if e, ok := found[it.ref.ID]; ok {
 			r.p.judge(it, e, result.Time)
@@ -127,7 +140,7 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
 	defer cancel()
-	e, at, err := r.client.Read(ctx, r.b.realm, r.b.info.Name, it.ref.ID)
+	e, at, err := r.client.Read(ctx, r.realm, r.info.Name, it.ref.ID)
 	r.p.count.call("read", 1, err)
 	switch {
 	case err == nil:
@@ -169,7 +182,7 @@ func (r *reader) serverIsUp(ctx context.Context, items []*item) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
 	defer cancel()
-	_, err := r.client.Query(ctx, r.b.realm, "SELECT COUNT(*) FROM "+r.b.info.Name)
+	_, err := r.client.Query(ctx, r.realm, "SELECT COUNT(*) FROM "+r.info.Name)
 	r.p.count.call("query", 0, err)
 	r.suspect = err == nil
 	return r.suspect
@@ -200,6 +213,8 @@ func unknownEntity(err error) bool {
 func (r *reader) cause(err error) error {
 	var f *qbo.Fault
 	switch {
+	case errors.Is(err, state.ErrBudget):
+		return stream.RetryAfter(err, budgetDelay)
 	case errors.Is(err, connection.ErrReauthRequired):
 		return errParked
 	case errors.Is(err, connection.ErrNotConnected):

@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -32,6 +33,8 @@ type Stats struct {
 	Calls int64
 }
 
+var stepBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
+
 // counters keep Stats and the metrics together.
 type counters struct {
 	mu    sync.Mutex // guards stats
@@ -47,9 +50,18 @@ type counters struct {
 	ids        prometheus.Histogram
 	retries    *prometheus.CounterVec // by sink
 	putOffs    prometheus.Counter
+
+	waits   prometheus.Histogram
+	steps   *prometheus.HistogramVec // by step
+	tries   *prometheus.HistogramVec // by sink and outcome
+	stales  *prometheus.CounterVec   // by sink
+	filters *prometheus.CounterVec   // by sink
+	oldest  prometheus.Gauge
+	backlog *prometheus.GaugeVec // by group
+	parcels *prometheus.GaugeVec // by sink
 }
 
-func newCounters(r prometheus.Registerer, inHand func() float64) *counters {
+func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters {
 	const space, part = "ledgerfeed", "processor"
 	counter := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: space, Subsystem: part, Name: name, Help: help}
@@ -84,8 +96,33 @@ func newCounters(r prometheus.Registerer, inHand func() float64) *counters {
 	}
 	inHandGauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: space, Subsystem: part, Name: "messages_in_hand", Help: "Messages taken off the stream and not settled.",
-	}, inHand)
+	}, func() float64 { return float64(h.count()) })
+	c.waits = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: space, Subsystem: part, Name: "wait_seconds", Buckets: stepBuckets,
+		Help: "Time from learning of a change to the beginning of its batch: on the stream and in its lane.",
+	})
+	c.steps = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: space, Subsystem: part, Name: "step_seconds", Help: "Time a batch took in a step.", Buckets: stepBuckets,
+	}, []string{"step"})
+	c.tries = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: space, Subsystem: part, Name: "sink_write_seconds", Help: "Time of a write to a sink, by outcome: ok, partial, refused, failed, down.", Buckets: stepBuckets,
+	}, []string{"sink", "outcome"})
+	c.stales = prometheus.NewCounterVec(counter("stale_skipped_total",
+		"Changes not written because the sink has them or newer ones."), []string{"sink"})
+	c.filters = prometheus.NewCounterVec(counter("changes_filtered_total",
+		"Changes that the filter of a sink left out."), []string{"sink"})
+	gauge := func(name, help string) prometheus.GaugeOpts { return prometheus.GaugeOpts(counter(name, help)) }
+	c.oldest = prometheus.NewGauge(gauge("oldest_event_age_seconds", "Age of the oldest event that is not settled, over all replicas; 0 if there is none."))
+	c.backlog = prometheus.NewGaugeVec(gauge("events_waiting", "Messages of a group of partitions that are not settled, over all replicas."), []string{"group"})
+	c.parcels = prometheus.NewGaugeVec(gauge("sink_backlog", "Messages on the retry queue of a sink, over all replicas."), []string{"sink"})
 	if r != nil {
+		for _, out := range outputs {
+			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Namespace: space, Subsystem: part, Name: "sink_state", ConstLabels: prometheus.Labels{"sink": out.Name()},
+				Help: "The circuit breaker of the sink: 0 writes go through, 1 one is tried, 2 none.",
+			}, out.state))
+		}
+		r.MustRegister(c.waits, c.steps, c.tries, c.stales, c.filters, c.oldest, c.backlog, c.parcels)
 		r.MustRegister(c.deliveries, c.latency, c.writes, c.duplicates, c.deaths, c.parkings, c.calls, c.ids,
 			c.retries, c.putOffs, inHandGauge)
 	}
@@ -152,6 +189,41 @@ func (c *counters) call(kind string, ids int, err error) {
 		c.ids.Observe(float64(ids))
 	}
 }
+
+// waited observes, for each record, how long it was on its way to the batch.
+func (c *counters) waited(b *batch, now time.Time) {
+	for _, it := range b.all {
+		c.waits.Observe(now.Sub(earliest(it.units).received()).Seconds())
+	}
+}
+
+func (c *counters) step(name string, took time.Duration) {
+	c.steps.WithLabelValues(name).Observe(took.Seconds())
+}
+
+func (c *counters) wrote(name string, err error, took time.Duration) {
+	c.tries.WithLabelValues(name, outcomeOf(err)).Observe(took.Seconds())
+}
+
+func outcomeOf(err error) string {
+	var partial *sink.PartialError
+	_, permanent := stream.AsPermanent(err)
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, errSinkDown):
+		return "down"
+	case errors.As(err, &partial):
+		return "partial"
+	case permanent:
+		return "refused"
+	}
+	return "failed"
+}
+
+func (c *counters) stale(name string) { c.stales.WithLabelValues(name).Inc() }
+
+func (c *counters) filtered(name string) { c.filters.WithLabelValues(name).Inc() }
 
 func (c *counters) retry(name string, n int) { c.retries.WithLabelValues(name).Add(float64(n)) }
 

@@ -57,14 +57,15 @@ const (
 // other sinks too.
 type output struct {
 	Sink
+	filter  filter
 	timeout time.Duration
 	breaker circuitbreaker.CircuitBreaker[any]
 }
 
-func newOutput(s Sink, timeout time.Duration, log *zap.Logger) *output {
+func newOutput(s Sink, f filter, timeout time.Duration, log *zap.Logger) *output {
 	log = log.With(telemetry.Sink(s.Name()))
 	return &output{
-		Sink: s, timeout: timeout,
+		Sink: s, filter: f, timeout: timeout,
 		breaker: circuitbreaker.NewBuilder[any]().
 			WithFailureThreshold(breakerFailures).
 			WithDelay(breakerDelay).
@@ -101,4 +102,15 @@ func answered(err error) bool {
 	}
 	_, permanent := stream.AsPermanent(err)
 	return err == nil || permanent
+}
+
+// state is the breaker's: 0 closed, 1 half open, 2 open.
+func (o *output) state() float64 {
+	switch {
+	case o.down():
+		return 2
+	case o.breaker.IsClosed():
+		return 0
+	}
+	return 1
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,13 +54,16 @@ type Processor struct {
 	now         func() time.Time
 	tracer      trace.Tracer
 
+	affinity  *affinity
+	eventOnly announcements
+
 	// The constants, but in tests.
 	lagDelay    time.Duration
 	poisonAfter int
 
-	lanes  *lanes
-	count  *counters
-	inHand atomic.Int64 // messages taken off the stream and not settled
+	lanes *lanes
+	count *counters
+	hand  *hand
 }
 
 // New makes a processor.
@@ -87,14 +89,27 @@ func New(o Options) (*Processor, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
+	filters, err := parseFilters(o.Config.SinkFilters)
+	if err != nil {
+		return nil, err
+	}
+	if p.eventOnly, err = parseEventOnly(o.Config.EventOnly); err != nil {
+		return nil, err
+	}
 	for _, s := range o.Sinks {
 		if p.output(s.Name()) >= 0 || s.Name() == "" {
 			return nil, fmt.Errorf("processor: a sink is called %q: each needs a name of its own", s.Name())
 		}
-		p.outputs = append(p.outputs, newOutput(s, o.Config.WriteTimeout, p.log))
+		p.outputs = append(p.outputs, newOutput(s, filters[s.Name()], o.Config.WriteTimeout, p.log))
+		delete(filters, s.Name())
 	}
-	p.count = newCounters(o.Registerer, func() float64 { return float64(p.inHand.Load()) })
-	p.lanes = newLanes(o.Config, p.deliver)
+	for name := range filters {
+		return nil, fmt.Errorf("processor: processor.sink_filters: no sink is called %q", name)
+	}
+	p.affinity = newAffinity(o.State, p.log)
+	p.hand = newHand(o.Config, p.log)
+	p.count = newCounters(o.Registerer, p.hand, p.outputs)
+	p.lanes = newLanes(o.Config, p.now, p.deliver)
 	return p, nil
 }
 
@@ -115,12 +130,16 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	defer b.finish()
 	ctx, end := p.span(ctx, b)
 	defer end()
-	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"write", p.write}, {"mark", p.mark}}
+	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"write", p.write}, {"mark", p.mark}}
+	p.count.waited(b, p.now())
 	for _, s := range steps {
 		if len(b.items) == 0 {
 			return
 		}
-		if err := p.traced(ctx, b, s); err != nil {
+		began := time.Now()
+		err := p.traced(ctx, b, s)
+		p.count.step(s.name, time.Since(began))
+		if err != nil {
 			fail(b.items, err)
 			return
 		}
@@ -137,32 +156,69 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	// Of a version that had one consumer for all partitions: the broker takes no
+	// second one for a partition.
+	if err := p.stream.DeleteConsumer(ctx, stream.Events, durableName); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	// What is in hand outlives ctx, up to the end of the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var held sync.WaitGroup
+	var keeping sync.WaitGroup
+	keeping.Go(func() { p.hand.keep(work) })
 	consumers, consuming := errgroup.WithContext(ctx)
+	consumers.Go(func() error { p.affinity.run(consuming); return nil })
+	consumers.Go(func() error { return p.watch(consuming) })
 	for _, q := range p.queues() {
-		in := intake{p: p, sinks: q.sinks, retry: q.retry, held: &held}
+		in := intake{p: p, sinks: q.sinks, retry: q.retry}
 		consumers.Go(func() error {
-			return p.stream.Consume(consuming, stream.ConsumeOptions{
-				Queue: q.queue, Durable: q.durable, AckWait: p.config.AckWait, MaxAckPending: p.config.MaxAckPending,
-			}, func(m *stream.Message) { in.take(work, m) })
+			return p.consume(consuming, q, func(taking context.Context, m *stream.Message) { in.take(taking, work, m) })
 		})
 	}
 	p.log.Info("processor started", telemetry.Count(len(p.outputs)))
 	err := consumers.Wait()
-	p.drain(&held, stop)
+	p.drain(stop)
+	stop()
+	keeping.Wait()
 	return err
+}
+
+// consume takes the messages of a queue; those of a group of partitions with the
+// priority that this replica has for it, anew whenever that changes.
+func (p *Processor) consume(ctx context.Context, q queue, take func(context.Context, *stream.Message)) error {
+	for {
+		o := stream.ConsumeOptions{Queue: q.queue, Durable: q.durable, AckWait: p.config.AckWait, MaxAckPending: p.config.MaxAckPending}
+		turn, stop := context.WithCancel(ctx)
+		if q.group >= 0 {
+			var changed <-chan struct{}
+			o.Prioritized = true
+			o.Priority, changed = p.affinity.priority(q.group)
+			go func() {
+				defer stop()
+				select {
+				case <-changed:
+				case <-turn.Done():
+				}
+			}()
+		}
+		err := p.stream.Consume(turn, o, func(m *stream.Message) { take(turn, m) })
+		stop()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // drain waits for what is in hand. After the bound reads and writes are cut off:
 // what they were for fails at once and is given back.
-func (p *Processor) drain(held *sync.WaitGroup, stop func()) {
-	started, left := time.Now(), p.inHand.Load()
+func (p *Processor) drain(stop func()) {
+	started, left := time.Now(), p.hand.count()
 	finished := make(chan struct{})
 	go func() {
-		held.Wait()
+		p.hand.empty()
 		p.lanes.working.Wait()
 		close(finished)
 	}()
@@ -174,22 +230,31 @@ func (p *Processor) drain(held *sync.WaitGroup, stop func()) {
 		stop()
 		<-finished
 	}
-	p.log.Info("processor stopped", telemetry.Count(int(left)), telemetry.Took(time.Since(started)))
+	p.log.Info("processor stopped", telemetry.Count(left), telemetry.Took(time.Since(started)))
 }
 
 // queue is one queue that is consumed.
 type queue struct {
 	queue   stream.Queue
 	durable string
+	group   int // of partitions; -1 for a retry queue
 	sinks   sinkSet
 	retry   bool
 }
 
-func (p *Processor) queues() []queue {
-	queues := []queue{{queue: stream.Events, durable: "processor", sinks: allSinks(len(p.outputs))}}
+// durableName begins the names of the consumers on the broker.
+const durableName = "processor"
+
+func (p *Processor) queues() (queues []queue) {
+	for g := range stream.Groups {
+		queues = append(queues, queue{
+			queue: stream.Group(g), durable: stream.GroupDurable(durableName, g), group: g,
+			sinks: allSinks(len(p.outputs)),
+		})
+	}
 	for s, out := range p.outputs {
 		queues = append(queues, queue{
-			queue: stream.Retry(out.Name()), durable: "processor-" + envelope.RealmToken(out.Name()),
+			queue: stream.Retry(out.Name()), durable: durableName + "-" + envelope.RealmToken(out.Name()), group: -1,
 			sinks: sinkSet(0).with(s), retry: true,
 		})
 	}
@@ -253,7 +318,7 @@ func (p *Processor) rewind(ctx context.Context) error {
 
 // Idle reports whether nothing waits on the queues and nothing is in hand.
 func (p *Processor) Idle(ctx context.Context) (bool, error) {
-	for _, q := range p.queues() {
+	for _, q := range append(p.queues()[stream.Groups:], queue{queue: stream.Events, durable: durableName}) {
 		lag, err := p.stream.Lag(ctx, q.queue, q.durable)
 		if err != nil {
 			return false, err
@@ -263,5 +328,5 @@ func (p *Processor) Idle(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	return p.inHand.Load() == 0, nil
+	return p.hand.count() == 0, nil
 }

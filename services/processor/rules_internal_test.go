@@ -1,6 +1,9 @@
 package processor
 
 import (
+	"context"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -39,7 +42,7 @@ func scanUnit(op ledgerfeedv1.Operation, version int64) *unit {
 	return testUnit(ledgerfeedv1.Source_SOURCE_CDC, op, qbo.VersionTime(version), version)
 }
 
-func TestBatch_CoversOnlyWhatWasDelivered(t *testing.T) {
+func TestItem_CoversOnlyWhatWasDelivered(t *testing.T) {
 	tombstone := qbo.TombstoneVersion(noon)
 	merged := webhookUnit(opDelete, at(500))
 	merged.mergedInto = "9"
@@ -72,8 +75,8 @@ func TestBatch_CoversOnlyWhatWasDelivered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			info, known := entity.Lookup(row.entity)
-			b := &batch{info: info, known: known}
-			require.Equal(t, row.want, b.covers(row.mark, row.unit))
+			it := &item{info: info, known: known}
+			require.Equal(t, row.want, it.covers(row.mark, row.unit))
 		})
 	}
 }
@@ -131,31 +134,92 @@ func TestCoveredBy_NeverSpeaksForALaterWrite(t *testing.T) {
 	}
 }
 
-// A scan's item that a webhook tells of too goes first, and once.
-func TestLane_AnItemIsTakenOnce(t *testing.T) {
-	l := newLanes(DefaultProcessorConfig(), nil)
-	l.batch = 2
-	r := &realm{id: "1", lanes: map[string]*lane{}}
-	n := &lane{realm: r, entity: "Bill", waiting: map[string]*item{}}
-	r.lanes["Bill"], l.realms["1"] = n, r
-	for _, id := range []string{"1", "2", "3"} {
-		u := scanUnit(opUpdate, version(0, "1"))
-		u.id = id
-		n.addLocked(u)
+// queued are lanes that deliver nothing by themselves, so that a test takes.
+func queued(config ProcessorConfig, units ...*unit) *lanes {
+	l := newLanes(config, func() time.Time { return noon }, nil)
+	for _, u := range units {
+		l.laneLocked(u).addLocked(u)
 	}
-	u := webhookUnit(opUpdate, noon)
-	u.id = "3"
-	n.addLocked(u)
+	return l
+}
 
-	var got []string
-	for b := l.take(n); b != nil; b = l.take(n) {
-		require.LessOrEqual(t, len(b.items), 2)
-		for _, it := range b.items {
-			got = append(got, it.ref.ID)
+// ids are those of the next batch of the lane of an entity type.
+func (l *lanes) ids(entity string) (ids []string) {
+	r := l.realms["1"]
+	if r == nil || r.lanes[entity] == nil {
+		return nil
+	}
+	b := l.take(r.lanes[entity])
+	if b == nil {
+		return nil
+	}
+	for _, it := range b.items {
+		ids = append(ids, it.ref.Entity+it.ref.ID)
+	}
+	slices.Sort(ids)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range b.lanes {
+		n.busy, n.due = false, time.Time{}
+		if len(n.waiting) == 0 {
+			l.wakeLocked(ctx, n)
 		}
 	}
-	require.Equal(t, []string{"3", "1", "2"}, got)
+	return ids
+}
+
+func (u *unit) about(entity, id string) *unit {
+	u.entity, u.id = entity, id
+	return u
+}
+
+// A scan's item that a webhook tells of too goes first, and once.
+func TestLanes_AnItemIsTakenOnce(t *testing.T) {
+	config := DefaultProcessorConfig()
+	config.BatchSize = 2
+	scan := func(id string) *unit { return scanUnit(opUpdate, version(0, "1")).about("Bill", id) }
+	l := queued(config, scan("1"), scan("2"), scan("3"), webhookUnit(opUpdate, noon).about("Bill", "3"))
+	require.Equal(t, []string{"Bill1", "Bill3"}, l.ids("Bill"))
+	require.Equal(t, []string{"Bill2"}, l.ids("Bill"))
 	require.Empty(t, l.realms, "an empty lane goes, and its realm")
+}
+
+// What happened of late to several entity types is one call of CDC.
+func TestLanes_TakeTogetherWhatOneCallTells(t *testing.T) {
+	recent := func(entity, id string) *unit { return webhookUnit(opUpdate, noon.Add(-time.Minute)).about(entity, id) }
+	many := make([]*unit, togetherItems+1)
+	for i := range many {
+		many[i] = recent("Customer", strconv.Itoa(i))
+	}
+	for name, row := range map[string]struct {
+		other []*unit
+		want  []string
+	}{
+		"recent":          {[]*unit{recent("Customer", "2")}, []string{"Bill1", "Customer2"}},
+		"long ago":        {[]*unit{webhookUnit(opUpdate, noon.Add(-time.Hour)).about("Customer", "2")}, []string{"Bill1"}},
+		"a scan's":        {[]*unit{scanUnit(opUpdate, version(0, "1")).about("Customer", "2")}, []string{"Bill1"}},
+		"CDC has it not":  {[]*unit{recent("TimeActivity", "2")}, []string{"Bill1"}},
+		"nobody knows it": {[]*unit{recent("Spaceship", "2")}, []string{"Bill1"}},
+		"too many":        {many, []string{"Bill1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := queued(DefaultProcessorConfig(), append(row.other, recent("Bill", "1"))...)
+			require.Equal(t, row.want, l.ids("Bill"))
+		})
+	}
+}
+
+// One lane has one batch at a time, or an older state could be written after a
+// newer one.
+func TestLanes_ALaneThatIsBusyIsLeftAlone(t *testing.T) {
+	recent := func(entity, id string) *unit { return webhookUnit(opUpdate, noon.Add(-time.Minute)).about(entity, id) }
+	l := queued(DefaultProcessorConfig(), recent("Bill", "1"), recent("Customer", "2"))
+	lanes := l.realms["1"].lanes
+	lanes["Customer"].busy = true
+	require.Equal(t, []string{"Bill1"}, l.ids("Bill"))
+	require.Nil(t, l.take(lanes["Customer"]))
 }
 
 // What no step decided on must not be acked.

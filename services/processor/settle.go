@@ -55,23 +55,6 @@ func (it *item) conclude(u *unit) {
 
 var errUndecided = errors.New("no step has decided on the event")
 
-// await keeps the message until all its units have an outcome, then settles it.
-func (p *Processor) await(ctx context.Context, m *message) {
-	tick := time.NewTicker(p.config.AckWait / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-m.done:
-			p.settle(ctx, m)
-			return
-		case <-tick.C:
-			if err := m.InProgress(); err != nil {
-				p.log.Debug("message not held", telemetry.EnvelopeID(m.env.GetId()), telemetry.Error(err))
-			}
-		}
-	}
-}
-
 // outcome is what the units of a message add up to.
 type outcome struct {
 	again  error // put off as a whole: the soonest of the reasons

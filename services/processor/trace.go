@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -19,7 +20,7 @@ func (p *Processor) span(ctx context.Context, b *batch) (_ context.Context, end 
 	parent, links := b.traces()
 	ctx = trace.ContextWithRemoteSpanContext(ctx, parent)
 	ctx, span := p.tracer.Start(ctx, "deliver", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(links...), trace.WithAttributes(
-		attribute.String("ledgerfeed.realm_id", b.realm), attribute.String("ledgerfeed.entity", b.info.Name), attribute.Int("ledgerfeed.records", len(b.all))))
+		attribute.String("ledgerfeed.realm_id", b.realm), attribute.StringSlice("ledgerfeed.entities", b.entities()), attribute.Int("ledgerfeed.records", len(b.all))))
 	return ctx, func() {
 		failed := b.failures()
 		span.SetAttributes(attribute.Int("ledgerfeed.records_failed", failed))
@@ -28,6 +29,15 @@ func (p *Processor) span(ctx context.Context, b *batch) (_ context.Context, end 
 		}
 		span.End()
 	}
+}
+
+// entities are the entity types of the batch.
+func (b *batch) entities() (names []string) {
+	for _, n := range b.lanes {
+		names = append(names, n.info.Name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // traced runs a step in a span of its own.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
@@ -18,8 +19,11 @@ func (p *Processor) write(ctx context.Context, b *batch) error {
 	for s := range p.outputs {
 		var lack []*item
 		for _, it := range b.items {
-			if it.lacks(s) {
+			switch {
+			case it.lacks(s):
 				lack = append(lack, it)
+			case it.lacking.has(s) && !it.unwanted.has(s):
+				p.count.stale(p.outputs[s].Name())
 			}
 		}
 		if len(lack) > 0 {
@@ -33,7 +37,7 @@ func (p *Processor) write(ctx context.Context, b *batch) error {
 // lacks reports whether the sink is to be given the change. Never an older one
 // than it has (I3), and the same only to a person who asked for it.
 func (it *item) lacks(s int) bool {
-	if !it.lacking.has(s) {
+	if !it.lacking.has(s) || it.unwanted.has(s) {
 		return false
 	}
 	have, offered := it.marks[s].Version, it.verdict.change.GetVersion()
@@ -57,7 +61,9 @@ func (p *Processor) writeTo(ctx context.Context, s int, items []*item) {
 		changes[i] = it.verdict.change
 	}
 	out := p.outputs[s]
+	began := time.Now()
 	err := out.write(ctx, changes)
+	p.count.wrote(out.Name(), err, time.Since(began))
 	var partial *sink.PartialError
 	_, permanent := stream.AsPermanent(err)
 	switch {

@@ -1,0 +1,87 @@
+package processor_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+func TestProcessor_ASinkIsGivenWhatItsFilterSays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.connect(other)
+	b.config.SinkFilters = []string{"b realm=" + realm + " entity=Invoice|bill operation=create|delete"}
+	p := b.start()
+	invoice := b.create("Invoice", nil)
+	bill := b.create("Bill", nil)
+	payment := b.create("Payment", nil)
+	elsewhere, err := b.sim.Create(other, "Bill", nil)
+	require.NoError(t, err)
+	b.deliver(p)
+	require.NoError(t, b.sim.Update(invoice, nil))
+	b.deliver(p)
+	require.NoError(t, b.sim.Delete(bill))
+	b.deliver(p)
+
+	b.requireEqual(b.a)
+	require.Len(t, b.b.of(invoice), 1, "created, and not updated")
+	require.True(t, b.b.last(t, bill).GetDeleted())
+	require.Empty(t, b.b.of(payment))
+	require.Empty(t, b.b.of(elsewhere))
+	require.Positive(t, b.metric("ledgerfeed_processor_changes_filtered_total"))
+
+	// What it does not want is not missing: a scan finds the same versions.
+	for _, c := range b.a.all() {
+		require.LessOrEqual(t, c.GetVersion(), b.marksOf(c, "b"), "%v", c)
+	}
+}
+
+func (b *bundle) marksOf(c *ledgerfeedv1.Change, sink string) int64 {
+	b.t.Helper()
+	if c.GetRealmId() != realm {
+		return c.GetVersion() // marks looks in the first realm
+	}
+	return b.marks(sink, c.GetEntity(), c.GetEntityId()).Version
+}
+
+func TestProcessor_WhatNoSinkWantsCostsNoCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.SinkFilters = []string{"a entity=Invoice", "b entity=Invoice"}
+	p := b.start()
+	calls := b.calls()
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+	require.NoError(t, b.sim.Update(bill, nil))
+	b.deliver(p)
+	require.Equal(t, calls, b.calls())
+	require.Zero(t, b.a.count()+b.b.count())
+	require.GreaterOrEqual(t, b.marks("a", "Bill", bill.ID).Version, b.sim.Truth(realm)[bill].Version)
+}
+
+// What a scan found may have been a creation: in doubt the sink is given it.
+func TestProcessor_AScanPassesAFilterOfOperations(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.SinkFilters = []string{"b operation=create"}
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.webhooks()
+	b.publish(b.event(ledgerfeedv1.Source_SOURCE_CDC, &ledgerfeedv1.Event{
+		Entity: "Bill", EntityId: bill.ID, Operation: updated, Version: b.sim.Truth(realm)[bill].Version,
+	}))
+	b.settle(p)
+	b.requireEqual()
+}
+
+func TestProcessor_RefusesAFilterOfNoSink(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.SinkFilters = []string{"c entity=Bill"}
+	_, err := processor.New(b.options())
+	require.ErrorContains(t, err, `no sink is called "c"`)
+}
