@@ -55,7 +55,6 @@ func (m *member) sees(others ...*member) bool {
 }
 
 func TestMembers_SeeEachOtherComeAndGo(t *testing.T) {
-	t.Parallel()
 	everywhere(t, func(t *testing.T, s *state.Store) {
 		const soon, tick = 30 * time.Second, 10 * time.Millisecond
 		a := join(t, s, "service")

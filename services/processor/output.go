@@ -50,6 +50,9 @@ const (
 	// write tries it. What is for it waits on its retry queue and costs no read.
 	breakerFailures = 3
 	breakerDelay    = 2 * time.Second
+	// sharedTimeout bounds a write while the batch is for other sinks too, and its lane
+	// waits. A sink that is slower gets it from its retry queue, in its own time.
+	sharedTimeout = 5 * time.Second
 )
 
 // output is a sink behind a deadline and a circuit breaker: without it every
@@ -78,11 +81,15 @@ func newOutput(s Sink, f filter, timeout time.Duration, log *zap.Logger) *output
 // down reports whether a write would not even be tried.
 func (o *output) down() bool { return o.breaker.IsOpen() && o.breaker.RemainingDelay() > 0 }
 
-func (o *output) write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
+func (o *output) write(ctx context.Context, changes []*ledgerfeedv1.Change, shared bool) error {
 	if !o.breaker.TryAcquirePermit() {
 		return errSinkDown
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	timeout := o.timeout
+	if shared {
+		timeout = min(timeout, sharedTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := o.Write(ctx, changes)
 	if answered(err) {

@@ -21,8 +21,12 @@ var soak = flag.Duration("soak", 6*time.Second, "how long TestSoak loads a proce
 func TestSoak(t *testing.T) {
 	b := setup(t)
 	b.clock.now = time.Now()
-	stuck := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
-	t.Cleanup(stuck.Close)
+	enough := make(chan struct{})
+	stuck := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-enough }))
+	t.Cleanup(func() {
+		close(enough)
+		stuck.Close()
+	})
 	s := newService(t, b)
 	admin := freeAddress(t)
 	s.env = []string{

@@ -52,6 +52,19 @@ func (it *item) lacks(s int) bool {
 	return false
 }
 
+// onlyRetried reports whether all that is known of the items came from the retry
+// queue of a sink: then no other waits.
+func onlyRetried(items []*item) bool {
+	for _, it := range items {
+		for _, u := range it.units {
+			if !u.from.retry {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // writeTo writes items to one sink. A sink that says which it has not taken is
 // believed; if another refuses some of them for good, halves of the batch find
 // out which.
@@ -62,7 +75,7 @@ func (p *Processor) writeTo(ctx context.Context, s int, items []*item) {
 	}
 	out := p.outputs[s]
 	began := time.Now()
-	err := out.write(ctx, changes)
+	err := out.write(ctx, changes, len(p.outputs) > 1 && !onlyRetried(items))
 	p.count.wrote(out.Name(), err, time.Since(began))
 	var partial *sink.PartialError
 	_, permanent := stream.AsPermanent(err)
