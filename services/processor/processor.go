@@ -318,7 +318,9 @@ func (p *Processor) rewind(ctx context.Context) error {
 
 // Idle reports whether nothing waits on the queues and nothing is in hand.
 func (p *Processor) Idle(ctx context.Context) (bool, error) {
-	for _, q := range append(p.queues()[stream.Groups:], queue{queue: stream.Events, durable: durableName}) {
+	// The events first: what leaves them may be on a retry queue, never the other
+	// way.
+	for _, q := range append([]queue{{queue: stream.Events, durable: durableName}}, p.queues()[stream.Groups:]...) {
 		lag, err := p.stream.Lag(ctx, q.queue, q.durable)
 		if err != nil {
 			return false, err
