@@ -37,6 +37,11 @@
 // Without Redis nothing is read: there is no limiter to ask and there are no
 // marks to compare with. Messages go back to the broker until it is there again.
 //
+// # A program of your own
+//
+// [ServeWith] runs the service with sinks that are compiled in, of which the
+// simplest is a function: see [Handler].
+//
 // # What it does not do
 //
 // It does not find changes that no event told of; the reconciler does. It does

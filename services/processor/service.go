@@ -18,6 +18,8 @@ type Config struct {
 	backend.Config `koanf:",squash"`
 	Trace          telemetry.TraceConfig `koanf:"trace"`
 	Processor      ProcessorConfig       `koanf:"processor"`
+
+	compiled int // sinks that the program brings itself
 }
 
 // DefaultConfig is what is used where nothing is set.
@@ -28,15 +30,27 @@ func DefaultConfig() Config {
 // Validate names every setting that cannot be used.
 func (c Config) Validate() error {
 	var none error
-	if len(c.Processor.Sinks) == 0 {
+	if len(c.Processor.Sinks) == 0 && c.compiled == 0 {
 		none = errors.New("processor.sinks is empty: name where changes go, such as jsonl:changes.jsonl")
 	}
 	return errors.Join(c.Config.Validate(), c.Trace.Validate(), c.Processor.Validate(), none)
 }
 
 // Serve runs the service as the environment sets it, until ctx ends.
-func Serve(ctx context.Context, environ []string) error {
+func Serve(ctx context.Context, environ []string) error { return serve(ctx, environ, nil) }
+
+// ServeWith is Serve with sinks that are compiled in, beside those of
+// processor.sinks, of which there may be none then. It closes them at the end,
+// also when the start fails. It is made for the Serve of a lifecycle.Program.
+func ServeWith(sinks ...Sink) func(ctx context.Context, environ []string) error {
+	return func(ctx context.Context, environ []string) error {
+		return errors.Join(serve(ctx, environ, sinks), closeSinks(sinks))
+	}
+}
+
+func serve(ctx context.Context, environ []string, compiled []Sink) error {
 	cfg := DefaultConfig()
+	cfg.compiled = len(compiled)
 	if err := config.Load(&cfg, "", environ); err != nil {
 		return err
 	}
@@ -53,7 +67,7 @@ func Serve(ctx context.Context, environ []string) error {
 		}
 		b.Group.Defer("traces", func(ctx context.Context) error { tracing.Shutdown(ctx); return nil })
 		p, err := New(Options{
-			Config: cfg.Processor, Stream: b.Stream, State: b.State, QBO: b.QBO, Connections: b.Connections, Sinks: sinks,
+			Config: cfg.Processor, Stream: b.Stream, State: b.State, QBO: b.QBO, Connections: b.Connections, Sinks: append(sinks, compiled...),
 			Logger: b.Log.Named("processor"), Registerer: b.Registry, Tracer: tracing.Tracer("processor"),
 		})
 		if err != nil {
