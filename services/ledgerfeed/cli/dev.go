@@ -23,7 +23,8 @@ type devCmd struct {
 	Outage    []dev.Outage `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start of the load; may be repeated."`
 	Format    string       `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
 
-	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Where changes go: jsonl:PATH or postgres:URL; may be repeated (jsonl:<data-dir>/changes.jsonl)."`
+	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Where changes go: jsonl:PATH, postgres:URL or webhook:URL; may be repeated (jsonl:<data-dir>/changes.jsonl)."`
+	WebhookSecret  secret.String `placeholder:"SECRET" help:"What webhook sinks sign their requests with, whsec_ and base64 (whsec_bGVkZ2VyZmVlZC1kZXY=)."`
 	ReconcileEvery time.Duration `default:"30s" placeholder:"D" help:"How often every realm is scanned for what no webhook told (${default})."`
 
 	DataDir       string        `default:".ledgerfeed" placeholder:"DIR" help:"Where everything is kept; a restart goes on from it (${default})."`
@@ -44,7 +45,8 @@ Examples:
   ledgerfeed dev
   ledgerfeed dev --drop 0.2 --duplicate 0.1 --reorder 0.2 --format mixed
   ledgerfeed dev --for 20s --realms 5 --rate 50 --outage 5s:8s --json
-  ledgerfeed dev --sink jsonl:changes.jsonl --sink postgres://postgres@127.0.0.1:5432/books`
+  ledgerfeed dev --sink jsonl:changes.jsonl --sink postgres://postgres@127.0.0.1:5432/books
+  ledgerfeed dev --sink webhook:http://127.0.0.1:9000`
 }
 
 // Run runs the feed until ctx ends or --for is over.
@@ -58,6 +60,9 @@ func (c *devCmd) Run(ctx context.Context, p process) error {
 	o.ReconcileEvery, o.For, o.JSON = c.ReconcileEvery, c.For, c.JSON
 	if c.VerifierToken != "" {
 		o.VerifierToken = c.VerifierToken
+	}
+	if c.WebhookSecret != "" {
+		o.WebhookSecret = c.WebhookSecret
 	}
 	o.Log, o.Started = p.config.Log, p.started
 	o.Stdout, o.Stderr = p.stdout, p.stderr

@@ -27,18 +27,21 @@ func TestTarget_ReadsEveryWayToWriteAPlace(t *testing.T) {
 		"postgres:postgresql://u@h/db":          {Kind: "postgres", Where: "postgresql://u@h/db"},
 		"postgres://u:p@h:5432/db?sslmode=off":  {Kind: "postgres", Where: "postgres://u:p@h:5432/db?sslmode=off"},
 		"postgresql://u@h/db":                   {Kind: "postgres", Where: "postgresql://u@h/db"},
+		"webhook:http://127.0.0.1:9000/u?k=v":   {Kind: "webhook", Where: "http://127.0.0.1:9000/u?k=v"},
 		"postgres:postgres:///db?host=/var/run": {Kind: "postgres", Where: "postgres:///db?host=/var/run"},
 	} {
 		var got Target
 		require.NoError(t, got.UnmarshalText([]byte(text)), text)
 		require.Equal(t, want, got, text)
 		require.NotContains(t, got.String(), "u:p@", text)
+		require.NotContains(t, got.String(), "?", text)
 	}
 	var got Target
-	for _, bad := range []string{"", "jsonl", "jsonl:", "csv:x", "postgres:", "postgres:db", "postgres://", "x.jsonl"} {
+	for _, bad := range []string{"", "jsonl", "jsonl:", "csv:x", "postgres:", "postgres:db", "postgres://", "x.jsonl", "webhook:", "webhook:127.0.0.1:9000", "webhook:ftp://h/"} {
 		require.Error(t, got.UnmarshalText([]byte(bad)), bad)
 	}
 	require.NotContains(t, got.UnmarshalText([]byte("postgres:host=h password=hunter2")).Error(), "hunter2")
+	require.NotContains(t, got.UnmarshalText([]byte("webhook:http://me:hunter2@h/")).Error(), "hunter2")
 }
 
 func TestTarget_SamePlaceSameName(t *testing.T) {
@@ -51,5 +54,6 @@ func TestTarget_SamePlaceSameName(t *testing.T) {
 	require.NotEqual(t, name("jsonl:x"), name("jsonl:y"))
 	require.Equal(t, name("postgres://a:secret@h:5432/db"), name("postgres:postgresql://b@h:5432/db"))
 	require.NotEqual(t, name("postgres://h:5432/db"), name("postgres://h:5432/other"))
+	require.NotEqual(t, name("webhook:http://h/?of=x"), name("webhook:http://h/?of=y"))
 	require.Regexp(t, `^jsonl-[0-9a-f]{8}$`, name("jsonl:x"))
 }

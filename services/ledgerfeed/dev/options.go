@@ -37,6 +37,8 @@ type Options struct {
 
 	// Sinks are where the changes go; none means changes.jsonl in DataDir.
 	Sinks []Target
+	// WebhookSecret signs what webhook sinks post.
+	WebhookSecret secret.String
 	// RedisURL and NATSURL name servers to use instead of the embedded ones.
 	RedisURL secret.String
 	NATSURL  string
@@ -71,6 +73,7 @@ func DefaultOptions() Options {
 		Listen:         "127.0.0.1:8080",
 		SimListen:      "127.0.0.1:0",
 		VerifierToken:  "ledgerfeed-dev",
+		WebhookSecret:  "whsec_bGVkZ2VyZmVlZC1kZXY=", // of "ledgerfeed-dev"
 		ReconcileEvery: 30 * time.Second,
 		Log:            telemetry.LogConfig{Level: "warn", Format: "console"},
 		Started:        time.Now(),
@@ -111,6 +114,7 @@ func (o Options) Validate() error {
 	for _, t := range o.Sinks {
 		bad(!seen[t.key()], "sink", t, "it is given twice; give each sink once")
 		seen[t.key()] = true
+		bad(o.For == 0 || t.Kind != kindWebhook, "sink", t, "--for compares the sinks with QuickBooks, and what an endpoint holds cannot be read: leave one of them out")
 	}
 	bad(o.NATSURL == "" || strings.Contains(o.NATSURL, "://"), "nats-url", o.NATSURL, "use nats://HOST:PORT")
 	return errors.Join(errs...)

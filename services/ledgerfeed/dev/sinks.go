@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/webhook"
 )
 
 // openSink is a sink that this run writes to.
@@ -42,7 +44,7 @@ func openSinks(ctx context.Context, o Options, data *dataDir, known []string, fi
 		}
 	}()
 	for _, t := range o.Sinks {
-		p, err := openPlace(ctx, t, data, known)
+		p, err := openPlace(ctx, o, t, data, known)
 		if err != nil {
 			return open, fmt.Errorf("--sink %s: %w", t, err)
 		}
@@ -67,7 +69,7 @@ func closeSinks(open []*openSink) error {
 
 // openPlace opens a target. Was it emptied since the last run, it gets another
 // name: by the marks of the old one it holds everything already.
-func openPlace(ctx context.Context, t Target, data *dataDir, known []string) (place, error) {
+func openPlace(ctx context.Context, o Options, t Target, data *dataDir, known []string) (place, error) {
 	name, err := data.sinkName(t, false)
 	if err != nil {
 		return nil, err
@@ -83,12 +85,15 @@ func openPlace(ctx context.Context, t Target, data *dataDir, known []string) (pl
 			}
 		}
 	}
-	return openNamed(ctx, t, name)
+	return openNamed(ctx, o, t, name)
 }
 
-func openNamed(ctx context.Context, t Target, name string) (place, error) {
-	if t.Kind == kindPostgres {
+func openNamed(ctx context.Context, o Options, t Target, name string) (place, error) {
+	switch t.Kind {
+	case kindPostgres:
 		return openPostgres(ctx, t, name)
+	case kindWebhook:
+		return openWebhook(o, t, name)
 	}
 	s, err := jsonl.Open(jsonl.Options{Name: name, Path: t.Where})
 	if err != nil {
@@ -110,6 +115,24 @@ func openPostgres(ctx context.Context, t Target, name string) (place, error) {
 	return s, nil
 }
 
+// endpoint is a sink that cannot tell what it holds.
+type endpoint struct{ *webhook.Sink }
+
+// Snapshot is not to be had: Options.Validate refuses --for, which asks for it.
+func (endpoint) Snapshot(context.Context) (snapshot, error) { return nil, errors.ErrUnsupported }
+
+// openWebhook lets the endpoint be on this machine, where a developer's is.
+func openWebhook(o Options, t Target, name string) (place, error) {
+	s, err := webhook.Open(webhook.Options{
+		Name: name, URL: t.Where, Secrets: []secret.String{o.WebhookSecret},
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+	})
+	if err != nil {
+		return nil, lifecycle.Usage(err)
+	}
+	return endpoint{s}, nil
+}
+
 // databaseError is one line and tells a database that does not answer from one
 // that refuses.
 func databaseError(err error) error {
@@ -121,6 +144,9 @@ func databaseError(err error) error {
 }
 
 func isEmpty(ctx context.Context, t Target) (bool, error) {
+	if t.Kind == kindWebhook {
+		return false, nil // nobody can tell
+	}
 	if t.Kind == kindJSONL {
 		info, err := os.Stat(t.Where)
 		if errors.Is(err, fs.ErrNotExist) {

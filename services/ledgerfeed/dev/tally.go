@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -46,23 +47,27 @@ func newTally(to processor.Sink, before snapshot, first func(time.Time)) *tally 
 	return t
 }
 
-// Write counts after the sink took the changes: what it refused comes again.
+// Write counts what the sink took: what it refused comes again.
 func (t *tally) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
-	if err := t.Sink.Write(ctx, changes); err != nil {
+	err := t.Sink.Write(ctx, changes)
+	var partial *sink.PartialError
+	if err != nil && !errors.As(err, &partial) {
 		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.counts.delivered == 0 && len(changes) > 0 {
-		t.first(time.Now())
+	for i, c := range changes {
+		if partial == nil || partial.Errs[i] == nil {
+			t.countLocked(c)
+		}
 	}
-	for _, c := range changes {
-		t.countLocked(c)
-	}
-	return nil
+	return err
 }
 
 func (t *tally) countLocked(c *ledgerfeedv1.Change) {
+	if t.counts.delivered == 0 {
+		t.first(time.Now())
+	}
 	k := sink.RefOf(c)
 	last := t.versions[k]
 	switch {

@@ -47,12 +47,16 @@ func TestTally_CountsWhatTheSinkTook(t *testing.T) {
 	require.NoError(t, tl.Write(ctx, change("Invoice", "2", 10, webhook))) // another id
 	require.NoError(t, tl.Write(ctx, change("Bill", "9", 90, webhook)))    // held before the start
 
+	to.err = &sink.PartialError{Errs: []error{to.err, errors.New("not now")}} // one of two
+	pair := append(change("Invoice", "2", 11, webhook), change("Invoice", "3", 11, webhook)...)
+	require.ErrorIs(t, tl.Write(ctx, pair), to.err)
+
 	got := tl.Counts()
-	require.Equal(t, 6, got.delivered)
+	require.Equal(t, 7, got.delivered)
 	require.Equal(t, 2, got.duplicates)
 	require.Equal(t, 1, got.backwards)
 	require.Equal(t, 1, firsts)
-	if diff := cmp.Diff(map[ledgerfeedv1.Source]int{webhook: 5, cdc: 1}, got.bySource); diff != "" {
+	if diff := cmp.Diff(map[ledgerfeedv1.Source]int{webhook: 6, cdc: 1}, got.bySource); diff != "" {
 		t.Errorf("by source (-want +got):\n%s", diff)
 	}
 }
