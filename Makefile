@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed services/ledgerfeed/bench
+MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed services/ledgerfeed/bench docs/examples/inventory
 SERVICES := ingress processor reconciler ledgerfeed
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VERSION)
