@@ -90,8 +90,12 @@ bench: servers ## run the benchmarks; the figures go to build/bench/
 bench-ingress: servers ## compare the ingress with a bare limit and two peers (BENCH_TIME=3s shortens); writes build/bench/ingress.json
 	go test -count=1 -v -timeout 90m -run '^TestIngress$$' ./services/ledgerfeed/bench -args -bench.window=$(BENCH_TIME) -bench.rounds=$(BENCH_ROUNDS) -bench.out=$(CURDIR)/build/bench
 
+.PHONY: bench-processor
+bench-processor: servers ## compare the processor with a bare limit and River (BENCH_TIME=3s shortens); writes build/bench/processor.json
+	go test -count=1 -v -timeout 90m -run '^TestProcessor$$' ./services/ledgerfeed/bench -args -bench.window=$(BENCH_TIME) -bench.rounds=$(BENCH_ROUNDS) -bench.out=$(CURDIR)/build/bench
+
 .PHONY: bench-doc
-bench-doc: ## put the figures of the last bench-ingress into docs/benchmarks.md
+bench-doc: ## put the figures of the last bench-ingress and bench-processor into docs/benchmarks.md
 	go test -count=1 -run '^TestDocument' ./services/ledgerfeed/bench -args -bench.update -bench.out=$(CURDIR)/build/bench
 
 .PHONY: up

@@ -59,6 +59,12 @@ func runChild(name string) error {
 		return runWatermill(byRealm)
 	case "river":
 		return runRiver()
+	case "quickbooks":
+		return runQuickBooks()
+	case "bare-processor":
+		return runBareProcessor()
+	case "river-processor":
+		return runRiverProcessor()
 	}
 	return fmt.Errorf("no such child: %s", name)
 }
@@ -98,7 +104,7 @@ func runLedgerfeed() error {
 		select {
 		case err := <-ended:
 			text, _ := os.ReadFile(log.Name())
-			return fmt.Errorf("the ingress ended before it was ready: %w\n%s", err, text)
+			return fmt.Errorf("the service ended before it was ready: %w\n%s", err, text)
 		case <-tick.C:
 		}
 	}

@@ -25,9 +25,9 @@ var (
 	duration = flag.Duration("bench.window", 100*time.Millisecond, "measured time of a window; 20s for figures that count")
 	rounds   = flag.Int("bench.rounds", 1, "windows of each contender; 3 for figures that count")
 	only     = flag.String("bench.only", "", "contenders to run, separated by commas; all if empty")
-	out      = flag.String("bench.out", "", "directory for ingress.json and ingress.md; none if empty")
-	update   = flag.Bool("bench.update", false, "put what ingress.json in bench.out holds into docs/benchmarks.md")
-	profiles = flag.Bool("bench.pprof", false, "write CPU and heap profiles of the ingress to the directory of bench.out")
+	out      = flag.String("bench.out", "", "directory for the JSON and the tables; none if empty")
+	update   = flag.Bool("bench.update", false, "put what the JSON in bench.out holds into docs/benchmarks.md")
+	profiles = flag.Bool("bench.pprof", false, "write profiles of our service to the directory of bench.out")
 )
 
 // fullWindow is the least that makes figures count: below it a bar that is
@@ -61,7 +61,7 @@ const (
 )
 
 func TestIngress(t *testing.T) {
-	b := &bench{t: t, binary: buildIngress(t), began: time.Now()}
+	b := &bench{t: t, binary: build(t, "ingress"), began: time.Now()}
 	b.plan()
 	report := newReport()
 	if !smoke() {
@@ -95,7 +95,7 @@ func TestIngress(t *testing.T) {
 // bench is one measurement of all contenders.
 type bench struct {
 	t      *testing.T
-	binary string // of the ingress
+	binary string // of our service
 	began  time.Time
 	// left and done are what it takes, in windows.
 	left, done float64
@@ -134,10 +134,12 @@ func wanted(name string) bool {
 	return *only == "" || slices.Contains(strings.Split(*only, ","), name)
 }
 
-func buildIngress(t *testing.T) string {
+// build builds a service as it is released.
+func build(t *testing.T, service string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "ingress")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "github.com/ledgerfeed/ledgerfeed/services/ingress/cmd/ingress")
+	binary := filepath.Join(t.TempDir(), service)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary,
+		"github.com/ledgerfeed/ledgerfeed/services/"+service+"/cmd/"+service)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	text, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(text))

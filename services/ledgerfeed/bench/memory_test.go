@@ -133,9 +133,9 @@ func sendAll(t *testing.T, conns []net.Conn) {
 	}
 }
 
-// gauge is a metric of the ingress.
+// gauge is a metric without labels of a service.
 func gauge(c *child, name string) string {
-	resp, err := http.Get("http://" + c.says[1] + "/metrics")
+	resp, err := http.Get("http://" + c.admin() + "/metrics")
 	if err != nil {
 		return ""
 	}

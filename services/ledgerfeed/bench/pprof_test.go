@@ -35,9 +35,12 @@ func (c *child) profileMemory(t *testing.T) {
 	require.NoError(t, c.save("metrics", "ingress-in-flight.metrics.txt")) // has the Go runtime's sums
 }
 
-// save puts what the admin endpoint of the ingress answers into a file.
+// admin is the address that a service says last.
+func (c *child) admin() string { return c.says[len(c.says)-1] }
+
+// save puts what the admin endpoint of a service answers into a file.
 func (c *child) save(what, file string) error {
-	resp, err := http.Get("http://" + c.says[1] + "/" + what)
+	resp, err := http.Get("http://" + c.admin() + "/" + what)
 	if err != nil {
 		return err
 	}

@@ -70,9 +70,11 @@ func newReport() *report {
 }
 
 // noise reports whether the windows are too short for figures that count.
-func (r *report) noise() bool {
-	window, err := time.ParseDuration(r.Window)
-	return err != nil || window < fullWindow
+func (r *report) noise() bool { return tooShort(r.Window) }
+
+func tooShort(window string) bool {
+	d, err := time.ParseDuration(window)
+	return err != nil || d < fullWindow
 }
 
 // counts reports whether a rate held in most rounds: else the machine was too
@@ -211,6 +213,14 @@ func ratio(a, b float64) float64 {
 // write prints the tables of docs/benchmarks.md and writes them and the JSON.
 func (r *report) write(t *testing.T) {
 	t.Helper()
+	writeReport(t, "ingress", r)
+}
+
+// tables are what a report puts into docs/benchmarks.md.
+type tables interface{ markdown() string }
+
+func writeReport(t *testing.T, name string, r tables) {
+	t.Helper()
 	text := r.markdown()
 	if smoke() {
 		t.Log("\n" + text)
@@ -219,8 +229,8 @@ func (r *report) write(t *testing.T) {
 	fmt.Println("\n" + text) // without the indentation of a test's log
 	raw, err := json.MarshalIndent(r, "", "  ")
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(*out, "ingress.json"), append(raw, '\n'), 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(*out, "ingress.md"), []byte(text), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(*out, name+".json"), append(raw, '\n'), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(*out, name+".md"), []byte(text), 0o644))
 }
 
 func (r *report) markdown() string {
@@ -239,14 +249,18 @@ func (r *report) markdown() string {
 	for _, m := range r.Memory {
 		fmt.Fprintf(&b, "| %s | %d | %.1f | %.1f | %.1f | %.1f |\n", m.Contender, m.InFlight, m.IdleMiB, m.ConnectedMiB, m.MiB, m.PeakMiB)
 	}
+	writeBars(&b, bars, r.noise())
+	return b.String()
+}
+
+func writeBars(b *strings.Builder, bars []bar, noise bool) {
 	b.WriteString("\n")
 	for _, bar := range bars {
-		fmt.Fprintf(&b, "- %s %s\n", map[bool]string{true: "✓", false: "✗"}[bar.held], bar.text)
+		fmt.Fprintf(b, "- %s %s\n", map[bool]string{true: "✓", false: "✗"}[bar.held], bar.text)
 	}
-	if r.noise() {
-		fmt.Fprintf(&b, "\nWindows of less than %s: these figures are noise, and a bar that is missed does not fail the run.\n", fullWindow)
+	if noise {
+		fmt.Fprintf(b, "\nWindows of less than %s: these figures are noise, and a bar that is missed does not fail the run.\n", fullWindow)
 	}
-	return b.String()
 }
 
 func machine() string {
