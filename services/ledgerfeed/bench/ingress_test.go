@@ -25,6 +25,7 @@ var (
 	duration = flag.Duration("bench.window", 100*time.Millisecond, "measured time of a window; 20s for figures that count")
 	rounds   = flag.Int("bench.rounds", 1, "windows of each contender; 3 for figures that count")
 	only     = flag.String("bench.only", "", "contenders to run, separated by commas; all if empty")
+	setting  = flag.String("bench.profile", "", "the one profile to run, r1-relaxed or r1-sync-always; ingress.json keeps what it has of the other. Both if empty")
 	out      = flag.String("bench.out", "", "directory for the JSON and the tables; none if empty")
 	update   = flag.Bool("bench.update", false, "put what the JSON in bench.out holds into docs/benchmarks.md")
 	profiles = flag.Bool("bench.pprof", false, "write profiles of our service to the directory of bench.out")
@@ -68,6 +69,10 @@ func TestIngress(t *testing.T) {
 		require.NoError(t, os.MkdirAll(*out, 0o755))
 	}
 	for _, name := range []string{relaxed, synced} {
+		if *setting != "" && *setting != name {
+			report.keep(t, name)
+			continue
+		}
 		p := b.start(name)
 		p.warm()
 		for round := range *rounds {

@@ -94,20 +94,18 @@ func turn[T any](all []T, by int) (turned []T) {
 }
 
 // highest is the highest rate of an open loop at which 99 of 100 answers come
-// within 50 ms, confirmed in a full window. The first round looks for it in short
-// ones; later rounds go on from what that found. If none is confirmed it returns the
-// last that was tried, and false.
+// within 50 ms: looked for in short windows, and confirmed in a full one, at that rate
+// or in small steps below it. If none is confirmed it returns the last that was tried,
+// and false.
 func (p *profile) highest(c *contender) (r load.Report, ok bool) {
-	start, tries := 1.05*medianOf(c.open, rps), []float64{1, 0.95, 0.9, 0.8, 0.65, 0.5}
-	if start == 0 {
-		start = p.search(c)
-	}
-	if smoke() {
-		tries = tries[:1]
-	}
-	for _, part := range tries {
-		if r = p.run(c, part*start, connections, *duration); held(r) {
+	const step, lowest = 0.93, 0.5
+	rate := p.search(c)
+	for part := 1.0; part > lowest; part *= step {
+		if r = p.run(c, part*rate, connections, *duration); held(r) {
 			return r, true
+		}
+		if smoke() {
+			break
 		}
 	}
 	return r, false
@@ -115,7 +113,7 @@ func (p *profile) highest(c *contender) (r load.Report, ok bool) {
 
 // search halves what is between nothing and what a closed loop can do.
 func (p *profile) search(c *contender) float64 {
-	short, probes := max(*duration/5, 100*time.Millisecond), 6
+	short, probes := max(*duration/5, 100*time.Millisecond), 5
 	if smoke() {
 		probes = 1
 	}

@@ -69,6 +69,20 @@ func newReport() *report {
 	return &report{Machine: machine(), Window: duration.String(), Rounds: *rounds}
 }
 
+// keep takes the rows of a profile from an earlier run.
+func (r *report) keep(t *testing.T, profile string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(*out, "ingress.json"))
+	require.NoError(t, err, "run the other profile first")
+	var before report
+	require.NoError(t, json.Unmarshal(raw, &before))
+	for _, w := range before.Rows {
+		if w.Profile == profile {
+			r.Rows = append(r.Rows, w)
+		}
+	}
+}
+
 // noise reports whether the windows are too short for figures that count.
 func (r *report) noise() bool { return tooShort(r.Window) }
 
