@@ -18,6 +18,9 @@ type ProcessorConfig struct {
 	WebhookAllow       []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
 	SinkFilters        []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. A sink that is to get more later needs a new name, or a replay."`
 	EventOnly          []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
+	PostgresTables     string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
+	PostgresLog        bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
+	PostgresLogKeep    time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
 	BatchSize          int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
 	CoalesceWindow     time.Duration `koanf:"coalesce_window" doc:"The least time between two reads of one entity type of a realm that are not full: the first event of an idle queue is read at once, what comes within the window after that is read together at its end. 0 turns it off; while a call is under way events gather in any case."`
 	Parallel           int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
@@ -42,6 +45,8 @@ func DefaultProcessorConfig() ProcessorConfig {
 	return ProcessorConfig{
 		WebhookBatch:       1,
 		WebhookConcurrency: 8,
+		PostgresTables:     tablesOne,
+		PostgresLog:        true,
 		BatchSize:          maxBatch,
 		CoalesceWindow:     250 * time.Millisecond,
 		Parallel:           64,
@@ -76,6 +81,8 @@ func (c ProcessorConfig) Validate() error {
 	bad(c.WebhookBatch >= 1 && c.WebhookBatch <= 1000, "webhook_batch", c.WebhookBatch, "give 1 to 1000")
 	bad(c.WebhookConcurrency >= 1, "webhook_concurrency", c.WebhookConcurrency, "give at least 1")
 	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
+	bad(c.PostgresTables == tablesOne || c.PostgresTables == tablesPerEntity, "postgres_tables", c.PostgresTables, "give one or per_entity")
+	bad(c.PostgresLogKeep == 0 || c.PostgresLogKeep >= time.Minute, "postgres_log_keep", c.PostgresLogKeep, "give at least 1m, or 0")
 	bad(c.BatchSize >= 1 && c.BatchSize <= maxBatch, "batch_size", c.BatchSize, "give 1 to 400")
 	bad(c.CoalesceWindow >= 0 && c.CoalesceWindow <= time.Minute, "coalesce_window", c.CoalesceWindow, "give 0 to 1m")
 	bad(c.Parallel >= 1, "parallel", c.Parallel, "give at least 1")

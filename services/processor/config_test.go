@@ -39,6 +39,8 @@ func TestProcessorConfig_NamesWhatIsWrong(t *testing.T) {
 		"no kind":                {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "hunter2"} }, "entry 2"},
 		"secrets without a name": {func(c *processor.ProcessorConfig) { c.WebhookSecrets = "hunter2" }, "webhook_secrets"},
 		"private networks":       {func(c *processor.ProcessorConfig) { c.WebhookAllow = []string{"10.0.0.1"} }, "webhook_allow 10.0.0.1"},
+		"tables":                 {func(c *processor.ProcessorConfig) { c.PostgresTables = "many" }, "postgres_tables many"},
+		"log kept":               {func(c *processor.ProcessorConfig) { c.PostgresLogKeep = time.Second }, "postgres_log_keep 1s"},
 		"no batch":               {func(c *processor.ProcessorConfig) { c.WebhookBatch = 0 }, "webhook_batch 0"},
 		"no name":                {func(c *processor.ProcessorConfig) { c.Sinks = []string{"=postgres://me:hunter2@h/d"} }, "entry 1"},
 	} {
@@ -64,7 +66,7 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 	sinks, err := processor.OpenSinks(t.Context(), processor.ProcessorConfig{
 		Sinks:          []string{"jsonl:" + filepath.Join(dir, "a"), "archive=jsonl:" + filepath.Join(dir, "b=c:d"), "crm=webhook:https://example.com/hook"},
 		WebhookSecrets: "other=whsec_b3RoZXI=; crm=whsec_bmV3,whsec_b2xk", WebhookAllow: []string{"10.0.0.0/8"},
-	}, nil)
+	}, nil, nil)
 	require.NoError(t, err)
 	require.Len(t, sinks, 3)
 	require.Equal(t, "crm", sinks[2].Name())
@@ -75,10 +77,10 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 
-	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"}}, nil)
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"}}, nil, nil)
 	require.ErrorContains(t, err, "open sink books")
 	require.NotContains(t, err.Error(), "hunter2")
-	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXI="}, nil)
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXI="}, nil, nil)
 	require.ErrorContains(t, err, "open sink crm: webhook sink: no secret to sign with")
 }
 

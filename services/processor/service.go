@@ -56,7 +56,7 @@ func serve(ctx context.Context, environ []string, compiled []Sink) error {
 	}
 	return backend.Start(ctx, "processor", cfg.Config, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
 		b.Group.StopTimeout = cfg.Processor.DrainTimeout + settleTimeout + 5*time.Second
-		sinks, err := OpenSinks(ctx, cfg.Processor, b.Stream)
+		sinks, err := OpenSinks(ctx, cfg.Processor, b.Stream, b.Log.Named("sink"))
 		if err != nil {
 			return nil, fmt.Errorf("open the sinks: %w", err)
 		}

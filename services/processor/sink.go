@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
@@ -45,6 +47,12 @@ const (
 	kindPostgres = "postgres"
 	kindWebhook  = "webhook"
 	kindNATS     = "nats"
+)
+
+// What ProcessorConfig.PostgresTables may be.
+const (
+	tablesOne       = "one"
+	tablesPerEntity = "per_entity"
 )
 
 func parseSinks(entries []string) ([]sinkSpec, error) {
@@ -88,16 +96,16 @@ func parseSink(entry string) (sinkSpec, error) {
 	return sinkSpec{name: name, kind: kind, place: secret.String(place)}, nil
 }
 
-// OpenSinks opens the sinks of a configuration; broker is for those that publish. On an error those that were open
-// already are closed again.
-func OpenSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn) ([]Sink, error) {
+// OpenSinks opens the sinks of a configuration; broker is for those that publish, log hears
+// of what fails beside the writes. On an error those that were open already are closed again.
+func OpenSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn, log *zap.Logger) ([]Sink, error) {
 	specs, err := parseSinks(c.Sinks)
 	if err != nil {
 		return nil, err
 	}
 	var sinks []Sink
 	for _, spec := range specs {
-		s, err := spec.open(ctx, c, broker)
+		s, err := spec.open(ctx, c, broker, log)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("open sink %s: %w", spec.name, err), closeSinks(sinks))
 		}
@@ -106,12 +114,15 @@ func OpenSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn) ([]S
 	return sinks, nil
 }
 
-func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Conn) (Sink, error) {
+func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Conn, log *zap.Logger) (Sink, error) {
 	switch s.kind {
 	case kindNATS:
 		return nats.Open(ctx, nats.Options{Name: s.name, Stream: broker})
 	case kindPostgres:
-		return postgres.Open(ctx, postgres.Options{Name: s.name, URL: s.place})
+		return postgres.Open(ctx, postgres.Options{
+			Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity,
+			NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, Logger: log,
+		})
 	case kindWebhook:
 		return c.openWebhook(s)
 	default:

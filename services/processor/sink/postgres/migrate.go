@@ -16,14 +16,16 @@ import (
 )
 
 // migrations are applied in the order of their numbers, each once. One that was
-// released is never edited. {{table}} stands for the table, schema included.
+// released is never edited. For the names in braces see Sink.names.
 //
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the schema and the table up to date. Several processes may do
+// migrate brings the schema and the tables up to date. Several processes may do
 // it at once: the first holds an advisory lock, the others wait for it.
 func (s *Sink) migrate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
 	if err := s.createSchema(ctx); err != nil {
 		return fmt.Errorf("create schema %s: %w", s.schema, err)
 	}
@@ -79,13 +81,14 @@ func (s *Sink) provider(db *sql.DB) (*goose.Provider, error) {
 	)
 }
 
-// migrations are the embedded files with the table's name in its place. They are
-// no goose SQL files because those cannot take a name.
+// migrations are the embedded files with the names in their places. They are no
+// goose SQL files because those cannot take a name.
 func (s *Sink) migrations() ([]*goose.Migration, error) {
 	files, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		return nil, err
 	}
+	names := s.names()
 	steps := make([]*goose.Migration, 0, len(files))
 	for _, file := range files {
 		text, err := fs.ReadFile(migrations, file)
@@ -96,7 +99,7 @@ func (s *Sink) migrations() ([]*goose.Migration, error) {
 		if err != nil {
 			return nil, err
 		}
-		statements := strings.ReplaceAll(string(text), "{{table}}", s.qualified())
+		statements := names.Replace(string(text))
 		up := func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, statements)
 			return err
@@ -104,4 +107,21 @@ func (s *Sink) migrations() ([]*goose.Migration, error) {
 		steps = append(steps, goose.NewGoMigration(version, &goose.GoFunc{RunTx: up}, nil))
 	}
 	return steps, nil
+}
+
+// names puts the names of this sink's tables, schema included, in the place of
+// those in braces.
+func (s *Sink) names() *strings.Replacer {
+	return strings.NewReplacer(
+		"{{table}}", s.qualified(),
+		"{{other}}", s.in(s.table+"_other"),
+		"{{other name}}", s.table+"_other",
+		"{{index}}", s.in(s.table+"_pkey"),
+		"{{other index name}}", s.table+"_other_pkey",
+		"{{log}}", s.log(),
+		"{{sequence}}", s.in(s.logName()+"_seq_seq"),
+		"{{begin}}", s.in(s.logName()+"_begin"),
+		"{{settled}}", s.in(s.logName()+"_settled"),
+		"{{after}}", s.in(s.logName()+"_after"),
+	)
 }

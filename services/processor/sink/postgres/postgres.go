@@ -1,21 +1,28 @@
 // Package postgres is a sink that keeps the newest change of each entity in a
-// PostgreSQL table.
+// PostgreSQL table, and every one in a change log beside it.
 //
 // # What it guarantees
 //
 // One row for each (realm, entity, id), whose version only ever grows: the
 // upsert compares versions in the database, so that repeated, late and
 // concurrent writes, from any number of processes, end in the same table. A
-// Write is one transaction. A deleted entity keeps its row, marked as deleted.
+// Write is one transaction and one round trip. A deleted entity keeps its row,
+// marked as deleted.
 //
-// The schema and the table are made and migrated at start, by one process at a
+// The change log has a row for each version the table took, once, and the rows
+// of an entity in the order of its versions. It is read by a number that only
+// grows, see migrations/00002_change_log.sql: rows that are committed out of
+// order are held back until none is missing before them.
+//
+// The schema and the tables are made and migrated at start, by one process at a
 // time. A database that cannot be reached then is no error: it is migrated
 // before the first write instead.
 //
 // # What it does not do
 //
-// It keeps no history. It refuses for good what jsonb cannot hold, such as a
-// document with \u0000 in it: see stream.Permanent.
+// The log has no version that was overtaken before it was written. Write refuses
+// for good what jsonb cannot hold, such as a document with \u0000 in it: see
+// stream.Permanent.
 package postgres
 
 import (
@@ -23,14 +30,17 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
 // Options say where to write.
@@ -41,11 +51,24 @@ type Options struct {
 	// bounds the connections.
 	URL secret.String
 	// Schema and Table are where the rows go; "ledgerfeed" and "entity" if empty.
-	// Lower-case letters, digits and underscores.
+	// Lower-case letters, digits and underscores. The change log is beside it:
+	// "change", or the table's name and "_change" if it is another one.
 	Schema, Table string
+	// PerEntity keeps each entity type in a table of its own, all of them
+	// partitions of Table. Rows that are there already move at the next Open; a
+	// table that was split stays so.
+	PerEntity bool
+	// NoLog writes no change log.
+	NoLog bool
+	// KeepLog is how long a row of the log stays; 0 is for ever.
+	KeepLog time.Duration
+	// Logger hears of what fails beside the writes; nil is none.
+	Logger *zap.Logger
 }
 
 const (
+	defaultTable = "entity"
+
 	connectTimeout = 5 * time.Second
 	migrateTimeout = 2 * time.Minute
 )
@@ -54,28 +77,40 @@ const (
 // none of them.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,47}$`)
 
-// Sink writes to one table. It is safe for concurrent use.
+// Sink writes to one table and its log. It is safe for concurrent use.
 type Sink struct {
 	name, schema, table string
+	perEntity           bool
+	statement           string // of Write
 	pool                *pgxpool.Pool
 
 	migrated  atomic.Bool
 	migrating chan struct{} // holds one: who migrates
+
+	tables sync.Map // entity types whose table is known to be there
+
+	stop     context.CancelFunc // ends trimming
+	trimming sync.WaitGroup
 }
 
-// Open connects and brings the table up to date. It fails for what waiting does
+// Open connects and brings the tables up to date. It fails for what waiting does
 // not mend, such as a wrong password, and not for a server that is away. Close it.
 func Open(ctx context.Context, o Options) (*Sink, error) {
 	s := &Sink{
 		name:      orDefault(o.Name, "postgres"),
 		schema:    orDefault(o.Schema, "ledgerfeed"),
-		table:     orDefault(o.Table, "entity"),
+		table:     orDefault(o.Table, defaultTable),
+		perEntity: o.PerEntity,
 		migrating: make(chan struct{}, 1),
 	}
 	for what, name := range map[string]string{"schema": s.schema, "table": s.table} {
 		if !plainName.MatchString(name) {
 			return nil, fmt.Errorf("postgres sink: %s %q: want up to 48 lower-case letters, digits and underscores", what, name)
 		}
+	}
+	s.statement = s.names().Replace(upsert)
+	if !o.NoLog {
+		s.statement = s.names().Replace(logged)
 	}
 	config, err := pgxpool.ParseConfig(o.URL.Reveal())
 	if err != nil {
@@ -94,6 +129,14 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 		s.pool.Close()
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if o.KeepLog > 0 {
+		log := o.Logger
+		if log == nil {
+			log = zap.NewNop()
+		}
+		s.trimming.Go(func() { s.trimUntil(ctx, o.KeepLog, log.With(telemetry.Sink(s.name))) })
+	}
 	return s, nil
 }
 
@@ -104,7 +147,8 @@ func orDefault(s, def string) string {
 	return s
 }
 
-// ready migrates once, before the first write.
+// ready migrates once, before the first write. A large table may be split for
+// longer than a migration takes.
 func (s *Sink) ready(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
@@ -118,10 +162,13 @@ func (s *Sink) ready(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
-	defer cancel()
 	if err := s.migrate(ctx); err != nil {
 		return err
+	}
+	if s.perEntity {
+		if err := s.split(ctx); err != nil {
+			return fmt.Errorf("split %s: %w", s.qualified(), err)
+		}
 	}
 	s.migrated.Store(true)
 	return nil
@@ -144,10 +191,21 @@ func away(err error) bool {
 // Name is the sink's name in the marks.
 func (s *Sink) Name() string { return s.name }
 
-func (s *Sink) qualified() string { return pgx.Identifier{s.schema, s.table}.Sanitize() }
+func (s *Sink) in(name string) string { return pgx.Identifier{s.schema, name}.Sanitize() }
+func (s *Sink) qualified() string     { return s.in(s.table) }
+func (s *Sink) log() string           { return s.in(s.logName()) }
+
+func (s *Sink) logName() string {
+	if s.table == defaultTable {
+		return "change"
+	}
+	return s.table + "_change"
+}
 
 // Close closes the connections, waiting for writes under way.
 func (s *Sink) Close() error {
+	s.stop()
+	s.trimming.Wait()
 	s.pool.Close()
 	return nil
 }

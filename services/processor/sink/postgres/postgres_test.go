@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -40,13 +39,14 @@ func open(t testing.TB, o postgres.Options) *postgres.Sink {
 }
 
 // query returns the one value that sql asks for.
-func query[T any](t *testing.T, url, sql string) T {
+func query[T any](t *testing.T, url, sql string, args ...any) T {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
+	ctx := context.WithoutCancel(t.Context()) // also for the cleanup
+	conn, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer conn.Close(ctx)
 	var v T
-	require.NoError(t, conn.QueryRow(t.Context(), sql).Scan(&v))
+	require.NoError(t, conn.QueryRow(ctx, sql, args...).Scan(&v))
 	return v
 }
 
@@ -60,11 +60,24 @@ func exec(t *testing.T, url, sql string) {
 	require.NoError(t, err)
 }
 
+// modes are the ways to keep the same.
+var modes = map[string]postgres.Options{
+	"one table":             {},
+	"a table per entity":    {PerEntity: true},
+	"another table, no log": {PerEntity: true, NoLog: true, Schema: "books", Table: "a", KeepLog: time.Hour},
+}
+
 func TestSink_KeepsTheContract(t *testing.T) {
-	sinktest.Run(t, func(t *testing.T) sinktest.Place {
-		o := postgres.Options{URL: secret.String(devtest.Postgres(t))}
-		return sinktest.Place{Shared: true, Open: func() sinktest.Sink { return open(t, o) }}
-	})
+	for name, o := range modes {
+		t.Run(name, func(t *testing.T) {
+			sinktest.Run(t, func(t *testing.T) sinktest.Place {
+				o := o
+				o.URL = secret.String(devtest.Postgres(t))
+				t.Cleanup(func() { requireSoundLog(t, o) })
+				return sinktest.Place{Shared: true, Open: func() sinktest.Sink { return open(t, o) }}
+			})
+		})
+	}
 }
 
 func TestOpen_MigratesOnceWhenManyStartTogether(t *testing.T) {
@@ -81,6 +94,7 @@ func TestOpen_MigratesOnceWhenManyStartTogether(t *testing.T) {
 	}
 	require.NoError(t, g.Wait())
 	require.EqualValues(t, 1, query[int64](t, url, `select count(*) from ledgerfeed.entity_migrations where version_id = 1`))
+	require.EqualValues(t, 1, query[int64](t, url, `select count(*) from ledgerfeed.entity_migrations where version_id = 2`))
 	require.EqualValues(t, 0, query[int64](t, url, `select count(*) from ledgerfeed.entity`))
 }
 
@@ -274,24 +288,4 @@ func (p *proxy) stop() {
 	}
 	_ = errors.Join(errs...)
 	p.conns = nil
-}
-
-func BenchmarkSink_Write(b *testing.B) {
-	s := open(b, postgres.Options{URL: secret.String(devtest.Postgres(b))})
-	document := `{"Memo":"` + strings.Repeat("x", 2000) + `"}`
-	for _, size := range []int{1, 400} {
-		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			b.ReportAllocs()
-			var round int64
-			for b.Loop() {
-				round++
-				batch := make([]*ledgerfeedv1.Change, size)
-				for i := range batch {
-					batch[i] = sinktest.Change(fmt.Sprint(i), round, document)
-				}
-				require.NoError(b, s.Write(b.Context(), batch))
-			}
-			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "changes/s")
-		})
-	}
 }

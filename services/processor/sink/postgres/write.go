@@ -20,7 +20,7 @@ import (
 // order and repetition harmless, across processes too: what is held only ever
 // gets newer.
 const upsert = `
-INSERT INTO %[1]s AS held (realm, entity, id, version, sync_token, last_updated, deleted, operation,
+INSERT INTO {{table}} AS held (realm, entity, id, version, sync_token, last_updated, deleted, operation,
                            document, learned, learned_at, merged_into, event_id)
 SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
        document::jsonb, learned, learned_at, merged_into, event_id
@@ -35,8 +35,21 @@ ON CONFLICT (realm, entity, id) DO UPDATE SET
     event_id = excluded.event_id, written_at = now()
 WHERE held.version < excluded.version`
 
+// logged is upsert and, in the same statement, the log of what it took: the guard
+// says that, so that no index has to keep versions apart. A row gets its number
+// while its entity is locked, so the numbers of an entity have the order of its
+// versions. The join keeps begin before the first number.
+const logged = `
+WITH writing AS MATERIALIZED (SELECT {{begin}}()), taken AS (` + upsert + `
+    RETURNING held.*)
+INSERT INTO {{log}} (key, realm, entity, id, version, sync_token, last_updated, deleted, operation,
+                     document, learned, learned_at, merged_into, event_id)
+SELECT concat_ws('/', realm, entity, id, version), realm, entity, id, version, sync_token, last_updated, deleted, operation,
+       document, learned, learned_at, merged_into, event_id
+FROM taken CROSS JOIN writing`
+
 // Write stores changes in one transaction: all or none. A change that is not
-// newer than the row held changes nothing.
+// newer than the row held changes nothing and is not logged.
 func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
 	if len(changes) == 0 {
 		return nil
@@ -44,7 +57,12 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 	if err := s.ready(ctx); err != nil {
 		return fmt.Errorf("write to %s: %w", s.qualified(), err)
 	}
-	if _, err := s.pool.Exec(ctx, fmt.Sprintf(upsert, s.qualified()), columns(changes)...); err != nil {
+	if s.perEntity {
+		if err := s.makeTables(ctx, changes); err != nil {
+			return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
+		}
+	}
+	if _, err := s.pool.Exec(ctx, s.statement, columns(changes)...); err != nil {
 		return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
 	}
 	return nil
@@ -65,7 +83,7 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 		versions                      = make([]int64, n)
 		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
 		deleted                       = make([]bool, n)
-		documents                     = make([]*string, n) // nil is NULL
+		documents                     = make([][]byte, n) // nil is NULL
 	)
 	for i, c := range sorted {
 		r := sink.RecordOf(c)
@@ -74,8 +92,7 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 		operations[i], learned[i], learnedAt[i] = r.Operation, r.Learned, r.LearnedAt
 		mergedInto[i], eventIDs[i] = r.MergedInto, r.EventID
 		if len(r.Document) > 0 {
-			text := string(r.Document)
-			documents[i] = &text
+			documents[i] = r.Document
 		}
 	}
 	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs}

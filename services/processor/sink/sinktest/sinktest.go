@@ -52,6 +52,8 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		"takes a full batch":                    takesFullBatch,
 		"keeps awkward documents":               awkwardDocuments,
 		"keeps awkward ids apart":               awkwardIDs,
+		"keeps entity types and realms apart":   manyTypes,
+		"a batch may hold what is known":        partlyKnown,
 		"concurrent writers leave the newest":   concurrentWriters,
 		"what was written is there after open":  survivesOpen,
 		"an empty batch is nothing":             emptyBatch,
@@ -233,6 +235,43 @@ func awkwardIDs(t *testing.T, place Place) {
 	}
 	write(t, s, batch...)
 	require.Empty(t, cmp.Diff(want, snapshot(t, s)))
+}
+
+// manyTypes are some that the API has, some like words that a store may use
+// itself, and some that nobody has.
+func manyTypes(t *testing.T, place Place) {
+	s := place.Open()
+	long := strings.Repeat("VeryLong", 20)
+	want := map[sink.Ref]sink.Row{}
+	for second := range int64(2) {
+		var batch []*ledgerfeedv1.Change
+		for _, entity := range []string{
+			"Invoice", "CreditMemo", "credit_memo", "creditmemo", "Class", "Order", "Table", "Entity", "Change", "EntityOther",
+			"EntityMigrations", "2D", "naïve", "a'b\"c;--", "a b", long + "A", long + "B",
+		} {
+			for _, realm := range []string{"1", "2"} {
+				c := Change("7", second, `{}`)
+				c.RealmId, c.Entity = realm, entity
+				batch = append(batch, c)
+				want[ref(c)] = sink.Row{Version: c.GetVersion(), Learned: "webhook"}
+			}
+		}
+		write(t, s, batch...)
+		require.Empty(t, cmp.Diff(want, snapshot(t, s)))
+	}
+}
+
+// partlyKnown is what comes after a crash between two sinks: some of a batch is
+// there already, some of it newer, some not.
+func partlyKnown(t *testing.T, place Place) {
+	s := place.Open()
+	newer, same, fresh := Change("1", 3, `{"n":3}`), Change("2", 1, `{"n":1}`), Change("3", 1, `{"n":1}`)
+	write(t, s, newer, same)
+	write(t, s, Change("1", 1, `{"n":1}`), proto.CloneOf(same), fresh)
+	for _, c := range []*ledgerfeedv1.Change{newer, same, fresh} {
+		require.Equal(t, c.GetVersion(), snapshot(t, s)[ref(c)].Version)
+		require.JSONEq(t, string(c.GetDocument()), string(newest(t, s, c).Document))
+	}
 }
 
 // concurrentWriters write all versions in orders of their own, as replicas do
