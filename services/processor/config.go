@@ -21,6 +21,9 @@ type ProcessorConfig struct {
 	PostgresTables     string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
 	PostgresLog        bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
 	PostgresLogKeep    time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
+	JSONLMaxBytes      int64         `koanf:"jsonl_max_bytes" doc:"From this size a file of a jsonl sink is put aside, under a name with the time, and a new one begun; 0 is never."`
+	JSONLMaxAge        time.Duration `koanf:"jsonl_max_age" doc:"How long after its first line a file of a jsonl sink is put aside; 0 is never."`
+	JSONLKeep          int           `koanf:"jsonl_keep" doc:"How many files put aside stay of a jsonl sink, the oldest are removed; 0 keeps all."`
 	BatchSize          int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
 	CoalesceWindow     time.Duration `koanf:"coalesce_window" doc:"The least time between two reads of one entity type of a realm that are not full: the first event of an idle queue is read at once, what comes within the window after that is read together at its end. 0 turns it off; while a call is under way events gather in any case."`
 	Parallel           int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
@@ -47,6 +50,7 @@ func DefaultProcessorConfig() ProcessorConfig {
 		WebhookConcurrency: 8,
 		PostgresTables:     tablesOne,
 		PostgresLog:        true,
+		JSONLMaxBytes:      1 << 30,
 		BatchSize:          maxBatch,
 		CoalesceWindow:     250 * time.Millisecond,
 		Parallel:           64,
@@ -83,6 +87,9 @@ func (c ProcessorConfig) Validate() error {
 	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
 	bad(c.PostgresTables == tablesOne || c.PostgresTables == tablesPerEntity, "postgres_tables", c.PostgresTables, "give one or per_entity")
 	bad(c.PostgresLogKeep == 0 || c.PostgresLogKeep >= time.Minute, "postgres_log_keep", c.PostgresLogKeep, "give at least 1m, or 0")
+	bad(c.JSONLMaxBytes >= 0, "jsonl_max_bytes", c.JSONLMaxBytes, "give a number of bytes or 0")
+	bad(c.JSONLMaxAge == 0 || c.JSONLMaxAge >= time.Second, "jsonl_max_age", c.JSONLMaxAge, "give at least 1s, or 0")
+	bad(c.JSONLKeep >= 0, "jsonl_keep", c.JSONLKeep, "give a number of files or 0")
 	bad(c.BatchSize >= 1 && c.BatchSize <= maxBatch, "batch_size", c.BatchSize, "give 1 to 400")
 	bad(c.CoalesceWindow >= 0 && c.CoalesceWindow <= time.Minute, "coalesce_window", c.CoalesceWindow, "give 0 to 1m")
 	bad(c.Parallel >= 1, "parallel", c.Parallel, "give at least 1")

@@ -41,6 +41,9 @@ func TestProcessorConfig_NamesWhatIsWrong(t *testing.T) {
 		"private networks":       {func(c *processor.ProcessorConfig) { c.WebhookAllow = []string{"10.0.0.1"} }, "webhook_allow 10.0.0.1"},
 		"tables":                 {func(c *processor.ProcessorConfig) { c.PostgresTables = "many" }, "postgres_tables many"},
 		"log kept":               {func(c *processor.ProcessorConfig) { c.PostgresLogKeep = time.Second }, "postgres_log_keep 1s"},
+		"file size":              {func(c *processor.ProcessorConfig) { c.JSONLMaxBytes = -1 }, "jsonl_max_bytes -1"},
+		"file age":               {func(c *processor.ProcessorConfig) { c.JSONLMaxAge = time.Millisecond }, "jsonl_max_age 1ms"},
+		"files kept":             {func(c *processor.ProcessorConfig) { c.JSONLKeep = -1 }, "jsonl_keep -1"},
 		"no batch":               {func(c *processor.ProcessorConfig) { c.WebhookBatch = 0 }, "webhook_batch 0"},
 		"no name":                {func(c *processor.ProcessorConfig) { c.Sinks = []string{"=postgres://me:hunter2@h/d"} }, "entry 1"},
 	} {

@@ -126,7 +126,10 @@ func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Co
 	case kindWebhook:
 		return c.openWebhook(s)
 	default:
-		return jsonl.Open(jsonl.Options{Name: s.name, Path: s.place.Reveal()})
+		return jsonl.Open(jsonl.Options{
+			Name: s.name, Path: s.place.Reveal(),
+			MaxBytes: c.JSONLMaxBytes, MaxAge: c.JSONLMaxAge, Keep: c.JSONLKeep, Logger: log,
+		})
 	}
 }
 

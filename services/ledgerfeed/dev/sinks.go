@@ -148,11 +148,7 @@ func isEmpty(ctx context.Context, t Target) (bool, error) {
 		return false, nil // nobody can tell
 	}
 	if t.Kind == kindJSONL {
-		info, err := os.Stat(t.Where)
-		if errors.Is(err, fs.ErrNotExist) {
-			return true, nil
-		}
-		return err == nil && info.Size() == 0, err
+		return jsonl.Empty(t.Where)
 	}
 	s, err := openPostgres(ctx, t, "")
 	if err != nil {

@@ -14,3 +14,10 @@ func (s *Sink) HoldSyncs() (release func()) {
 	s.syncing.Lock()
 	return s.syncing.Unlock
 }
+
+// OnStep calls f at each step of putting a file aside, with the sink locked.
+func (s *Sink) OnStep(f func(step string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rotation.step = f
+}

@@ -1,18 +1,22 @@
 // Package jsonl is a sink that appends changes to a JSON Lines file: one
-// sink.Record a line, in the order they were delivered.
+// sink.Record a line, in the order they were delivered. A file that is large or
+// old enough is put aside under a name with the time, and a new one begun:
+// changes.jsonl is the newest, changes.20261126T184117.123Z.jsonl an earlier one,
+// and the order of the names is the order of the lines.
 //
 // # What it guarantees
 //
 // Write returns nil only after the lines are on disk (fsync; writers that come
 // at the same time share one). A line is whole or not there: what a crash or a
 // full disk tore off is cut at the next open, and nobody was told it was stored.
+// A file is put aside only once all of it is on disk, and is never touched again.
 //
 // # What it does not do
 //
 // It keeps every version delivered, and a change delivered again after a crash
 // stands there twice, with the same key: the newest version of an entity is the
 // one that counts ([Snapshot] reads that). One process writes a file at a time,
-// and the file must not be moved or cut while it is open. It does not rotate.
+// and the newest file must not be moved or cut while it is open.
 package jsonl
 
 import (
@@ -24,6 +28,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
@@ -41,20 +48,33 @@ type Options struct {
 	Name string
 	// Path is the file; created if missing, with its directory, for the owner only.
 	Path string
+	// MaxBytes is the size from which a file is put aside; 0 is never.
+	MaxBytes int64
+	// MaxAge is how long after its first line a file is put aside; 0 is never.
+	MaxAge time.Duration
+	// Keep is how many files that were put aside stay, the newest; 0 is all. The
+	// lines of the others are gone.
+	Keep int
+	// Logger hears of files that could not be put aside; nil is none.
+	Logger *zap.Logger
 }
 
 // Sink appends to a file. It is safe for concurrent use.
 type Sink struct {
 	name, path string
+	rotation   rotation
 
 	syncing sync.Mutex // held during an fsync; taken before mu
 
 	mu     sync.Mutex // guards the rest
 	file   *os.File   // nil after a failure: the next Write opens it again
 	closed bool
+	// Counted over all files since Open, so that a receipt outlives its file.
 	size   int64 // what was written
 	synced int64 // what is on disk for certain
+	start  int64 // where the file begins
 	epoch  int   // grows when what was written but not synced is given up
+	aging  aging
 }
 
 // receipt is what a writer waits for: that everything up to end is on disk.
@@ -71,13 +91,14 @@ func Open(o Options) (*Sink, error) {
 	if o.Name == "" {
 		o.Name = "jsonl"
 	}
-	s := &Sink{name: o.Name, path: o.Path}
+	s := &Sink{name: o.Name, path: o.Path, rotation: newRotation(o)}
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("jsonl sink: %w", err)
 	}
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("jsonl sink: %w", err)
 	}
+	s.ageOfOpened()
 	return s, nil
 }
 
@@ -94,7 +115,7 @@ func (s *Sink) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", s.path, err), file.Close())
 	}
-	s.file, s.size, s.synced = file, whole, whole
+	s.file, s.size, s.synced = file, s.start+whole, s.start+whole
 	return nil
 }
 
@@ -152,6 +173,7 @@ func (s *Sink) append(lines []byte) (receipt, error) {
 		return receipt{}, errors.Join(err, s.giveUpLocked())
 	}
 	s.size += int64(len(lines))
+	s.ageLocked(time.Now())
 	return receipt{epoch: s.epoch, end: s.size}, nil
 }
 
@@ -181,6 +203,7 @@ func (s *Sink) commit(r receipt) error {
 		return errors.Join(err, s.giveUpLocked())
 	}
 	s.synced = size
+	s.rotateIfDueLocked()
 	return nil
 }
 
@@ -195,7 +218,12 @@ func (s *Sink) giveUpLocked() error {
 }
 
 func (s *Sink) reopenLocked() error {
-	if err := os.Truncate(s.path, s.synced); err != nil {
+	held := s.synced - s.start
+	err := os.Truncate(s.path, held)
+	if held == 0 && errors.Is(err, os.ErrNotExist) {
+		err = nil // the file before it was put aside, this one not begun
+	}
+	if err != nil {
 		return err
 	}
 	return s.open()
@@ -211,6 +239,7 @@ func (s *Sink) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.aging.stop()
 	if s.file == nil {
 		return nil
 	}

@@ -24,7 +24,12 @@ var _ processor.Sink = (*jsonl.Sink)(nil)
 
 func open(t *testing.T, path string) *jsonl.Sink {
 	t.Helper()
-	s, err := jsonl.Open(jsonl.Options{Path: path})
+	return openWith(t, jsonl.Options{Path: path})
+}
+
+func openWith(t *testing.T, o jsonl.Options) *jsonl.Sink {
+	t.Helper()
+	s, err := jsonl.Open(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
@@ -36,10 +41,19 @@ func write(t *testing.T, s *jsonl.Sink, changes ...*ledgerfeedv1.Change) {
 }
 
 func TestSink_KeepsTheContract(t *testing.T) {
-	sinktest.Run(t, func(t *testing.T) sinktest.Place {
-		path := filepath.Join(t.TempDir(), "new", "changes.jsonl")
-		return sinktest.Place{Open: func() sinktest.Sink { return open(t, path) }}
-	})
+	for name, o := range map[string]jsonl.Options{
+		"one file":          {},
+		"a file each write": {MaxBytes: 1},
+		"aged at once":      {MaxAge: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sinktest.Run(t, func(t *testing.T) sinktest.Place {
+				o := o
+				o.Path = filepath.Join(t.TempDir(), "new", "changes.jsonl")
+				return sinktest.Place{Open: func() sinktest.Sink { return openWith(t, o) }}
+			})
+		})
+	}
 }
 
 func TestSink_WritesOneObjectALine(t *testing.T) {
