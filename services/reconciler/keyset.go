@@ -14,8 +14,9 @@ import (
 // offset would skip its neighbour. A record that fails the Query is found by
 // halving the window, and its neighbours are read around it.
 type keyset struct {
-	scan *scan
-	base statement
+	query func(ctx context.Context, statement string) (qbo.QueryResult, error)
+	now   func() time.Time
+	base  statement
 	// page takes what was read, in order; a record may come twice.
 	page func(items []qbo.Entity, at time.Time) error
 	// unread takes the second in which one record fails every Query it is in.
@@ -36,7 +37,7 @@ const (
 // window reads [from, to), or everything from there on if to is zero.
 func (k *keyset) window(ctx context.Context, from, to time.Time) error {
 	at, err := k.pages(ctx, from, to)
-	if err == nil || !k.scan.poisoned(ctx, err) {
+	if err == nil || !poisoned(ctx, err) {
 		return err
 	}
 	if k.failed++; k.failed > maxFailed {
@@ -48,7 +49,7 @@ func (k *keyset) window(ctx context.Context, from, to time.Time) error {
 	}
 	if to.IsZero() {
 		// No record is from the future by a day, whichever clock is right.
-		to = k.scan.r.now().Add(24 * time.Hour).Truncate(time.Second)
+		to = k.now().Add(24 * time.Hour).Truncate(time.Second)
 	}
 	if to.Sub(at) <= time.Second {
 		return k.second(ctx, at)
@@ -144,7 +145,7 @@ func (k *keyset) ask(ctx context.Context, q statement) (qbo.QueryResult, int, er
 	}
 	for {
 		q.rows = k.rows
-		res, err := k.scan.callQuery(ctx, q.String())
+		res, err := k.query(ctx, q.String())
 		if !tooLarge(err) || k.rows <= 2 {
 			return res, k.rows, err
 		}

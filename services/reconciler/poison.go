@@ -16,7 +16,7 @@ import (
 func (k *keyset) second(ctx context.Context, at time.Time) error {
 	q := k.base
 	q.from, q.to, q.byID = at, at.Add(time.Second), true
-	n, _, err := k.scan.count(ctx, q)
+	n, err := k.count(ctx, q)
 	if err != nil {
 		return fmt.Errorf("%w: count the records of %s: %w", errUnreadable, qbo.FormatTime(at), err)
 	}
@@ -30,7 +30,7 @@ func (k *keyset) second(ctx context.Context, at time.Time) error {
 		seen += some
 	}
 	// Had a row left the second meanwhile, another might have been skipped.
-	left, _, err := k.scan.count(ctx, q)
+	left, err := k.count(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -40,14 +40,20 @@ func (k *keyset) second(ctx context.Context, at time.Time) error {
 	return nil
 }
 
+// count asks how many records match.
+func (k *keyset) count(ctx context.Context, q statement) (int, error) {
+	res, err := k.query(ctx, q.count())
+	return res.TotalCount, err
+}
+
 // positions reads the rows of one page and returns how many there are, those
 // that fail included.
 func (k *keyset) positions(ctx context.Context, q statement) (int, error) {
-	res, err := k.scan.callQuery(ctx, q.String())
+	res, err := k.query(ctx, q.String())
 	switch {
 	case err == nil:
 		return rows(res), k.take(res)
-	case !k.scan.poisoned(ctx, err) && !tooLarge(err):
+	case !poisoned(ctx, err) && !tooLarge(err):
 		return 0, err
 	case q.rows == 1:
 		k.unread(q.from)

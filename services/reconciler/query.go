@@ -45,8 +45,9 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 // go into alive.
 func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive map[string]bool) error {
 	k := &keyset{
-		scan: s,
-		base: statement{entity: f.entity, list: f.list},
+		query: s.callQuery,
+		now:   s.r.now,
+		base:  statement{entity: f.entity, list: f.list},
 		page: func(items []qbo.Entity, at time.Time) error {
 			events, err := s.compare(ctx, f, items, at)
 			if err != nil {

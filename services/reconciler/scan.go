@@ -166,7 +166,7 @@ func (s *scan) divisible(ctx context.Context, err error) bool {
 }
 
 // poisoned reports whether err may come from one record of those asked for.
-func (s *scan) poisoned(ctx context.Context, err error) bool {
+func poisoned(ctx context.Context, err error) bool {
 	return !fatal(ctx, err) && errors.Is(err, qbo.ErrPoison)
 }
 

@@ -138,7 +138,7 @@ func (s *scan) exist(ctx context.Context, f *finding, ids []string, p *presence)
 			p.at = res.Time
 		}
 		return nil
-	case !s.poisoned(ctx, err) && !tooLarge(err):
+	case !poisoned(ctx, err) && !tooLarge(err):
 		return err
 	case len(ids) == 1:
 		p.there[ids[0]] = true
