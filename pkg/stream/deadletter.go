@@ -38,6 +38,8 @@ const (
 	ReasonRefused Reason = "refused-by-quickbooks"
 	// ReasonSinkRefused: the sink will never take the change.
 	ReasonSinkRefused Reason = "sink-refused"
+	// ReasonUnknownSink: an envelope for a sink that no processor writes to.
+	ReasonUnknownSink Reason = "unknown-sink"
 )
 
 // String is the reason in words.
@@ -54,16 +56,22 @@ type DeadLetter struct {
 	// are all the same.
 	ID     string
 	Reason Reason
-	// Detail says more than the reason, for people. It must hold no secret.
-	Detail  string
-	RealmID string
-	App     string
-	// Sink is the one that refused; empty if it is not about a sink.
+	// Detail says more than the reason, for people: it is the last error. It must
+	// hold no secret.
+	Detail string
+	// FirstError is why the first attempt failed, as far as whoever gave up knows:
+	// a processor that has started since does not. It must hold no secret.
+	FirstError string
+	RealmID    string
+	App        string
+	// Sink is the one that it is about; empty if it is about none, or about all.
 	Sink string
 	// Body is what Intuit sent, byte by byte; empty if Envelope says it all.
 	Body []byte
 	// Envelope holds the events concerned; nil if they could not be read.
-	Envelope  *ledgerfeedv1.Envelope
+	Envelope *ledgerfeedv1.Envelope
+	// Attempts are all that were made, also before an earlier dead letter of the
+	// same events was requeued.
 	Attempts  int
 	FirstSeen time.Time
 	At        time.Time
@@ -73,17 +81,18 @@ type DeadLetter struct {
 // body stays byte exact and the usual tools of NATS show both. A letter without
 // a body has its envelope there.
 const (
-	headerID        = "Ledgerfeed-Id"
-	headerReason    = "Ledgerfeed-Reason"
-	headerDetail    = "Ledgerfeed-Detail"
-	headerRealm     = "Ledgerfeed-Realm"
-	headerApp       = "Ledgerfeed-App"
-	headerSink      = "Ledgerfeed-Sink"
-	headerAttempts  = "Ledgerfeed-Attempts"
-	headerFirstSeen = "Ledgerfeed-First-Seen"
-	headerAt        = "Ledgerfeed-At"
-	headerContent   = "Ledgerfeed-Content"  // what the data is
-	headerEnvelope  = "Ledgerfeed-Envelope" // base64, if the data is the body
+	headerID         = "Ledgerfeed-Id"
+	headerReason     = "Ledgerfeed-Reason"
+	headerDetail     = "Ledgerfeed-Detail"
+	headerFirstError = "Ledgerfeed-First-Error"
+	headerRealm      = "Ledgerfeed-Realm"
+	headerApp        = "Ledgerfeed-App"
+	headerSink       = "Ledgerfeed-Sink"
+	headerAttempts   = "Ledgerfeed-Attempts"
+	headerFirstSeen  = "Ledgerfeed-First-Seen"
+	headerAt         = "Ledgerfeed-At"
+	headerContent    = "Ledgerfeed-Content"  // what the data is
+	headerEnvelope   = "Ledgerfeed-Envelope" // base64, if the data is the body
 
 	contentBody     = "body"
 	contentEnvelope = "envelope"
@@ -126,11 +135,20 @@ func (c *Conn) Dead(ctx context.Context, m *Message, d DeadLetter) error {
 	if d.App == "" {
 		d.App = d.Envelope.GetApp()
 	}
+	if d.Sink == "" {
+		d.Sink = d.Envelope.GetSink()
+	}
 	if d.Attempts == 0 {
-		d.Attempts = m.Delivered()
+		d.Attempts = m.Attempts()
 	}
 	if d.FirstSeen.IsZero() {
-		d.FirstSeen = m.Published()
+		d.FirstSeen = m.FirstSeen()
+	}
+	if d.FirstError == "" {
+		d.FirstError = m.History().FirstError
+	}
+	if d.FirstError == "" && d.Attempts == 1 {
+		d.FirstError = d.Detail
 	}
 	if d.At.IsZero() {
 		d.At = time.Now()
@@ -159,6 +177,7 @@ func encodeDead(d DeadLetter) (*nats.Msg, error) {
 	set(headerID, cut(d.ID, maxName))
 	set(headerReason, string(d.Reason))
 	set(headerDetail, cut(d.Detail, maxDetail))
+	set(headerFirstError, cut(d.FirstError, maxDetail))
 	set(headerRealm, cut(d.RealmID, maxName))
 	set(headerApp, cut(d.App, maxName))
 	set(headerSink, cut(d.Sink, maxName))
@@ -191,18 +210,20 @@ func deadID(d DeadLetter, env []byte) string {
 // decodeDead never fails: a letter somebody else put there is shown as it is.
 func decodeDead(seq uint64, stored time.Time, h nats.Header, data []byte) DeadLetter {
 	get := func(key string) string { return headerValue(h.Get(key)) }
+	past := historyOf(h)
 	d := DeadLetter{
-		Seq:       seq,
-		ID:        get(headerID),
-		Reason:    Reason(get(headerReason)),
-		Detail:    get(headerDetail),
-		RealmID:   get(headerRealm),
-		App:       get(headerApp),
-		Sink:      get(headerSink),
-		FirstSeen: parseTime(get(headerFirstSeen)),
-		At:        parseTime(get(headerAt)),
+		Seq:        seq,
+		ID:         get(headerID),
+		Reason:     Reason(get(headerReason)),
+		Detail:     get(headerDetail),
+		FirstError: past.FirstError,
+		RealmID:    get(headerRealm),
+		App:        get(headerApp),
+		Sink:       get(headerSink),
+		Attempts:   past.Attempts,
+		FirstSeen:  past.FirstSeen,
+		At:         parseTime(get(headerAt)),
 	}
-	d.Attempts, _ = strconv.Atoi(get(headerAttempts))
 	if d.At.IsZero() {
 		d.At = stored
 	}

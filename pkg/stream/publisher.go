@@ -2,8 +2,6 @@ package stream
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -44,15 +41,7 @@ func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) erro
 // is stored. The broker's duplicate check covers the content, so that the same
 // envelope may be put there again with other events of it.
 func (c *Conn) PublishRetry(ctx context.Context, sink string, env *ledgerfeedv1.Envelope) error {
-	forSink := proto.Clone(env).(*ledgerfeedv1.Envelope)
-	forSink.Sink = sink
-	data, err := envelope.Encode(forSink)
-	if err != nil {
-		return fmt.Errorf("publish envelope %q for sink %s: %w", env.GetId(), sink, err)
-	}
-	sum := sha256.Sum256(data)
-	id := env.GetId() + "/" + hex.EncodeToString(sum[:8])
-	return c.publishOne(ctx, traced(message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data), env))
+	return c.PublishRetryWith(ctx, sink, env, History{})
 }
 
 func message(stream, subject, id string, data []byte) *nats.Msg {
