@@ -34,7 +34,10 @@ func (r *reader) explain(ctx context.Context) {
 	var ask []*item
 	for _, it := range r.absent {
 		u := it.leaving()
+		at, gone := it.buried()
 		switch {
+		case gone:
+			it.bury(at, at)
 		case u != nil && it.delivered() && it.removes(u):
 			// It was there, an event says it went, and it is not there.
 			it.bury(u.when(), u.when())
@@ -75,6 +78,17 @@ func (r *reader) explain(ctx context.Context) {
 			r.p.missing(it)
 		}
 	}
+}
+
+// buried is when the item went, as a sink that lacks it was told already: only a
+// replay asks for such a one again, and it gets the tombstone again (ADR 3).
+func (it *item) buried() (at time.Time, ok bool) {
+	for s := range it.lacking.each() {
+		if v := it.marks[s].Version; qbo.IsTombstone(v) {
+			return qbo.VersionTime(v), true
+		}
+	}
+	return time.Time{}, false
 }
 
 // removes reports whether u is why an item is gone. Deleting a name list record

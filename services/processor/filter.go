@@ -152,10 +152,16 @@ func (it *item) decline(s int) state.Advance {
 			continue
 		}
 		u.sinks = u.sinks.without(s)
-		if version = max(version, u.version); u.version == 0 {
+		if version = max(version, u.version); u.version == 0 && !u.replay() {
 			version = max(version, qbo.TombstoneVersion(u.when())-1)
 		}
 	}
 	it.lacking = it.lacking.without(s)
 	return state.Advance{Ref: it.ref, Version: version}
+}
+
+// declined reports whether a mark may be one that decline made in place of a
+// version: a sink that has lost its filter can have that by a replay.
+func declined(mark, version int64) bool {
+	return qbo.IsTombstone(mark+1) && mark/versionsPerSecond == version/versionsPerSecond
 }

@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -84,4 +85,33 @@ func TestProcessor_RefusesAFilterOfNoSink(t *testing.T) {
 	b.config.SinkFilters = []string{"c entity=Bill"}
 	_, err := processor.New(b.options())
 	require.ErrorContains(t, err, `no sink is called "c"`)
+}
+
+// A sink that was not given something is given it by a replay, once its filter is
+// gone.
+func TestProcessor_AReplayBringsWhatAFilterKeptBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.config.SinkFilters = []string{"b entity=Invoice"}
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+	replay := func() *ledgerfeedv1.Envelope {
+		env := b.event(fromReplay, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated})
+		env.Sink = "b"
+		return env
+	}
+	b.clock.Advance(time.Hour)
+	b.publish(replay())
+	b.settle(p)
+	require.Empty(t, b.b.of(bill))
+	p.stop()
+
+	b.config.SinkFilters = nil
+	p = b.start()
+	b.publish(replay())
+	b.settle(p)
+	require.Len(t, b.b.of(bill), 1)
+	require.Len(t, b.a.of(bill), 1)
+	b.requireEqual()
 }

@@ -175,7 +175,8 @@ func (it *item) bury(at, covered time.Time) {
 }
 
 // change is what a state and a tombstone have in common. What the newest event
-// names was done; the earliest says how it was learned.
+// names was done; the earliest says how it was learned, unless a replay is among
+// them: by that word a sink takes the version it has.
 func (it *item) change(last *unit) *ledgerfeedv1.Change {
 	first := earliest(it.open())
 	c := &ledgerfeedv1.Change{
@@ -184,6 +185,9 @@ func (it *item) change(last *unit) *ledgerfeedv1.Change {
 	}
 	if at := first.from.env.GetReceivedAt(); at != nil {
 		c.LearnedAt = at
+	}
+	if it.last((*unit).replay) != nil {
+		c.Source = ledgerfeedv1.Source_SOURCE_REPLAY
 	}
 	return c
 }

@@ -61,9 +61,10 @@ type Processor struct {
 	lagDelay    time.Duration
 	poisonAfter int
 
-	lanes *lanes
-	count *counters
-	hand  *hand
+	lanes  *lanes
+	firsts firsts
+	count  *counters
+	hand   *hand
 }
 
 // New makes a processor.
@@ -110,6 +111,9 @@ func New(o Options) (*Processor, error) {
 	p.hand = newHand(o.Config, p.log)
 	p.count = newCounters(o.Registerer, p.hand, p.outputs)
 	p.lanes = newLanes(o.Config, p.now, p.deliver)
+	if p.firsts, err = newFirsts(); err != nil {
+		return nil, fmt.Errorf("processor: %w", err)
+	}
 	return p, nil
 }
 

@@ -102,6 +102,7 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 		log.Debug("message not acked, it comes again", telemetry.Error(err))
 		return
 	}
+	p.firsts.forget(m)
 	log.Debug("message settled", telemetry.Count(len(m.units)))
 }
 
@@ -155,7 +156,7 @@ func (o *outcome) bury(d death) {
 func (p *Processor) handOn(ctx context.Context, m *message, o outcome) error {
 	for s, events := range o.retry {
 		name := p.outputs[s].Name()
-		if err := p.stream.PublishRetry(ctx, name, m.part(events)); err != nil {
+		if err := p.stream.PublishRetryWith(ctx, name, m.part(events), p.firsts.history(m, m.failure(s))); err != nil {
 			return fmt.Errorf("put off for sink %s: %w", name, err)
 		}
 		p.count.retry(name, len(events))
@@ -178,13 +179,14 @@ func (p *Processor) publishDead(ctx context.Context, m *message, d death) error 
 			events = append(events, u.index)
 		}
 	}
+	past := p.firsts.history(m, d.detail)
 	err := p.stream.PublishDead(ctx, stream.DeadLetter{
 		// A repeated one is dropped by the broker; the same events replayed later
 		// are another message.
 		ID:     fmt.Sprintf("%s/%s/%s/%d", m.ID(), d.reason, d.sink, events[0]),
 		Reason: d.reason, Detail: d.detail, Sink: d.sink,
 		RealmID: m.env.GetRealmId(), App: m.env.GetApp(), Envelope: m.part(events),
-		Attempts: m.Delivered(), FirstSeen: m.Published(), At: p.now(),
+		FirstError: past.FirstError, Attempts: past.Attempts, FirstSeen: past.FirstSeen, At: p.now(),
 	})
 	if err != nil {
 		return fmt.Errorf("dead-letter %d events: %w", len(events), err)
@@ -228,6 +230,7 @@ func (m *message) part(events []int) *ledgerfeedv1.Envelope {
 // putOff gives the message back to the broker for another try.
 func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 	p.count.putOff()
+	p.firsts.note(m, o.again)
 	// One line for what lasts, not one for each try of each message.
 	level := zap.DebugLevel
 	if n := m.Delivered(); !m.retry && (n == 5 || n%20 == 0) {
@@ -244,11 +247,13 @@ func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 func (p *Processor) refuse(ctx context.Context, m *stream.Message, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	err := p.stream.Dead(ctx, m, stream.DeadLetter{
-		Reason: stream.ReasonInvalidEnvelope, Detail: cause.Error(), Body: m.Data(), At: p.now(),
-	})
+	letter := stream.DeadLetter{Reason: stream.ReasonInvalidEnvelope, Detail: cause.Error(), Body: m.Data(), At: p.now()}
+	if errors.Is(cause, errUnknownSink) {
+		letter.Reason, letter.Body = stream.ReasonUnknownSink, nil // it is an envelope
+	}
+	err := p.stream.Dead(ctx, m, letter)
 	if err == nil {
-		p.count.dead(stream.ReasonInvalidEnvelope, 1)
+		p.count.dead(letter.Reason, 1)
 		p.log.Warn("message dead-lettered", telemetry.Reason(cause.Error()), telemetry.Stream(m.Subject()))
 		return
 	}

@@ -30,7 +30,9 @@ type Sink interface {
 	// all of them will survive a crash. An error that is stream.Permanent says
 	// that at least one of them will never be taken; any other is tried again. A
 	// *sink.PartialError says it of each change.
-	// A change that is older than the one held must not replace it.
+	// A change that is older than the one held must not replace it. One of the same
+	// version must if its source is a replay: a person asked for it, because what is
+	// held is wrong.
 	Write(ctx context.Context, changes []*ledgerfeedv1.Change) error
 	// Close is called by whoever opened the sink, not by the processor.
 	Close() error

@@ -309,7 +309,7 @@ func TestProcessor_BytesThatAreNoEnvelopeGoToTheDeadLetters(t *testing.T) {
 	b.deliver(p)
 	require.NotNil(t, b.a.last(t, bill))
 	dead := b.dead()
-	require.Equal(t, []stream.Reason{stream.ReasonInvalidEnvelope, stream.ReasonInvalidEnvelope}, reasons(dead))
+	require.Equal(t, []stream.Reason{stream.ReasonInvalidEnvelope, stream.ReasonUnknownSink}, reasons(dead))
 	bodies := map[string]bool{}
 	for _, d := range dead {
 		bodies[string(d.Body)] = true

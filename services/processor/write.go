@@ -41,7 +41,7 @@ func (it *item) lacks(s int) bool {
 		return false
 	}
 	have, offered := it.marks[s].Version, it.verdict.change.GetVersion()
-	if have != offered {
+	if have != offered && !declined(have, offered) {
 		return have < offered
 	}
 	for _, u := range it.units {

@@ -6,7 +6,7 @@
 // Write returns nil only after the broker acknowledged every change. The subject
 // is lf.change.<realm>.<entity>, so that a reader filters by either; the message
 // is one sink.Record as JSON, and its Nats-Msg-Id the idempotency key: the broker
-// drops a change that comes again within two minutes.
+// drops a change that comes again within two minutes, unless it is a replay.
 //
 // # What it does not do
 //
@@ -91,7 +91,7 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 			errs[i] = stream.Permanent(stream.ReasonSinkRefused, errNoJSON)
 			continue
 		}
-		messages = append(messages, stream.ChangeMessage{RealmID: r.Realm, Entity: r.Entity, ID: r.Key + "/" + s.o.Name, Data: data})
+		messages = append(messages, stream.ChangeMessage{RealmID: r.Realm, Entity: r.Entity, ID: s.messageID(r), Data: data})
 		index = append(index, i)
 	}
 	if len(messages) > 0 {
@@ -103,4 +103,14 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 		}
 	}
 	return sink.Partial(errs)
+}
+
+// messageID tells replays of a version from the version and from each other: the
+// broker would drop them, and a person asked for them.
+func (s *Sink) messageID(r sink.Record) string {
+	id := r.Key + "/" + s.o.Name
+	if r.Learned == sink.Learned(ledgerfeedv1.Source_SOURCE_REPLAY) {
+		id += "/replay/" + r.EventID
+	}
+	return id
 }

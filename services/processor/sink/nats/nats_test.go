@@ -70,7 +70,7 @@ func (r readable) Snapshot(ctx context.Context) (map[sink.Ref]sink.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if record.Version > newest[record.Ref].Version {
+		if record.Version >= newest[record.Ref].Version {
 			newest[record.Ref] = record.Row()
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 // upsert takes a batch as one array a column. The guard on the version makes
 // order and repetition harmless, across processes too: what is held only ever
-// gets newer.
+// gets newer. A replay of the same version is taken: a person asked for it.
 const upsert = `
 INSERT INTO {{table}} AS held (realm, entity, id, version, sync_token, last_updated, deleted, operation,
                            document, learned, learned_at, merged_into, event_id)
@@ -33,7 +33,7 @@ ON CONFLICT (realm, entity, id) DO UPDATE SET
     deleted = excluded.deleted, operation = excluded.operation, document = excluded.document,
     learned = excluded.learned, learned_at = excluded.learned_at, merged_into = excluded.merged_into,
     event_id = excluded.event_id, written_at = now()
-WHERE held.version < excluded.version`
+WHERE held.version < excluded.version OR held.version = excluded.version AND excluded.learned = 'replay'`
 
 // logged is upsert and, in the same statement, the log of what it took: the guard
 // says that, so that no index has to keep versions apart. A row gets its number
@@ -49,7 +49,8 @@ SELECT concat_ws('/', realm, entity, id, version), realm, entity, id, version, s
 FROM taken CROSS JOIN writing`
 
 // Write stores changes in one transaction: all or none. A change that is not
-// newer than the row held changes nothing and is not logged.
+// newer than the row held changes nothing and is not logged; a replay of the same
+// version is, once more.
 func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
 	if len(changes) == 0 {
 		return nil

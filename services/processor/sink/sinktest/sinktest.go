@@ -47,6 +47,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 	parts := map[string]func(*testing.T, Place){
 		"keeps the newest version":              keepsTheNewest,
 		"a repeated write changes nothing":      repeatedWrite,
+		"a replay replaces the same version":    takesReplay,
 		"a tombstone replaces and stays":        tombstoneStays,
 		"keeps every field":                     keepsEveryField,
 		"takes a full batch":                    takesFullBatch,
@@ -104,13 +105,14 @@ func snapshot(t *testing.T, s Sink) map[sink.Ref]sink.Row {
 	return held
 }
 
-// newest is the record of c's entity with the highest version.
+// newest is the record of c's entity with the highest version, the last of those
+// if there are several.
 func newest(t *testing.T, s Sink, c *ledgerfeedv1.Change) sink.Record {
 	t.Helper()
 	var found sink.Record
 	for r, err := range s.Records(t.Context()) {
 		require.NoError(t, err)
-		if r.Ref == ref(c) && r.Version > found.Version {
+		if r.Ref == ref(c) && r.Version >= found.Version {
 			found = r
 		}
 	}
@@ -139,6 +141,23 @@ func repeatedWrite(t *testing.T, place Place) {
 	write(t, s, proto.CloneOf(c))
 	require.Empty(t, cmp.Diff(before, snapshot(t, s)))
 	require.Empty(t, cmp.Diff(row, newest(t, s, c)))
+}
+
+func takesReplay(t *testing.T, place Place) {
+	s := place.Open()
+	c := Change("7", 2, `{"n":1}`)
+	write(t, s, c)
+	for n := range 2 {
+		again := Change("7", 2, fmt.Sprintf(`{"again":%d}`, n))
+		again.Source, again.EventId = ledgerfeedv1.Source_SOURCE_REPLAY, fmt.Sprint("replay-", n)
+		write(t, s, again)
+		require.Equal(t, sink.Row{Version: c.GetVersion(), Learned: "replay"}, snapshot(t, s)[ref(c)])
+		require.JSONEq(t, fmt.Sprintf(`{"again":%d}`, n), string(newest(t, s, c).Document))
+	}
+	older := Change("7", 1, `{"n":0}`)
+	older.Source = ledgerfeedv1.Source_SOURCE_REPLAY
+	write(t, s, older)
+	require.Equal(t, c.GetVersion(), snapshot(t, s)[ref(c)].Version)
 }
 
 func tombstoneStays(t *testing.T, place Place) {

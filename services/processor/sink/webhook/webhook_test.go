@@ -97,7 +97,8 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		if record.Version > e.newest[record.Ref].Version {
+		held := e.newest[record.Ref].Version
+		if record.Version > held || record.Version == held && record.Learned == "replay" {
 			e.newest[record.Ref] = record
 		}
 	}

@@ -1,0 +1,164 @@
+package processor_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// requeue has the one dead letter there is delivered.
+func (b *bundle) requeue(p running) {
+	b.t.Helper()
+	dead := b.dead()
+	require.Len(b.t, dead, 1)
+	_, err := b.conn.Requeue(b.t.Context(), dead[0])
+	require.NoError(b.t, err)
+	b.settle(p)
+}
+
+func TestProcessor_ARequeuedLetterGoesToItsSinkAlone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+		return stream.Permanent(stream.ReasonSinkRefused, errors.New("NUL"))
+	})
+	bill := b.create("Bill", nil)
+	p := b.start()
+	b.deliver(p)
+	require.Equal(t, 1, b.a.count())
+	require.Zero(t, b.b.count())
+
+	b.requeue(p)
+	require.Equal(t, 2, b.dead()[0].Attempts, "refused again")
+	b.b.misbehave(nil)
+	b.requeue(p)
+	require.Empty(t, b.dead())
+	require.Equal(t, 1, b.a.count(), "the other one has it")
+	require.Equal(t, fromReplay, b.b.last(t, bill).GetSource())
+	b.requireEqual()
+}
+
+func TestProcessor_ARequeueIsNotSwallowedByTheMarks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bill, gone := b.create("Bill", nil), b.create("Bill", nil)
+	envs := b.webhooks()
+	p := b.start()
+	b.publish(envs...)
+	b.settle(p)
+	require.NoError(t, b.sim.Delete(gone))
+	b.deliver(p)
+	require.Equal(t, 3, b.a.count())
+
+	for i, e := range envs {
+		letter := stream.DeadLetter{ID: e.GetId(), Reason: stream.ReasonPoison, RealmID: realm, Envelope: e, At: b.clock.Now().Add(time.Duration(i))}
+		require.NoError(t, b.conn.PublishDead(t.Context(), letter))
+		b.requeue(p)
+	}
+	for _, s := range []*memory{b.a, b.b} {
+		require.Len(t, s.of(bill), 2)
+		require.Len(t, s.of(gone), 3, "it gets the tombstone again")
+		s.requireOrdered(t)
+	}
+	require.Empty(t, b.dead())
+	b.requireEqual()
+}
+
+// A replay read together with an event that is no newer is a replay all the same:
+// by that word a sink takes the version it has.
+func TestProcessor_AReplayAmongOtherEventsIsOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bill := b.create("Bill", nil)
+	p := b.start()
+	b.deliver(p)
+	p.stop()
+
+	event := b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated})
+	b.clock.Advance(time.Second)
+	replay := b.event(fromReplay, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated})
+	replay.Sink = "a"
+	b.publish(event, replay)
+	b.config.CoalesceWindow = time.Second
+	b.settle(b.start())
+	require.Len(t, b.a.of(bill), 2)
+	require.Equal(t, fromReplay, b.a.of(bill)[1].GetSource())
+	require.Len(t, b.b.of(bill), 1)
+}
+
+func TestProcessor_ADeadLetterTellsTheFirstErrorAndTheLast(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	tries := 0
+	b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+		switch tries++; tries {
+		case 1:
+			return errors.New("disk on fire")
+		case 2:
+			return errors.New("disk still on fire")
+		}
+		return stream.Permanent(stream.ReasonSinkRefused, errors.New("disk has burnt down"))
+	})
+	b.create("Bill", nil)
+	p := b.start()
+	began := time.Now()
+	b.deliver(p)
+	dead := b.dead()
+	require.Len(t, dead, 1)
+	require.Equal(t, "disk on fire", dead[0].FirstError, "on the events, before the retry queue")
+	require.Equal(t, "disk has burnt down", dead[0].Detail)
+	require.Equal(t, 3, dead[0].Attempts)
+	require.WithinDuration(t, began, dead[0].FirstSeen, time.Second*30)
+
+	b.requeue(p)
+	dead = b.dead()
+	require.Equal(t, "disk on fire", dead[0].FirstError)
+	require.Equal(t, 4, dead[0].Attempts)
+}
+
+func TestProcessor_ADeadLetterOfTheEventsTellsTheFirstError(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	b.publish(b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: "404", Operation: updated}))
+	b.settle(p)
+	dead := b.dead()
+	require.Len(t, dead, 1)
+	require.Equal(t, stream.ReasonNotFound, dead[0].Reason)
+	require.Equal(t, "quickbooks does not show it yet", dead[0].FirstError)
+	require.NotEqual(t, dead[0].FirstError, dead[0].Detail)
+	require.Greater(t, dead[0].Attempts, 1)
+}
+
+func TestProcessor_AnEnvelopeForAnUnknownSinkIsADeadLetterUntilItIsKnown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bill := b.create("Bill", nil)
+	b.webhooks() // lost
+	p := b.start()
+	env := b.event(fromReplay, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated})
+	env.Sink = "later"
+	b.publish(env)
+	b.settle(p)
+	dead := b.dead()
+	require.Len(t, dead, 1)
+	require.Equal(t, stream.ReasonUnknownSink, dead[0].Reason)
+	require.Equal(t, "later", dead[0].Sink)
+	require.Equal(t, realm, dead[0].RealmID)
+	require.Len(t, dead[0].Envelope.GetEvents(), 1)
+	p.stop()
+
+	o := b.options()
+	later := newMemory("later")
+	o.Sinks = append(o.Sinks, later)
+	b.requeue(b.run(o))
+	require.Len(t, later.of(bill), 1)
+	require.Zero(t, b.a.count())
+}
