@@ -42,6 +42,8 @@ type grammar struct {
 	Load    loadCmd    `cmd:"" help:"Post signed webhooks at a steady rate and measure the answers."`
 	Verify  verifyCmd  `cmd:"" help:"Check a webhook body against its signature, offline."`
 	Sim     simCmd     `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
+	Dead    deadCmd    `cmd:"" help:"List, show, requeue and purge what could not be delivered."`
+	Replay  replayCmd  `cmd:"" help:"Read records from QuickBooks again and deliver them to one sink."`
 	Token   tokenCmd   `cmd:"" help:"Work on the OAuth tokens of connected companies."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

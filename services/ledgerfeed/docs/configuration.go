@@ -53,11 +53,14 @@ func Configuration() string {
 	}
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
+	broker, again := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
 	add("ledgerfeed", &tool)
 	add("ledgerfeed token", &servers)
+	add("ledgerfeed dead", &broker)
+	add("ledgerfeed replay", &again)
 
 	var b strings.Builder
 	b.WriteString(intro)

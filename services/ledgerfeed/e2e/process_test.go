@@ -87,6 +87,12 @@ func (p *process) over() bool {
 func (p *process) field(name string) string {
 	p.t.Helper()
 	p.waitFor("first change delivered")
+	return p.printed(name)
+}
+
+// printed is field of a feed that may have nothing to deliver.
+func (p *process) printed(name string) string {
+	p.t.Helper()
 	for line := range strings.Lines(p.stdout.String()) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
 			return f[1]
