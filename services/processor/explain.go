@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
@@ -17,6 +18,9 @@ const (
 	lagTries = 2
 	// A record that was never found is given up after so many tries, some 45 s.
 	missingTries = 6
+	// Where CDC has more to say than an answer holds, its silence means nothing. So
+	// often, some half an hour, the event of the deletion is waited for.
+	untoldTries = 40
 	// CDC is asked for what happened since this long before the event.
 	cdcOverlap = 5 * time.Minute
 	// cdcReach is how far back CDC can be asked, less a day.
@@ -25,6 +29,7 @@ const (
 
 var (
 	errLag     = errors.New("quickbooks does not show it yet")
+	errUntold  = errors.New("quickbooks does not know the record, and has too many changes to say whether it was deleted")
 	errMissing = errors.New("quickbooks does not know the record, and nothing says that it was deleted")
 )
 
@@ -47,13 +52,18 @@ func (r *reader) explain(ctx context.Context) {
 			ask = append(ask, it)
 		}
 	}
+	ask, err := r.buriedElsewhere(ctx, ask)
+	if err != nil {
+		fail(ask, paused(err))
+		return
+	}
 	if len(ask) == 0 {
 		return
 	}
 	if !r.known {
 		ask = r.reread(ctx, ask)
 	}
-	changed, at, err := r.changes(ctx, ask)
+	changed, at, whole, err := r.changes(ctx, ask)
 	if err != nil {
 		fail(ask, err)
 		return
@@ -74,10 +84,47 @@ func (r *reader) explain(ctx context.Context) {
 				last = r.at
 			}
 			it.bury(last, last)
+		case !whole && it.tries() < untoldTries:
+			fail([]*item{it}, r.p.later(errUntold, missingTries))
 		default:
 			r.p.missing(it)
 		}
 	}
+}
+
+// buriedElsewhere makes tombstones of the items that a sink which does not lack them
+// was told are gone, and returns the others. A sink that was away for long asks for
+// records that have come and gone since.
+func (r *reader) buriedElsewhere(ctx context.Context, items []*item) ([]*item, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	refs := make([]state.Ref, len(items))
+	for i, it := range items {
+		refs[i] = it.ref
+	}
+	gone := make([]int64, len(items))
+	for _, out := range r.p.outputs {
+		marks, err := r.p.state.Marks(ctx, r.realm, out.Name(), refs)
+		if err != nil {
+			return items, err
+		}
+		for i, m := range marks {
+			if qbo.IsTombstone(m.Version) {
+				gone[i] = max(gone[i], m.Version)
+			}
+		}
+	}
+	var left []*item
+	for i, it := range items {
+		if gone[i] == 0 {
+			left = append(left, it)
+			continue
+		}
+		at := qbo.VersionTime(gone[i])
+		it.bury(at, at)
+	}
+	return left, nil
 }
 
 // buried is when the item went, as a sink that lacks it was told already: only a
@@ -106,10 +153,11 @@ func (r *reader) reread(ctx context.Context, items []*item) []*item {
 	return r.absent
 }
 
-// changes are what CDC says about an entity since the first event of items.
-func (r *reader) changes(ctx context.Context, items []*item) (map[string]qbo.Entity, time.Time, error) {
+// changes are what CDC says about an entity since the first event of items, and
+// whether that is all there is to say.
+func (r *reader) changes(ctx context.Context, items []*item) (changed map[string]qbo.Entity, at time.Time, whole bool, err error) {
 	if !r.info.CDC || len(items) == 0 {
-		return nil, time.Time{}, nil
+		return nil, time.Time{}, true, nil
 	}
 	since := began(items, r.p.now()).Add(-cdcOverlap)
 	if oldest := r.p.now().Add(-cdcReach); since.Before(oldest) {
@@ -120,12 +168,12 @@ func (r *reader) changes(ctx context.Context, items []*item) (map[string]qbo.Ent
 	result, err := r.client.CDC(ctx, r.realm, []string{r.info.Name}, since)
 	r.p.count.call("cdc", len(items), err)
 	if lasting(err) {
-		return nil, time.Time{}, nil // another record is poison: CDC says nothing
+		return nil, time.Time{}, true, nil // another record is poison: CDC says nothing
 	}
 	if err != nil {
-		return nil, time.Time{}, r.cause(err)
+		return nil, time.Time{}, false, r.cause(err)
 	}
-	return byID(result.Entities[r.info.Name]), result.Time, nil
+	return byID(result.Entities[r.info.Name]), result.Time, !result.Truncated(), nil
 }
 
 // began is when the first of the events happened, now at the latest.
