@@ -18,6 +18,7 @@ FUZZTIME  ?= 60s
 BENCHTIME ?= 1s
 BENCH_TIME   ?= 20s
 BENCH_ROUNDS ?= 3
+SEQUENCES ?= 10000
 
 .PHONY: help
 help: ## print this list
@@ -43,6 +44,10 @@ servers:
 .PHONY: test
 test: servers ## run every test (installs redis-server and PostgreSQL from Debian's packages when missing)
 	go test work
+
+.PHONY: property
+property: servers ## try SEQUENCES (10000) random interleavings of events and crashes on three replicas
+	go test -count=1 -v -timeout 12h -run '^TestReplicas_' ./services/processor -args -replicas.random -replicas.clusters=8 -test.parallel=9 -rapid.checks=$$(( ($(SEQUENCES) + 7) / 8 ))
 
 .PHONY: race
 race: servers ## run every test under the race detector
