@@ -35,7 +35,7 @@ func (i *inventory) apply(ctx context.Context, c change) error {
 	return pgx.BeginFunc(ctx, i.db, func(tx pgx.Tx) error {
 		newer, err := tx.Exec(ctx, claim, args)
 		if err != nil || newer.RowsAffected() == 0 {
-			return err // nil: this version is applied, or a newer one
+			return err // nil: a newer version is applied
 		}
 		for _, statement := range []string{adjust, forget, remember} {
 			if _, err := tx.Exec(ctx, statement, args); err != nil {
@@ -48,9 +48,10 @@ func (i *inventory) apply(ctx context.Context, c change) error {
 
 const (
 	// The row stays locked until the transaction ends: however many workers there
-	// are, an invoice is adjusted for by one at a time.
+	// are, an invoice is adjusted for by one at a time. The version it has is let in,
+	// for a replay; its difference is nothing if it comes twice.
 	claim = `INSERT INTO invoice (realm, id, version) VALUES (@realm, @invoice, @version)
-		ON CONFLICT (realm, id) DO UPDATE SET version = excluded.version WHERE invoice.version < excluded.version`
+		ON CONFLICT (realm, id) DO UPDATE SET version = excluded.version WHERE invoice.version <= excluded.version`
 	// In the order of the items, so that two invoices never wait for each other.
 	adjust = `WITH now AS (` + wanted + `), before AS (SELECT item, quantity FROM taken WHERE realm = @realm AND invoice = @invoice)
 		INSERT INTO stock AS s (realm, item, quantity)
