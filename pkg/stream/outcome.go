@@ -55,12 +55,24 @@ func RetryAfter(err error, d time.Duration) error {
 // Delay is how long to wait before the next try of a message that was delivered
 // that often: what RetryAfter says, but never less than Backoff's least, else
 // Backoff.
-func Delay(err error, delivered int) time.Duration {
+func Delay(err error, delivered int) time.Duration { return DelayAtMost(err, delivered, backoffMost) }
+
+// DelayAtMost is Delay with another bound on Backoff. What RetryAfter says stands:
+// somebody asked for it.
+func DelayAtMost(err error, delivered int, most time.Duration) time.Duration {
+	if d, ok := AskedDelay(err); ok {
+		return max(d, backoffFirst/2)
+	}
+	return min(Backoff(delivered), most)
+}
+
+// AskedDelay is what RetryAfter says, if it does.
+func AskedDelay(err error) (d time.Duration, ok bool) {
 	var r *retryAfterError
 	if errors.As(err, &r) {
-		return max(r.delay, backoffFirst/2)
+		return r.delay, true
 	}
-	return Backoff(delivered)
+	return 0, false
 }
 
 const (

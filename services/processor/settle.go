@@ -130,7 +130,7 @@ func (m *message) outcome(p *Processor) outcome {
 			case permanent:
 				o.bury(death{reason: reason, detail: f.err.Error(), sink: name, units: []*unit{u}})
 			case m.retry:
-				again(f.err, min(stream.Delay(f.err, m.Delivered()), maxSinkDelay))
+				again(f.err, stream.DelayAtMost(f.err, m.Delivered(), maxSinkDelay))
 			case !slices.Contains(o.retry[f.sink], u.index):
 				o.retry[f.sink] = append(o.retry[f.sink], u.index)
 			}

@@ -61,6 +61,7 @@ type Sink struct {
 	slots   *semaphore.Weighted
 	rate    *rate.Limiter
 	closed  atomic.Bool
+	until   atomic.Int64 // Unix ns: before that the endpoint wants no request
 }
 
 const (
@@ -225,6 +226,9 @@ func (s *Sink) post(ctx context.Context, batch []parcel) error {
 		return fmt.Errorf("wait for a free connection: %w", err)
 	}
 	defer s.slots.Release(1)
+	if wait := time.Until(time.Unix(0, s.until.Load())); wait > 0 {
+		return stream.RetryAfter(errNotYet, wait)
+	}
 	if err := s.rate.Wait(ctx); err != nil {
 		return fmt.Errorf("wait for the rate of the endpoint: %w", err)
 	}
@@ -242,8 +246,14 @@ func (s *Sink) post(ctx context.Context, batch []parcel) error {
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection is used again
-	return judge(resp)
+	err = judge(resp)
+	if after, ok := stream.AskedDelay(err); ok {
+		s.until.Store(time.Now().Add(after).UnixNano()) // it was said of the endpoint, not of this change
+	}
+	return err
 }
+
+var errNotYet = errors.New("the endpoint has asked to be left alone for a while")
 
 // request signs the batch now: the time is part of the signature.
 func (s *Sink) request(ctx context.Context, batch []parcel) (*http.Request, error) {

@@ -287,6 +287,22 @@ func TestSink_WhatAnAnswerMeans(t *testing.T) {
 	}
 }
 
+// What an endpoint asks for it asks of every request, not of the one it answered.
+func TestSink_LeavesAnEndpointAloneForAsLongAsItAsks(t *testing.T) {
+	e := newEndpoint(t)
+	e.answers(func(w http.ResponseWriter, _ request) bool {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	})
+	s := open(t, e)
+	require.Error(t, s.Write(t.Context(), changes(1)))
+	e.answers(nil)
+	err := s.Write(t.Context(), changes(1))
+	require.Greater(t, stream.Delay(err, 1), 50*time.Minute)
+	require.Len(t, e.got(), 1)
+}
+
 // Of a batch one change is refused for good: the others are taken, each once.
 func TestSink_RefusedChangesDoNotRepeatTheOthers(t *testing.T) {
 	for _, batch := range []int{1, 8} {
