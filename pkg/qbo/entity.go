@@ -35,26 +35,37 @@ func (e Entity) Version() int64 { return Version(e.LastUpdated, e.SyncToken, e.D
 // decodeEntity reads out of one JSON object what a feed needs. Fields of a wrong
 // type count as missing: the record as a whole is the sink's to judge.
 func decodeEntity(name string, raw json.RawMessage) (Entity, error) {
-	var head struct {
-		ID        text `json:"Id"`
-		SyncToken text `json:"SyncToken"`
-		Status    text `json:"status"`
-		MetaData  struct {
-			LastUpdatedTime text `json:"LastUpdatedTime"`
-		} `json:"MetaData"`
-	}
 	if len(raw) == 0 || raw[0] != '{' {
 		return Entity{}, fmt.Errorf("%w: %s is not an object", ErrMalformed, name)
 	}
-	if err := json.Unmarshal(raw, &head); err != nil && !isTypeError(err) {
+	var id, token, status, updated text
+	err := members(raw, func(key []byte, value json.RawMessage) error {
+		switch {
+		case is(key, "Id"):
+			return id.UnmarshalJSON(value)
+		case is(key, "SyncToken"):
+			return token.UnmarshalJSON(value)
+		case is(key, "status"):
+			return status.UnmarshalJSON(value)
+		case is(key, "MetaData") && value[0] == '{':
+			return members(value, func(key []byte, value json.RawMessage) error {
+				if is(key, "LastUpdatedTime") {
+					return updated.UnmarshalJSON(value)
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	if err != nil {
 		return Entity{}, fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
 	}
 	return Entity{
 		Name:        name,
-		ID:          strings.TrimSpace(string(head.ID)),
-		SyncToken:   string(head.SyncToken),
-		LastUpdated: parseTime(string(head.MetaData.LastUpdatedTime)),
-		Deleted:     strings.EqualFold(string(head.Status), "Deleted"),
+		ID:          strings.TrimSpace(string(id)),
+		SyncToken:   string(token),
+		LastUpdated: parseTime(string(updated)),
+		Deleted:     strings.EqualFold(string(status), "Deleted"),
 		Raw:         raw,
 	}, nil
 }
@@ -105,8 +116,8 @@ func decodeBlock(members map[string]json.RawMessage) (block, error) {
 }
 
 func (b *block) add(name string, raw json.RawMessage) error {
-	var items list[json.RawMessage]
-	if err := json.Unmarshal(raw, &items); err != nil {
+	items, err := elements(raw)
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
 	}
 	records := b.entities[name]

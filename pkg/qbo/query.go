@@ -62,26 +62,39 @@ func (c *Client) Query(ctx context.Context, realm, statement string) (QueryResul
 // DecodeQuery reads the body of a Query answer. The error is a *Fault if the
 // body holds one, or wraps ErrMalformed.
 func DecodeQuery(body []byte) (QueryResult, error) {
-	var root struct {
-		Fault         json.RawMessage            `json:"Fault"`
-		QueryResponse map[string]json.RawMessage `json:"QueryResponse"`
-		Time          text                       `json:"time"`
-	}
-	if err := json.Unmarshal(trim(body), &root); err != nil {
+	var fault, answer json.RawMessage
+	var at text
+	err := members(trim(body), func(key []byte, value json.RawMessage) error {
+		switch {
+		case is(key, "Fault"):
+			fault = value
+		case is(key, "QueryResponse"):
+			answer = value
+		case is(key, "time"):
+			return at.UnmarshalJSON(value)
+		}
+		return nil
+	})
+	if err != nil {
 		return QueryResult{}, fmt.Errorf("%w: query: %w", ErrMalformed, err)
 	}
-	if f := decodeFaultValue(root.Fault); f != nil {
+	if f := decodeFaultValue(fault); f != nil {
 		return QueryResult{}, f.inAnswer()
 	}
-	if root.QueryResponse == nil {
+	if len(answer) == 0 || answer[0] == 'n' {
 		return QueryResult{}, fmt.Errorf("%w: query: no QueryResponse", ErrMalformed)
 	}
-	b, err := decodeBlock(root.QueryResponse)
+	lists := map[string]json.RawMessage{}
+	err = members(answer, func(key []byte, value json.RawMessage) error { lists[string(key)] = value; return nil })
+	if err != nil {
+		return QueryResult{}, fmt.Errorf("%w: query: %w", ErrMalformed, err)
+	}
+	b, err := decodeBlock(lists)
 	if err != nil {
 		return QueryResult{}, inAnswer(err)
 	}
 	result := QueryResult{
-		Time:          parseTime(string(root.Time)),
+		Time:          parseTime(string(at)),
 		StartPosition: b.startPosition, MaxResults: b.maxResults, TotalCount: b.totalCount,
 	}
 	for _, name := range b.order {

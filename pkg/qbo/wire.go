@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // text takes a JSON string or number as its text; anything else is empty. The
@@ -19,11 +23,7 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	switch {
 	case len(raw) == 0:
 	case raw[0] == '"':
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return err
-		}
-		*t = text(s)
+		*t = text(unquote(raw))
 	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
 		*t = text(raw)
 	}
@@ -48,6 +48,86 @@ func (l *list[T]) UnmarshalJSON(raw []byte) error {
 	}
 	*l = list[T]{one}
 	return nil
+}
+
+// walk is a decoder of raw that takes what encoding/json takes. It reads what is
+// large: encoding/json would go over each byte of an answer eight times.
+func walk(raw []byte) *jsontext.Decoder {
+	return jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
+
+// members calls visit for each member of the object in raw. The values are parts
+// of raw. An error is that there is no object, or what visit returned.
+func members(raw []byte, visit func(name []byte, value json.RawMessage) error) error {
+	d := walk(raw)
+	if d.PeekKind() != '{' {
+		return errors.New("not an object")
+	}
+	return each(d, raw, func(value json.RawMessage) error {
+		name := unquote(value)
+		value, err := next(d, raw)
+		if err != nil {
+			return err
+		}
+		return visit(name, value)
+	})
+}
+
+// elements are the values of an array, parts of raw; those of a single value are
+// itself, of null none.
+func elements(raw []byte) (values []json.RawMessage, err error) {
+	d := walk(raw)
+	switch d.PeekKind() {
+	case 'n':
+		return nil, nil
+	case '[':
+		err = each(d, raw, func(value json.RawMessage) error { values = append(values, value); return nil })
+		return values, err
+	}
+	value, err := next(d, raw)
+	return []json.RawMessage{value}, err
+}
+
+// each goes into the object or array that d is at, to its end and that of raw.
+func each(d *jsontext.Decoder, raw []byte, visit func(json.RawMessage) error) error {
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for k := d.PeekKind(); k != ']' && k != '}'; k = d.PeekKind() {
+		value, err := next(d, raw)
+		if err == nil {
+			err = visit(value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one value")
+	}
+	return nil
+}
+
+func next(d *jsontext.Decoder, raw []byte) (json.RawMessage, error) {
+	value, err := d.ReadValue()
+	end := d.InputOffset()
+	return json.RawMessage(raw[end-int64(len(value)) : end : end]), err
+}
+
+// is reports whether a member has that name, by encoding/json's idea of it.
+func is(key []byte, name string) bool { return strings.EqualFold(string(key), name) }
+
+// unquote is the text of a valid JSON string, as a part of it if it can be. What
+// is no UTF-8 is replaced.
+func unquote(literal []byte) []byte {
+	if text := literal[1 : len(literal)-1]; bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
+		return text
+	}
+	text, _ := jsontext.AppendUnquote(nil, literal) // the text is whole also after its only error
+	return text
 }
 
 // number reads a count; 0 for anything else.
@@ -89,5 +169,8 @@ func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 
 // Quote writes s as a string literal of the query language, for Query.
 func Quote(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+	if strings.ContainsAny(s, `\'`) {
+		s = strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s)
+	}
+	return "'" + s + "'"
 }
