@@ -22,6 +22,9 @@ func TestProperty_AnySetOfLostEventsIsRepairedByOneScan(t *testing.T) {
 		b := shared.another(rt)
 		r := b.reconciler()
 		loss := rapid.Float64Range(0, 1).Draw(rt, "loss")
+		// After 100 days without a call the authorisation lapses, and the realm is
+		// rightly parked: not what this is about.
+		left := 95 * 24 * 60
 		for range rapid.IntRange(1, 5).Draw(rt, "rounds") {
 			for range rapid.IntRange(0, 40).Draw(rt, "changes") {
 				ref := b.step()
@@ -30,7 +33,9 @@ func TestProperty_AnySetOfLostEventsIsRepairedByOneScan(t *testing.T) {
 				}
 				b.clock.Advance(time.Duration(rapid.IntRange(0, 3000).Draw(rt, "ms")) * time.Millisecond)
 			}
-			b.clock.Advance(time.Duration(rapid.IntRange(0, 40*24*60).Draw(rt, "minutes")) * time.Minute)
+			minutes := rapid.IntRange(0, min(40*24*60, left)).Draw(rt, "minutes")
+			left -= minutes
+			b.clock.Advance(time.Duration(minutes) * time.Minute)
 			if rapid.Bool().Draw(rt, "scan") {
 				lost := rapid.SampledFrom([]string{"", "Invoice", "Customer", "TimeActivity"}).Draw(rt, "lost")
 				b.feed.losing(func(e *ledgerfeedv1.Event) bool { return e.GetEntity() == lost })
