@@ -9,10 +9,10 @@
 // Write is one transaction and one round trip. A deleted entity keeps its row,
 // marked as deleted.
 //
-// The change log has a row for each version the table took, once, and the rows
-// of an entity in the order of its versions. It is read by a number that only
-// grows, see migrations/00002_change_log.sql: rows that are committed out of
-// order are held back until none is missing before them.
+// The change log has a row for each version the table took, once, and once more
+// for each replay of it; the rows of an entity have the order of its versions. It
+// is read by a number that only grows, see migrations/00002_change_log.sql: rows
+// that are committed out of order are held back until none is missing before them.
 //
 // The schema and the tables are made and migrated at start, by one process at a
 // time. A database that cannot be reached then is no error: it is migrated
