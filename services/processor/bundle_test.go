@@ -307,7 +307,7 @@ func (b *bundle) marks(sink, entity, id string) state.Mark {
 	return marks[0]
 }
 
-// metric is the sum of a counter over its labels.
+// metric is the sum of a counter or gauge over its labels.
 func (b *bundle) metric(name string) (sum float64) {
 	b.t.Helper()
 	families, err := b.registry.Gather()
@@ -315,7 +315,7 @@ func (b *bundle) metric(name string) (sum float64) {
 	for _, f := range families {
 		if f.GetName() == name {
 			for _, m := range f.GetMetric() {
-				sum += m.GetCounter().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is absent
 			}
 		}
 	}

@@ -9,8 +9,6 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-
-	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // lanes hold what waits to be delivered: a lane for each realm and entity type
@@ -327,7 +325,7 @@ func earliest(units []*unit) *unit {
 func (b *batch) live() bool {
 	for _, it := range b.items {
 		for _, u := range it.units {
-			if u.source() == ledgerfeedv1.Source_SOURCE_WEBHOOK {
+			if u.webhook() {
 				return true
 			}
 		}

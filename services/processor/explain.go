@@ -171,7 +171,7 @@ func (r *reader) changes(ctx context.Context, items []*item) (changed map[string
 		return nil, time.Time{}, true, nil // another record is poison: CDC says nothing
 	}
 	if err != nil {
-		return nil, time.Time{}, false, r.cause(err)
+		return nil, time.Time{}, false, cause(err)
 	}
 	return byID(result.Entities[r.info.Name]), result.Time, !result.Truncated(), nil
 }

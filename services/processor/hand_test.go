@@ -31,7 +31,7 @@ func TestProcessor_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 		b.publish(b.webhooks()...)
 	}
 	stuck := b.start()
-	require.Eventually(t, func() bool { return b.gauge("ledgerfeed_processor_messages_in_hand") > 300 }, patient, time.Millisecond)
+	require.Eventually(t, func() bool { return b.metric("ledgerfeed_processor_messages_in_hand") > 300 }, patient, time.Millisecond)
 	registry := b.registry
 
 	works := newMemory("a")
@@ -40,7 +40,7 @@ func TestProcessor_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 	second := b.run(o)
 	require.Eventually(t, func() bool { return works.count() >= records/4 }, patient, time.Millisecond, "the other replica is given the rest")
 	b.registry = registry
-	require.LessOrEqual(t, b.gauge("ledgerfeed_processor_messages_in_hand"), 512.0)
+	require.LessOrEqual(t, b.metric("ledgerfeed_processor_messages_in_hand"), 512.0)
 	close(release)
 	b.settle(stuck)
 	b.settle(second)
@@ -54,19 +54,4 @@ func TestProcessor_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 	lag, err := b.conn.Lag(t.Context(), stream.Events, "processor")
 	require.NoError(t, err)
 	require.Zero(t, lag.Stored)
-}
-
-// gauge is the sum of a gauge over its labels.
-func (b *bundle) gauge(name string) (sum float64) {
-	b.t.Helper()
-	families, err := b.registry.Gather()
-	require.NoError(b.t, err)
-	for _, f := range families {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				sum += m.GetGauge().GetValue()
-			}
-		}
-	}
-	return sum
 }

@@ -91,7 +91,7 @@ func (r *reader) read(ctx context.Context, items []*item) {
 	case unknownEntity(err):
 		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
 	case !r.someOf(ctx, err, items):
-		fail(items, r.cause(err))
+		fail(items, cause(err))
 	case len(items) == 1:
 		r.readOne(ctx, items[0], err)
 	default:
@@ -152,7 +152,7 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 		errors.Is(err, qbo.ErrServer) && r.suspect && it.tries() >= r.p.poisonAfter:
 		fail([]*item{it}, stream.Permanent(stream.ReasonPoison, err))
 	default:
-		fail([]*item{it}, r.cause(err))
+		fail([]*item{it}, cause(err))
 	}
 }
 
@@ -210,7 +210,7 @@ func unknownEntity(err error) bool {
 }
 
 // cause says what becomes of items that could not be read.
-func (r *reader) cause(err error) error {
+func cause(err error) error {
 	var f *qbo.Fault
 	switch {
 	case errors.Is(err, state.ErrBudget):

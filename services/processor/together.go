@@ -33,7 +33,7 @@ func (p *Processor) readTogether(ctx context.Context, client *qbo.Client, realm 
 		case lasting(err):
 			// Something else that changed is poison.
 		case err != nil:
-			fail(all, (&reader{p: p, client: client, realm: realm}).cause(err))
+			fail(all, cause(err))
 			return nil
 		default:
 			return p.matchTogether(unclear, result)

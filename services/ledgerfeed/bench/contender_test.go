@@ -308,15 +308,20 @@ type webhookJob struct {
 
 func (webhookJob) Kind() string { return "webhook" }
 
+// riverPool is what River works on.
+func riverPool(ctx context.Context) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(os.Getenv("BENCH_POSTGRES"))
+	if err != nil {
+		return nil, err
+	}
+	cfg.MaxConns = 32
+	return pgxpool.NewWithConfig(ctx, cfg)
+}
+
 // runRiver inserts a job a request into PostgreSQL in a transaction.
 func runRiver() error {
 	ctx := context.Background()
-	cfg, err := pgxpool.ParseConfig(os.Getenv("BENCH_POSTGRES"))
-	if err != nil {
-		return err
-	}
-	cfg.MaxConns = 32
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	pool, err := riverPool(ctx)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
@@ -78,12 +77,7 @@ func (c *child) begin() error { return c.cmd.Process.Signal(syscall.SIGUSR1) }
 // is what River's own benchmark sets to get the most out of it.
 func runRiverProcessor() error {
 	ctx := context.Background()
-	cfg, err := pgxpool.ParseConfig(os.Getenv("BENCH_POSTGRES"))
-	if err != nil {
-		return err
-	}
-	cfg.MaxConns = 32
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	pool, err := riverPool(ctx)
 	if err != nil {
 		return err
 	}
