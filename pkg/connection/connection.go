@@ -13,6 +13,9 @@ var (
 	// ErrReauthRequired: Intuit takes no refresh token of the realm any more; a
 	// person must connect it anew. Its cursors wait for that.
 	ErrReauthRequired = errors.New("realm must be connected anew")
+	// ErrSealed: the stored token cannot be opened with the keys there are; it is
+	// there, and the key that opens it may come back.
+	ErrSealed = errors.New("the stored token cannot be opened")
 )
 
 // State is whether a realm can be read.

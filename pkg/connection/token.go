@@ -47,12 +47,12 @@ func (r *keyring) openToken(realm, record string) (stored, error) {
 	}
 	plain, err := r.open(realm, record)
 	if err != nil {
-		return stored{}, err
+		return stored{}, sealedError{err}
 	}
 	var t tokenRecord
 	if err := json.Unmarshal(plain, &t); err != nil {
 		// The decoder's error could quote the token.
-		return stored{}, errors.New("the stored token is not one this version knows")
+		return stored{}, sealedError{errors.New("the stored token is not one this version knows")}
 	}
 	return stored{
 		Token: qbo.Token{
@@ -65,3 +65,8 @@ func (r *keyring) openToken(realm, record string) (stored, error) {
 		at: t.StoredAt,
 	}, nil
 }
+
+// sealedError is an error that is ErrSealed, and says why.
+type sealedError struct{ error }
+
+func (sealedError) Is(target error) bool { return target == ErrSealed }

@@ -15,11 +15,15 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// Queue is a work queue that is consumed: Events, or Retry of a sink.
+// Queue is a work queue that is consumed: Events, Waiting, or Retry of a sink.
 type Queue string
 
 // Events is the queue of all envelopes.
 const Events Queue = "events"
+
+// Waiting is the queue of the messages that have left Events because they cannot be
+// read for long: see [Conn.PublishWaiting].
+const Waiting Queue = "waiting"
 
 const (
 	retryPrefix = "retry/"
@@ -47,6 +51,9 @@ func (q Queue) place() (stream string, filters []string, err error) {
 	if q == Events {
 		return EventStream, []string{"lf.event.>"}, nil
 	}
+	if q == Waiting {
+		return RetryStream, []string{"lf.retry." + envelope.RealmToken(waitingSink) + ".>"}, nil
+	}
 	if sink, ok := strings.CutPrefix(string(q), retryPrefix); ok && sink != "" {
 		return RetryStream, []string{"lf.retry." + envelope.RealmToken(sink) + ".>"}, nil
 	}
@@ -58,7 +65,7 @@ func (q Queue) place() (stream string, filters []string, err error) {
 			return EventStream, filters, nil
 		}
 	}
-	return "", nil, fmt.Errorf("queue %q: want stream.Events, stream.Group or stream.Retry of a sink", string(q))
+	return "", nil, fmt.Errorf("queue %q: want stream.Events, stream.Waiting, stream.Group or stream.Retry of a sink", string(q))
 }
 
 // ConsumeOptions say what to consume and how much of it at once. All replicas

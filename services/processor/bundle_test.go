@@ -85,6 +85,7 @@ type bundle struct {
 	connections *connection.Store
 	client      *qbo.Client
 	config      processor.ProcessorConfig
+	waitAfter   int // tries before a message steps aside; 0 as the program has it
 	a, b        *memory
 	registry    *prometheus.Registry
 }
@@ -210,6 +211,9 @@ func (b *bundle) run(o processor.Options) running {
 	p, err := processor.New(o)
 	require.NoError(b.t, err)
 	p.SetPatience(time.Millisecond, 4)
+	if b.waitAfter > 0 {
+		p.SetWaitAfter(b.waitAfter)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

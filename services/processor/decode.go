@@ -20,7 +20,11 @@ type message struct {
 	env *ledgerfeedv1.Envelope
 	// retry says that it comes from the retry queue of its one sink.
 	retry bool
-	units []*unit
+	// waiting says that it comes from the queue of those that cannot be read, and
+	// before is how often it was tried elsewhere.
+	waiting bool
+	before  int
+	units   []*unit
 
 	open    atomic.Int64 // units without an outcome
 	settled func()       // called when there are none
@@ -61,7 +65,7 @@ func (u *unit) webhook() bool { return u.source() == ledgerfeedv1.Source_SOURCE_
 
 func (u *unit) received() time.Time { return u.from.env.GetReceivedAt().AsTime() }
 
-func (u *unit) attempt() int { return u.from.Delivered() }
+func (u *unit) attempt() int { return u.from.tries() }
 
 func (u *unit) event() *ledgerfeedv1.Event { return u.from.env.GetEvents()[u.index] }
 
@@ -86,8 +90,7 @@ func (u *unit) finish() {
 // intake takes messages off one queue.
 type intake struct {
 	p     *Processor
-	sinks sinkSet
-	retry bool
+	queue queue
 }
 
 // take is called for each message. It blocks only while there is no room: reading,
@@ -114,14 +117,17 @@ func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 		}()
 		return
 	}
-	msg := &message{Message: m, env: env, retry: in.retry}
+	msg := &message{Message: m, env: env, retry: in.queue.retry, waiting: in.queue.waiting}
+	if msg.waiting {
+		msg.before = p.waitAfter
+	}
 	msg.settled = func() {
 		go func() {
 			defer leave()
 			p.settle(ctx, msg)
 		}()
 	}
-	msg.units = msg.decode(p.sinksOf(env, in.sinks))
+	msg.units = msg.decode(p.sinksOf(env, in.queue.sinks))
 	if len(msg.units) == 0 {
 		msg.settled()
 		return

@@ -35,8 +35,10 @@ func (p *Processor) admit(ctx context.Context, b *batch) error {
 // paused puts a message off for a moment because Redis did not answer. The delay
 // does not grow: Redis is ours, and everything waits for it.
 func paused(err error) error {
-	return stream.RetryAfter(err, time.Second+rand.N(2*time.Second))
+	return stream.RetryAfter(fmt.Errorf("%w: %w", errPaused, err), time.Second+rand.N(2*time.Second))
 }
+
+var errPaused = errors.New("Redis does not answer")
 
 // dedupe takes out of each unit the sinks that have its effect, and out of the
 // batch the items that no sink lacks.

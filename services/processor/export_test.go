@@ -7,3 +7,6 @@ import "time"
 func (p *Processor) SetPatience(lagDelay time.Duration, poisonAfter int) {
 	p.lagDelay, p.poisonAfter = lagDelay, poisonAfter
 }
+
+// SetWaitAfter is how often a message is tried before it steps aside.
+func (p *Processor) SetWaitAfter(tries int) { p.waitAfter = tries }

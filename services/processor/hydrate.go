@@ -219,6 +219,8 @@ func cause(err error) error {
 		return errParked
 	case errors.Is(err, connection.ErrNotConnected):
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
+	case errors.Is(err, connection.ErrSealed):
+		return err // until somebody brings the key
 	case lasting(err):
 		return stream.Permanent(stream.ReasonRefused, err)
 	case errors.As(err, &f) && f.RetryAfter > 0:

@@ -60,6 +60,7 @@ type Processor struct {
 	// The constants, but in tests.
 	lagDelay    time.Duration
 	poisonAfter int
+	waitAfter   int
 
 	lanes  *lanes
 	firsts firsts
@@ -82,7 +83,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
@@ -177,7 +178,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers.Go(func() error { p.affinity.run(consuming); return nil })
 	consumers.Go(func() error { return p.watch(consuming) })
 	for _, q := range p.queues() {
-		in := intake{p: p, sinks: q.sinks, retry: q.retry}
+		in := intake{p: p, queue: q}
 		consumers.Go(func() error {
 			return p.consume(consuming, q, func(taking context.Context, m *stream.Message) { in.take(taking, work, m) })
 		})
@@ -241,9 +242,10 @@ func (p *Processor) drain(stop func()) {
 type queue struct {
 	queue   stream.Queue
 	durable string
-	group   int // of partitions; -1 for a retry queue
+	group   int // of partitions; -1 for the others
 	sinks   sinkSet
-	retry   bool
+	retry   bool // of one sink
+	waiting bool // of what cannot be read
 }
 
 // durableName begins the names of the consumers on the broker.
@@ -256,6 +258,10 @@ func (p *Processor) queues() (queues []queue) {
 			sinks: allSinks(len(p.outputs)),
 		})
 	}
+	queues = append(queues, queue{
+		queue: stream.Waiting, durable: durableName + "_waiting", group: -1,
+		sinks: allSinks(len(p.outputs)), waiting: true,
+	})
 	for s, out := range p.outputs {
 		queues = append(queues, queue{
 			queue: stream.Retry(out.Name()), durable: durableName + "-" + envelope.RealmToken(out.Name()), group: -1,

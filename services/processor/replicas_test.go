@@ -389,7 +389,7 @@ func (c *cluster) rest() error {
 	defer poll.Stop()
 	for {
 		stored := uint64(0)
-		for queue, durable := range map[stream.Queue]string{stream.Events: "processor", stream.Retry("a"): "processor-a", stream.Retry("b"): "processor-b"} {
+		for queue, durable := range map[stream.Queue]string{stream.Events: "processor", stream.Waiting: "processor_waiting", stream.Retry("a"): "processor-a", stream.Retry("b"): "processor-b"} {
 			lag, err := c.conn.Lag(ctx, queue, durable)
 			if err != nil {
 				return fmt.Errorf("not at rest: %w", err)

@@ -59,6 +59,7 @@ var errUndecided = errors.New("no step has decided on the event")
 type outcome struct {
 	again  error // put off as a whole: the soonest of the reasons
 	delay  time.Duration
+	unread error         // why a unit of it could not be read
 	retry  map[int][]int // sink → events that it is to be given later
 	dead   []death
 	parked int
@@ -84,11 +85,14 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 	// What was done is noted even if the drain is over.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	log := p.log.With(telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()), telemetry.Attempt(m.Delivered()))
+	log := p.log.With(telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()), telemetry.Attempt(m.tries()))
 
+	if o.unread != nil && !stopping && p.stepAside(ctx, m, o) {
+		return
+	}
 	if o.again == nil {
 		o.again = p.handOn(ctx, m, o)
-		o.delay = stream.Delay(o.again, m.Delivered())
+		o.delay = stream.Delay(o.again, m.tries())
 	}
 	if o.again != nil {
 		if stopping {
@@ -121,7 +125,8 @@ func (m *message) outcome(p *Processor) outcome {
 		case errors.Is(u.err, errParked):
 			o.parked++
 		case u.err != nil:
-			again(u.err, stream.Delay(u.err, m.Delivered()))
+			again(u.err, stream.Delay(u.err, m.tries()))
+			o.unread = u.err
 		}
 		for _, f := range u.failed {
 			name := p.outputs[f.sink].Name()
@@ -203,7 +208,7 @@ func (p *Processor) publishDead(ctx context.Context, m *message, d death) error 
 	p.count.dead(d.reason, len(events))
 	p.log.Warn("change dead-lettered", telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()),
 		telemetry.Entity(d.units[0].entity), telemetry.EntityID(d.units[0].id), telemetry.Sink(d.sink),
-		telemetry.Count(len(events)), telemetry.Attempt(m.Delivered()),
+		telemetry.Count(len(events)), telemetry.Attempt(m.tries()),
 		telemetry.Outcome(string(d.reason)), telemetry.Reason(d.detail))
 	return nil
 }
@@ -233,7 +238,7 @@ func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 	p.firsts.note(m, o.again)
 	// One line for what lasts, not one for each try of each message.
 	level := zap.DebugLevel
-	if n := m.Delivered(); !m.retry && (n == 5 || n%20 == 0) {
+	if n := m.tries(); !m.retry && (n == 5 || n%20 == 0) {
 		level = zap.WarnLevel
 	}
 	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))

@@ -46,6 +46,10 @@ func (p *Processor) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if q.waiting {
+			p.count.waiting.Set(float64(lag.Pending + lag.AckPending))
+			continue
+		}
 		for s := range q.sinks.each() {
 			p.count.parcels.WithLabelValues(p.outputs[s].Name()).Set(float64(lag.Pending + lag.AckPending))
 		}
