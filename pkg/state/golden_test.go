@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func TestStore_Layout(t *testing.T) {
 	t.Parallel()
 	s := open(t, at(devtest.RealRedis(t)))
+	state.SetNow(s, func() time.Time { return noon })
 	ctx := t.Context()
 	fill(t, s)
 	var out strings.Builder
@@ -82,10 +83,22 @@ func fill(t *testing.T, s *state.Store) {
 		Missing: []state.Missing{{Ref: invoice("3"), Version: 1795435200000001}},
 	}))
 	require.NoError(t, s.MarkDead(ctx, realm, invoice("4"), 1795435200000002))
-	require.NoError(t, s.AppendGaps(ctx, realm, []state.Gap{
-		{At: noon, Ref: invoice("3"), Version: 1795435200000001, Source: "cdc", Verdict: "lost", Event: noon.Add(-time.Hour)},
+	lost := state.Gap{
+		Realm: realm, Ref: invoice("3"), Version: 1795435200000001, Found: noon, Event: noon.Add(-time.Hour),
+		Operation: "update", Source: "cdc", Verdict: state.VerdictLost,
+	}
+	fresh, err := s.NoteGaps(ctx, realm, []state.Gap{lost})
+	require.NoError(t, err)
+	require.NoError(t, s.CountGaps(ctx, realm, fresh, map[state.Kind]bool{{Entity: "Invoice", Operation: "update"}: true}))
+	require.NoError(t, s.SaveAudit(ctx, state.Audit{
+		Realm: realm, Entity: "Invoice", Sink: "pg", Run: "r1", At: noon, Verdict: "gaps", UpTo: noon.Add(-time.Minute), Records: 3, Missing: 1, Calls: 2,
 	}))
-	require.NoError(t, s.Seen(ctx, realm, "Invoice", "Update", noon))
+	sightings := s.Sightings(nil)
+	sightings.Note(realm, state.Webhook{
+		Kind: state.Kind{Entity: "Invoice", Operation: "update"}, ID: "1", Event: noon, Received: noon.Add(3 * time.Second), First: true,
+		Delivered: noon.Add(4 * time.Second),
+	})
+	require.NoError(t, sightings.Flush(ctx))
 	require.NoError(t, s.Schedule(ctx, realm, noon))
 	claimed, err := s.ClaimDue(ctx, allShards(), noon, time.Hour, 1)
 	require.NoError(t, err)

@@ -15,10 +15,16 @@ import (
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
 //	lf:1:dead:{R}              HASH "entity:id" → version          records that could not be delivered
-//	lf:1:gap:{R}               LIST JSON, newest first             MaxGaps, trimmed
+//	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
+//	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
 //	lf:1:sinks                 SET name                            sinks
 //	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
+//	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days
+//	lf:1:cover:{app}:date      HASH "entity:operation" → counts    entities × operations; a month
+//	lf:1:heard:{app}           HASH "entity:operation" → Unix ms   entities × operations
+//	lf:1:told:{app}            ZSET realm → Unix ms                realms
+//	lf:1:gapped:{app}          ZSET realm → Unix ms                realms
 //	lf:1:due:{S}               ZSET realm → Unix ms                realms
 //	lf:1:claim:{S}             ZSET realm → Unix ms, claimed till  realms being scanned
 //	lf:1:again:{S}             ZSET realm → Unix ms, due meanwhile realms being scanned

@@ -1,7 +1,6 @@
 package state_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -127,51 +126,5 @@ func TestStore_DeadVersionsGrow(t *testing.T) {
 		dead, err = s.Dead(t.Context(), "9", make([]state.Ref, 2500))
 		require.NoError(t, err)
 		require.Equal(t, make([]int64, 2500), dead)
-	})
-}
-
-func TestStore_GapsAreBounded(t *testing.T) {
-	everywhere(t, func(t *testing.T, s *state.Store) {
-		gap := func(i int) state.Gap {
-			return state.Gap{At: noon, Ref: invoice(fmt.Sprint(i)), Version: 1<<53 - 1, Source: "cdc", Verdict: "lost", Event: noon}
-		}
-		var all []state.Gap
-		for i := range 1100 {
-			all = append(all, gap(i))
-		}
-		require.NoError(t, s.AppendGaps(t.Context(), "9", nil))
-		require.NoError(t, s.AppendGaps(t.Context(), "9", all[:50]))
-		require.NoError(t, s.AppendGaps(t.Context(), "9", all[50:]))
-
-		gaps, err := s.Gaps(t.Context(), "9", 2)
-		require.NoError(t, err)
-		require.Empty(t, cmp.Diff([]state.Gap{gap(1099), gap(1098)}, gaps))
-		gaps, err = s.Gaps(t.Context(), "9", 5000)
-		require.NoError(t, err)
-		require.Len(t, gaps, state.MaxGaps)
-		require.Empty(t, cmp.Diff(gap(100), gaps[state.MaxGaps-1]))
-		gaps, err = s.Gaps(t.Context(), "9", 0)
-		require.NoError(t, err)
-		require.Empty(t, gaps)
-	})
-}
-
-func TestStore_FreshnessKeepsTheLatest(t *testing.T) {
-	everywhere(t, func(t *testing.T, s *state.Store) {
-		seen := func(entity, op string, at time.Time) state.Sighting {
-			return state.Sighting{Entity: entity, Operation: op, At: at}
-		}
-		require.NoError(t, s.Seen(t.Context(), "9", "Invoice", "Create", noon))
-		require.NoError(t, s.SeenAll(t.Context(), "9", []state.Sighting{
-			seen("Invoice", "Create", noon.Add(-time.Second)),
-			seen("Invoice", "Update", noon), seen("Invoice", "Update", noon.Add(time.Millisecond)),
-			seen("A b:c", "x:y", noon), seen("Bill", "Void", time.Time{}),
-		}))
-		got, err := s.Freshness(t.Context(), "9")
-		require.NoError(t, err)
-		require.Empty(t, cmp.Diff([]state.Sighting{
-			seen("A b:c", "x:y", noon), seen("Bill", "Void", time.Time{}),
-			seen("Invoice", "Create", noon), seen("Invoice", "Update", noon.Add(time.Millisecond)),
-		}, got))
 	})
 }

@@ -95,10 +95,25 @@ func TestStore_EveryCallReturns(t *testing.T) {
 		"Done":          func() error { return s.Done(ctx, "9", noon) },
 		"NextDue":       func() error { _, err := s.NextDue(ctx, allShards()); return err },
 		"Due":           func() error { _, err := s.Due(ctx, "9"); return err },
-		"AppendGaps":    func() error { return s.AppendGaps(ctx, "9", []state.Gap{{}}) },
+		"NoteGaps":      func() error { _, err := s.NoteGaps(ctx, "9", []state.Gap{gap("1", noon)}); return err },
+		"CountGaps":     func() error { return s.CountGaps(ctx, "9", []state.Gap{gap("1", noon)}, nil) },
 		"Gaps":          func() error { _, err := s.Gaps(ctx, "9", 1); return err },
-		"Seen":          func() error { return s.Seen(ctx, "9", "Invoice", "Create", noon) },
-		"Freshness":     func() error { _, err := s.Freshness(ctx, "9"); return err },
+		"GapRealms":     func() error { _, err := s.GapRealms(ctx, noon, 1); return err },
+		"LastTold":      func() error { _, err := s.LastTold(ctx, []string{"9"}); return err },
+		"SaveAudit":     func() error { return s.SaveAudit(ctx, state.Audit{Realm: "9"}) },
+		"Audits":        func() error { _, err := s.Audits(ctx, "9"); return err },
+		"Heard":         func() error { _, err := s.Heard(ctx); return err },
+		"DailyCoverage": func() error { _, err := s.DailyCoverage(ctx, 1); return err },
+		"WeeklyCoverage": func() error {
+			_, err := s.WeeklyCoverage(ctx, "9", 1)
+			return err
+		},
+		"Sightings": func() error {
+			x := s.Sightings(nil)
+			x.Note("9", webhook("create", "1", noon, time.Second, true))
+			return x.Flush(ctx)
+		},
+		"Freshness": func() error { _, err := s.Freshness(ctx, "9"); return err },
 	}
 	var wg sync.WaitGroup
 	for name, call := range calls {

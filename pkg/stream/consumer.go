@@ -15,7 +15,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// Queue is a work queue that is consumed: Events, Waiting, or Retry of a sink.
+// Queue is what is consumed: Events or a Group of them, Waiting, Retry of a sink, or
+// Gaps.
 type Queue string
 
 // Events is the queue of all envelopes.
@@ -48,10 +49,12 @@ func Retry(sink string) Queue { return Queue(retryPrefix + sink) }
 
 // place is where a queue is: its stream, and the subjects there.
 func (q Queue) place() (stream string, filters []string, err error) {
-	if q == Events {
+	switch q {
+	case Events:
 		return EventStream, []string{"lf.event.>"}, nil
-	}
-	if q == Waiting {
+	case Gaps:
+		return GapStream, []string{"lf.gap.>"}, nil
+	case Waiting:
 		return RetryStream, []string{"lf.retry." + envelope.RealmToken(waitingSink) + ".>"}, nil
 	}
 	if sink, ok := strings.CutPrefix(string(q), retryPrefix); ok && sink != "" {
@@ -65,7 +68,7 @@ func (q Queue) place() (stream string, filters []string, err error) {
 			return EventStream, filters, nil
 		}
 	}
-	return "", nil, fmt.Errorf("queue %q: want stream.Events, stream.Waiting, stream.Group or stream.Retry of a sink", string(q))
+	return "", nil, fmt.Errorf("queue %q: want stream.Events, stream.Waiting, stream.Group, stream.Gaps or stream.Retry of a sink", string(q))
 }
 
 // ConsumeOptions say what to consume and how much of it at once. All replicas

@@ -19,6 +19,7 @@ const (
 	RetryStream  = "LF_RETRY"
 	DeadStream   = "LF_DEAD"
 	ChangeStream = "LF_CHANGES"
+	GapStream    = "LF_GAPS"
 )
 
 // duplicateWindow is how long the broker remembers a message id. Longer costs
@@ -43,7 +44,7 @@ func (e *DriftError) Error() string {
 // differs, joined. Any number of processes may call it at once.
 func (c *Conn) EnsureTopology(ctx context.Context) error {
 	var errs []error
-	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead()} {
+	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
 		errs = append(errs, c.ensure(ctx, want))
 	}
 	return errors.Join(errs...)
@@ -55,10 +56,10 @@ func (c *Conn) EnsureChanges(ctx context.Context) error { return c.ensure(ctx, c
 
 // UpdateTopology applies the configuration to the streams there are. Growing is
 // safe. A limit below what a stream holds is refused by the broker or lets it
-// discard the oldest messages of LF_DEAD and LF_CHANGES.
+// discard the oldest messages of LF_DEAD, LF_CHANGES and LF_GAPS.
 func (c *Conn) UpdateTopology(ctx context.Context) error {
 	var errs []error
-	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead()} {
+	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		if _, err := c.js.CreateOrUpdateStream(ctx, want); err != nil {
 			errs = append(errs, fmt.Errorf("update stream %s: %w", want.Name, err))
@@ -87,6 +88,21 @@ func (c *Conn) dead() jetstream.StreamConfig {
 	s := c.stream(DeadStream, "lf.dead.>", c.cfg.DeadMaxBytes)
 	s.Description = "what cannot be delivered, with the reason"
 	s.MaxAge = c.cfg.DeadMaxAge
+	return s
+}
+
+// Gaps are kept whether or not somebody reads them, for as long as it is likely that
+// somebody will.
+const (
+	gapsMaxBytes = 256 << 20
+	gapsMaxAge   = 30 * 24 * time.Hour
+)
+
+func (c *Conn) gaps() jetstream.StreamConfig {
+	s := c.stream(GapStream, "lf.gap.>", gapsMaxBytes)
+	s.Description = "the ledger of gaps, for the sinks that keep it"
+	s.MaxAge = gapsMaxAge
+	s.Discard = jetstream.DiscardOld // it must not hold up a repair
 	return s
 }
 

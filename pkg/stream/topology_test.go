@@ -37,8 +37,10 @@ func TestEnsureTopology_SetsWhatTheGuaranteesRestOn(t *testing.T) {
 	events.Subjects, retry.Subjects, dead.Subjects, changes.Subjects = []string{"lf.event.>"}, []string{"lf.retry.>"}, []string{"lf.dead.>"}, []string{"lf.change.>"}
 	dead.Retention, dead.MaxAge = jetstream.LimitsPolicy, 90*24*time.Hour
 	changes.Retention, changes.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
+	gaps := changes
+	gaps.Subjects, gaps.MaxBytes, gaps.MaxAge = []string{"lf.gap.>"}, 256<<20, 30*24*time.Hour
 
-	for name, want := range map[string]settings{"LF_EVENTS": events, "LF_RETRY": retry, "LF_DEAD": dead, "LF_CHANGES": changes} {
+	for name, want := range map[string]settings{"LF_EVENTS": events, "LF_RETRY": retry, "LF_DEAD": dead, "LF_CHANGES": changes, "LF_GAPS": gaps} {
 		s, err := b.js.Stream(t.Context(), name)
 		require.NoError(t, err)
 		c := s.CachedInfo().Config

@@ -73,6 +73,7 @@ type item struct {
 	unwanted sinkSet      // sift: what of lacking is marked and not written
 	verdict  verdict      // hydrate
 	failed   []error      // write, by sink
+	reached  time.Time    // mark: when it was at the first sink
 }
 
 // batch is what is taken through the steps together: of one entity type, or of

@@ -21,6 +21,7 @@ type ProcessorConfig struct {
 	PostgresTables     string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
 	PostgresLog        bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
 	PostgresLogKeep    time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
+	PostgresGapsKeep   time.Duration `koanf:"postgres_gaps_keep" doc:"How long the Postgres sinks keep a change that a scan found before any webhook told of it, in ledgerfeed.gap; 0 is for ever."`
 	JSONLMaxBytes      int64         `koanf:"jsonl_max_bytes" doc:"From this size a file of a jsonl sink is put aside, under a name with the time, and a new one begun; 0 is never."`
 	JSONLMaxAge        time.Duration `koanf:"jsonl_max_age" doc:"How long after its first line a file of a jsonl sink is put aside; 0 is never."`
 	JSONLKeep          int           `koanf:"jsonl_keep" doc:"How many files put aside stay of a jsonl sink, the oldest are removed; 0 keeps all."`
@@ -50,6 +51,7 @@ func DefaultProcessorConfig() ProcessorConfig {
 		WebhookConcurrency: 8,
 		PostgresTables:     tablesOne,
 		PostgresLog:        true,
+		PostgresGapsKeep:   365 * 24 * time.Hour,
 		JSONLMaxBytes:      1 << 30,
 		BatchSize:          maxBatch,
 		CoalesceWindow:     250 * time.Millisecond,
@@ -87,6 +89,7 @@ func (c ProcessorConfig) Validate() error {
 	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
 	bad(c.PostgresTables == tablesOne || c.PostgresTables == tablesPerEntity, "postgres_tables", c.PostgresTables, "give one or per_entity")
 	bad(c.PostgresLogKeep == 0 || c.PostgresLogKeep >= time.Minute, "postgres_log_keep", c.PostgresLogKeep, "give at least 1m, or 0")
+	bad(c.PostgresGapsKeep == 0 || c.PostgresGapsKeep >= time.Hour, "postgres_gaps_keep", c.PostgresGapsKeep, "give at least 1h, or 0")
 	bad(c.JSONLMaxBytes >= 0, "jsonl_max_bytes", c.JSONLMaxBytes, "give a number of bytes or 0")
 	bad(c.JSONLMaxAge == 0 || c.JSONLMaxAge >= time.Second, "jsonl_max_age", c.JSONLMaxAge, "give at least 1s, or 0")
 	bad(c.JSONLKeep >= 0, "jsonl_keep", c.JSONLKeep, "give a number of files or 0")

@@ -51,10 +51,10 @@ func TestProcessor_DeliversTheStateAWebhookTellsOf(t *testing.T) {
 	require.Equal(t, 1, b.calls())
 	require.Equal(t, truth.Version, b.marks("a", "Invoice", invoice.ID).Version)
 
-	seen, err := b.store.Freshness(t.Context(), realm)
-	require.NoError(t, err)
-	require.Len(t, seen, 1)
-	require.Equal(t, "create", seen[0].Operation)
+	require.Eventually(t, func() bool {
+		seen, err := b.store.Freshness(t.Context(), realm)
+		return err == nil && len(seen) == 1 && seen[0].Operation == "create"
+	}, time.Minute, 10*time.Millisecond)
 
 	stats := p.Stats()
 	require.EqualValues(t, 1, stats.Delivered[fromWebhook])

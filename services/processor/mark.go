@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
-	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
 // mark notes what each sink has now. Mark after write: a crash in between costs
@@ -33,7 +31,6 @@ func (p *Processor) mark(ctx context.Context, b *batch) error {
 		}
 	}
 	p.delivered(b)
-	p.see(ctx, b)
 	return nil
 }
 
@@ -42,33 +39,10 @@ func (p *Processor) delivered(b *batch) {
 	for _, it := range b.items {
 		for s := range it.lacking.each() {
 			if it.failed[s] == nil && it.lacks(s) {
-				p.count.delivered(it.verdict.change, p.now())
+				it.reached = p.now()
+				p.count.delivered(it.verdict.change, it.reached)
 				break
 			}
 		}
-	}
-}
-
-// see notes how recent the webhooks of the realm are. It is shown to people and
-// decides nothing, so an error costs nothing.
-func (p *Processor) see(ctx context.Context, b *batch) {
-	var seen []state.Sighting
-	for _, it := range b.items {
-		for _, u := range it.open() {
-			if !u.webhook() || u.err != nil || u.occurred.IsZero() || u.mergedInto != "" {
-				continue
-			}
-			name := u.event().GetOperationName()
-			if name == "" {
-				name = sink.Operation(u.operation)
-			}
-			seen = append(seen, state.Sighting{Entity: u.entity, Operation: name, At: u.occurred})
-		}
-	}
-	if len(seen) == 0 {
-		return
-	}
-	if err := p.state.SeenAll(ctx, b.realm, seen); err != nil {
-		p.log.Debug("webhooks not noted", telemetry.Realm(b.realm), telemetry.Error(err))
 	}
 }

@@ -62,10 +62,11 @@ type Processor struct {
 	poisonAfter int
 	waitAfter   int
 
-	lanes  *lanes
-	firsts firsts
-	count  *counters
-	hand   *hand
+	lanes     *lanes
+	firsts    firsts
+	count     *counters
+	hand      *hand
+	sightings *state.Sightings
 }
 
 // New makes a processor.
@@ -112,6 +113,7 @@ func New(o Options) (*Processor, error) {
 	p.hand = newHand(o.Config, p.log)
 	p.count = newCounters(o.Registerer, p.hand, p.outputs)
 	p.lanes = newLanes(o.Config, p.now, p.deliver)
+	p.sightings = o.State.Sightings(p.late)
 	if p.firsts, err = newFirsts(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
@@ -133,6 +135,7 @@ type step struct {
 // every item it was given.
 func (p *Processor) deliver(ctx context.Context, b *batch) {
 	defer b.finish()
+	defer p.see(b)
 	ctx, end := p.span(ctx, b)
 	defer end()
 	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"write", p.write}, {"mark", p.mark}}
@@ -174,9 +177,15 @@ func (p *Processor) Run(ctx context.Context) error {
 	defer stop()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { p.hand.keep(work) })
+	keeping.Go(func() {
+		p.sightings.Run(work, func(err error) { p.log.Debug("webhooks not noted", telemetry.Error(err)) })
+	})
 	consumers, consuming := errgroup.WithContext(ctx)
 	consumers.Go(func() error { p.affinity.run(consuming); return nil })
 	consumers.Go(func() error { return p.watch(consuming) })
+	for _, out := range p.outputs {
+		consumers.Go(func() error { return p.keepGaps(consuming, out) })
+	}
 	for _, q := range p.queues() {
 		in := intake{p: p, queue: q}
 		consumers.Go(func() error {

@@ -123,7 +123,7 @@ func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Co
 	case kindPostgres:
 		return postgres.Open(ctx, postgres.Options{
 			Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity,
-			NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, Logger: log,
+			NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, KeepGaps: c.PostgresGapsKeep, Logger: log,
 		})
 	case kindWebhook:
 		return c.openWebhook(s)

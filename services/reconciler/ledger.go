@@ -2,60 +2,197 @@ package reconciler
 
 import (
 	"context"
-	"strings"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
-// Verdicts on a gap: why no webhook brought the change, as far as can be known.
-const (
-	// VerdictLost: webhooks of that kind do come, this one did not.
-	VerdictLost = "lost"
-	// VerdictBeforeConnection: Intuit sends none for what was before.
-	VerdictBeforeConnection = "before-connection"
-	// VerdictNotSelected: this realm's webhooks come, but never one for that
-	// entity and kind of operation: it is probably not ticked in the portal.
-	VerdictNotSelected = "not-selected"
-	// VerdictNoWebhooks: Intuit offers none for the entity.
-	VerdictNoWebhooks = "no-webhooks"
-	// VerdictLapsed: the realm's authorisation had lapsed, so none were sent.
-	VerdictLapsed = "authorisation-lapsed"
-)
+// ledger is what a scan knows of its gaps.
+type ledger struct {
+	mu sync.Mutex // held while gaps are noted, one batch after the other
 
-// heard is which webhooks a realm ever had, read once a scan and only if
-// something is missing.
-type heard struct {
+	// What the verdicts go by, read once and only if something is missing.
 	read    bool
-	any     bool
-	changed map[string]bool // entities of which a record was made or changed
-	removed map[string]bool // entities of which a record was deleted or merged away
+	heard   map[state.Kind]time.Time
+	outages []outage
+
+	kinds   map[state.Kind]bool // of which gaps were found
+	exports int                 // for ids
 }
 
-// verdict says why no webhook brought e.
-func (s *scan) verdict(ctx context.Context, e *ledgerfeedv1.Event) string {
-	info, known := entity.Lookup(e.GetEntity())
-	if known && len(info.Operations) == 0 {
-		return VerdictNoWebhooks
+// outage is a time in which we could not take webhooks.
+type outage struct{ from, to time.Time }
+
+const (
+	// selectedFor is how long a kind of webhook counts as selected after one came.
+	selectedFor = 30 * 24 * time.Hour
+	// outageSlack is how far our clock and Intuit's may differ, and how long Intuit
+	// gathers events before it sends them.
+	outageSlack = time.Minute
+)
+
+// note puts changes that are about to be published into the ledger of gaps, and has
+// them exported. Before, and each change once whoever finds it again: what a crash in
+// between leaves out, the next scan notes. An initial load has no gaps: nobody promised
+// a webhook for what was there. A ledger that cannot be written does not hold up the
+// repair.
+func (s *scan) note(ctx context.Context, source string, events []*ledgerfeedv1.Event) {
+	events = slices.DeleteFunc(slices.Clone(events), func(e *ledgerfeedv1.Event) bool { return s.cursors[e.GetEntity()].IsZero() })
+	if len(events) == 0 {
+		return
 	}
-	at := when(e)
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	gaps := make([]state.Gap, len(events))
+	for i, e := range events {
+		gaps[i] = s.gapLocked(ctx, source, e)
+	}
+	// Exported first: what the ledger has already is taken for exported.
+	if err := s.exportLocked(ctx, gaps); err != nil {
+		s.log.Warn("gaps not exported", telemetry.Count(len(gaps)), telemetry.Error(err))
+	}
+	fresh, err := s.r.state.NoteGaps(ctx, s.realm, gaps)
+	if err == nil {
+		err = s.r.state.CountGaps(ctx, s.realm, fresh, s.firstLocked(fresh))
+	}
+	if err != nil {
+		s.log.Warn("gaps not noted", telemetry.Count(len(gaps)), telemetry.Error(err))
+	}
+	verdicts := map[string]int{}
+	for _, g := range fresh {
+		verdicts[g.Verdict]++
+	}
+	for _, verdict := range slices.Sorted(maps.Keys(verdicts)) {
+		s.r.metrics.gaps.WithLabelValues(verdict).Add(float64(verdicts[verdict]))
+		s.log.Info("changes found that no webhook brought", telemetry.Source(source),
+			telemetry.Reason(verdict), telemetry.Count(verdicts[verdict]))
+	}
+}
+
+func (s *scan) gapLocked(ctx context.Context, source string, e *ledgerfeedv1.Event) state.Gap {
+	g := state.Gap{
+		Realm: s.realm, Ref: state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, Version: e.GetVersion(),
+		Found: s.r.now().UTC().Truncate(time.Millisecond), Event: when(e).Truncate(time.Second), Operation: operation(e), Source: source,
+	}
+	g.Verdict = s.verdictLocked(ctx, g)
+	return g
+}
+
+// operation is what a webhook would have called it, as far as a scan can tell.
+func operation(e *ledgerfeedv1.Event) string {
 	switch {
-	case !at.IsZero() && at.Before(s.conn.ConnectedAt):
-		return VerdictBeforeConnection
-	case at.After(s.conn.LapsedAt) && at.Before(s.conn.ChangedAt) && !s.conn.LapsedAt.IsZero():
-		return VerdictLapsed
+	case e.GetOperation() == ledgerfeedv1.Operation_OPERATION_DELETE:
+		return "delete"
+	case !qbo.IsTombstone(e.GetVersion()) && e.GetVersion()%versionsPerSecond == 0:
+		return "create" // SyncToken 0
 	}
-	s.listen(ctx)
-	kind := s.heard.changed
-	if e.GetOperation() == ledgerfeedv1.Operation_OPERATION_DELETE {
-		kind = s.heard.removed
+	return "update"
+}
+
+// versionsPerSecond is the scale of a version: see qbo.Version.
+const versionsPerSecond = 1_000_000
+
+// firstLocked are the kinds of gaps that this scan has not found before.
+func (s *scan) firstLocked(gaps []state.Gap) map[state.Kind]bool {
+	first := map[state.Kind]bool{}
+	for _, g := range gaps {
+		if k := (state.Kind{Entity: g.Entity, Operation: g.Operation}); !s.ledger.kinds[k] {
+			first[k], s.ledger.kinds[k] = true, true
+		}
 	}
-	if s.heard.any && !kind[e.GetEntity()] {
-		return VerdictNotSelected
+	return first
+}
+
+// gapsAtOnce is how many gaps one message carries.
+const gapsAtOnce = 500
+
+// exportLocked puts gaps on the stream for the sinks that keep them.
+func (s *scan) exportLocked(ctx context.Context, gaps []state.Gap) error {
+	for part := range slices.Chunk(gaps, gapsAtOnce) {
+		s.ledger.exports++
+		data, err := json.Marshal(part)
+		if err != nil {
+			return fmt.Errorf("encode gaps: %w", err)
+		}
+		m := stream.GapMessage{RealmID: s.realm, ID: fmt.Sprintf("%s/%d", s.id, s.ledger.exports), Data: data}
+		if err := s.repeat(ctx, func() error { return s.r.stream.PublishGaps(ctx, m) }); err != nil {
+			return err
+		}
 	}
-	return VerdictLost
+	return nil
+}
+
+// verdictLocked says why no webhook told of the change.
+func (s *scan) verdictLocked(ctx context.Context, g state.Gap) string {
+	info, ok := entity.Lookup(g.Entity)
+	if ok && !offered(info, g.Operation) {
+		return state.VerdictNoWebhooks
+	}
+	switch {
+	case g.Event.IsZero():
+	case g.Event.Before(s.conn.ConnectedAt.Truncate(time.Second)):
+		return state.VerdictBeforeConnection
+	case !s.conn.LapsedAt.IsZero() && g.Event.After(s.conn.LapsedAt) && g.Event.Before(s.conn.ChangedAt):
+		return state.VerdictLapsed
+	}
+	s.inquireLocked(ctx)
+	for _, o := range s.ledger.outages {
+		if !g.Event.Before(o.from.Add(-outageSlack)) && !g.Event.After(o.to.Add(outageSlack)) {
+			return state.VerdictOutage
+		}
+	}
+	if len(s.ledger.heard) > 0 && !s.selectedLocked(g) {
+		return state.VerdictNotSelected
+	}
+	return state.VerdictLost
+}
+
+// offered reports whether Intuit has webhooks for such a change. A record of a name
+// list is deleted by a merge or becomes inactive, which is an update.
+func offered(info entity.Info, operation string) bool {
+	for _, o := range info.Operations {
+		if classOf(o) == operation {
+			return true
+		}
+	}
+	return false
+}
+
+// classOf is what a scan takes an operation for.
+func classOf(operation string) string {
+	switch operation {
+	case "Create":
+		return "create"
+	case "Delete", "Merge":
+		return "delete"
+	}
+	return "update"
+}
+
+// selectedLocked reports whether a webhook of that kind has come to any realm of late: what
+// an app is told of is selected for all its realms at once.
+func (s *scan) selectedLocked(g state.Gap) bool {
+	operations := []string{g.Operation}
+	if g.Operation == "delete" {
+		operations = append(operations, "merge")
+	}
+	for _, o := range operations {
+		last, ok := s.ledger.heard[state.Kind{Entity: g.Entity, Operation: o}]
+		if ok && s.r.now().Sub(last) < selectedFor {
+			return true
+		}
+	}
+	return false
 }
 
 // when is when the change happened; zero if QuickBooks does not say.
@@ -66,26 +203,21 @@ func when(e *ledgerfeedv1.Event) time.Time {
 	return e.GetOccurredAt().AsTime()
 }
 
-// listen reads which webhooks the realm has had. If that fails, no gap of the
-// scan is called unselected.
-func (s *scan) listen(ctx context.Context) {
-	if s.heard.read {
+// inquireLocked reads which webhooks have come, and when we could take none. Should that
+// fail, no gap of the scan is called unselected, or an outage's.
+func (s *scan) inquireLocked(ctx context.Context) {
+	if s.ledger.read {
 		return
 	}
-	seen, err := s.r.state.Freshness(ctx, s.realm)
-	if err != nil {
-		s.log.Warn("webhooks seen not read", telemetry.Error(err))
+	s.ledger.read = true
+	var err error
+	if s.ledger.heard, err = s.r.state.Heard(ctx); err != nil {
+		s.log.Warn("webhooks heard not read", telemetry.Error(err))
 	}
-	s.heard = heard{read: true, any: len(seen) > 0, changed: map[string]bool{}, removed: map[string]bool{}}
-	for _, one := range seen {
-		name := entity.Canonical(one.Entity)
-		switch strings.ToLower(strings.TrimPrefix(one.Operation, "OPERATION_")) {
-		case "delete":
-			s.heard.removed[name] = true
-		case "merge":
-			s.heard.removed[name], s.heard.changed[name] = true, true
-		default:
-			s.heard.changed[name] = true
-		}
+	if s.ledger.outages, err = s.r.outages(ctx); err != nil {
+		s.log.Warn("outages not read", telemetry.Error(err))
 	}
 }
+
+// outages are the times in which we could not take webhooks.
+func (r *Reconciler) outages(context.Context) ([]outage, error) { return nil, nil }

@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
-	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
-// publish puts events on the stream, notes them as gaps, and returns when the
+// publish notes events as gaps, puts them on the stream, and returns when the
 // broker has acknowledged all of them.
 func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events []*ledgerfeedv1.Event) error {
 	if len(events) == 0 {
@@ -24,18 +22,20 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 	s.batches++
 	seed := fmt.Sprintf("%s/%d", s.id, s.batches)
 	envs := envelope.New(source, s.realm, seed, events, envelope.Meta{ReceivedAt: s.r.now()})
-	if err := s.deliver(ctx, envs); err != nil {
-		return fmt.Errorf("publish %d changes: %w", len(events), err)
-	}
 	name := "query"
 	if source == ledgerfeedv1.Source_SOURCE_CDC {
 		name = "cdc"
+	}
+	s.note(ctx, name, events)
+	if err := s.deliver(ctx, envs); err != nil {
+		return fmt.Errorf("publish %d changes: %w", len(events), err)
+	}
+	if source == ledgerfeedv1.Source_SOURCE_CDC {
 		s.missingCDC += len(events)
 	} else {
 		s.missingQuery += len(events)
 	}
 	s.r.metrics.missing.WithLabelValues(name).Add(float64(len(events)))
-	s.note(ctx, name, events)
 	return nil
 }
 
@@ -46,8 +46,12 @@ const publishTries = 5
 // deliver publishes until every envelope is acknowledged. Repeating is safe:
 // an envelope has the same id each time.
 func (s *scan) deliver(ctx context.Context, envs []*ledgerfeedv1.Envelope) error {
+	return s.repeat(ctx, func() error { return s.r.stream.Publish(ctx, envs...) })
+}
+
+func (s *scan) repeat(ctx context.Context, publish func() error) error {
 	for try := 1; ; try++ {
-		err := s.r.stream.Publish(ctx, envs...)
+		err := publish()
 		if err == nil || !errors.Is(err, stream.ErrNotDurable) || try == publishTries {
 			return err
 		}
@@ -112,35 +116,4 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		p.setPublished(published)
 	}
 	return s.r.verifier.move(ctx, s.realm, s.id, s.cursors, clean)
-}
-
-// note counts published changes as gaps and keeps them in the realm's ledger.
-// An initial load has no gaps: nobody promised a webhook for what was there. A
-// ledger that cannot be written does not hold up the repair.
-func (s *scan) note(ctx context.Context, source string, events []*ledgerfeedv1.Event) {
-	var gaps []state.Gap
-	verdicts := map[string]int{}
-	for _, e := range events {
-		if s.cursors[e.GetEntity()].IsZero() {
-			continue
-		}
-		verdict := s.verdict(ctx, e)
-		verdicts[verdict]++
-		gaps = append(gaps, state.Gap{
-			At:      s.r.now(),
-			Ref:     state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()},
-			Version: e.GetVersion(),
-			Source:  source,
-			Verdict: verdict,
-			Event:   when(e),
-		})
-	}
-	for _, verdict := range slices.Sorted(maps.Keys(verdicts)) {
-		s.r.metrics.gaps.WithLabelValues(verdict).Add(float64(verdicts[verdict]))
-		s.log.Info("changes found that no webhook brought", telemetry.Source(source),
-			telemetry.Reason(verdict), telemetry.Count(verdicts[verdict]))
-	}
-	if err := s.r.state.AppendGaps(ctx, s.realm, gaps); err != nil {
-		s.log.Warn("gaps not noted", telemetry.Count(len(gaps)), telemetry.Error(err))
-	}
 }

@@ -89,6 +89,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		conn:    conn,
 		sinks:   sinks,
 		cursors: cursors,
+		ledger:  ledger{kinds: map[state.Kind]bool{}},
 	}
 	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
 	if !o.republish {

@@ -330,20 +330,52 @@ func TestReconciler_SaysWhyAWebhookDidNotCome(t *testing.T) {
 	t.Parallel()
 	b, r := loaded(t, 0)
 	b.clock.Advance(time.Hour)
-	require.NoError(t, b.store.Seen(t.Context(), realm, "Invoice", "Create", b.clock.Now()))
+	b.heard("another realm", "Invoice", "create", "Estimate", "update")
 	b.create("Invoice")
+	estimate := b.create("Estimate")
 	b.create("Bill")
 	b.create("TaxCode")
+	b.clock.Advance(time.Minute)
+	require.NoError(t, b.sim.Update(estimate, nil))
 	b.clock.Advance(time.Hour)
 	b.reconcile(r)
-	gaps, err := b.store.Gaps(t.Context(), realm, 10)
-	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(map[string]string{
+		"Invoice": "cdc create lost", "Estimate": "cdc update lost", "Bill": "cdc create not-selected", "TaxCode": "query create no-webhooks",
+	}, b.verdicts()))
+
+	// What was heard too long ago counts as selected no more.
+	b.clock.Advance(31 * 24 * time.Hour)
+	b.heard("another realm", "Bill", "create")
+	b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	require.Equal(t, "cdc create not-selected", b.verdicts()["Invoice"])
+}
+
+// heard has webhooks come to a realm: pairs of entity and operation.
+func (b *bundle) heard(realm string, kinds ...string) {
+	b.t.Helper()
+	x := b.store.Sightings(nil)
+	for i := 0; i < len(kinds); i += 2 {
+		x.Note(realm, state.Webhook{
+			Kind: state.Kind{Entity: kinds[i], Operation: kinds[i+1]}, ID: "1", Event: b.clock.Now(), Received: b.clock.Now(), First: true,
+		})
+	}
+	require.NoError(b.t, x.Flush(b.t.Context()))
+}
+
+// verdicts are the latest of each entity.
+func (b *bundle) verdicts() map[string]string {
+	b.t.Helper()
+	gaps, err := b.store.Gaps(b.t.Context(), realm, 100)
+	require.NoError(b.t, err)
 	got := map[string]string{}
 	for _, g := range gaps {
-		got[g.Entity] = g.Source + " " + g.Verdict
+		if _, ok := got[g.Entity]; !ok {
+			got[g.Entity] = g.Source + " " + g.Operation + " " + g.Verdict
+		}
 	}
-	want := map[string]string{"Invoice": "cdc lost", "Bill": "cdc not-selected", "TaxCode": "query no-webhooks"}
-	require.Empty(t, cmp.Diff(want, got))
+	return got
 }
 
 func TestReconciler_WaitsForTheLease(t *testing.T) {

@@ -35,7 +35,7 @@ type scan struct {
 	conn    connection.Connection
 	sinks   []string
 	cursors map[string]time.Time // as the scan found them
-	heard   heard
+	ledger  ledger
 
 	batches int // published, for ids
 	saved   int // scans remembered, for ids

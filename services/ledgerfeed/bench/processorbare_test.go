@@ -169,9 +169,6 @@ func (b *bareProcessor) deliver(ctx context.Context, msgs []jetstream.Msg) error
 	if err := b.state.Advance(ctx, realm, sinkName, advances); err != nil {
 		return err
 	}
-	if err := b.state.Seen(ctx, realm, refs[0].Entity, "update", time.Now()); err != nil {
-		return err
-	}
 	acked := make([]error, len(msgs))
 	var acking sync.WaitGroup
 	for i, m := range msgs {

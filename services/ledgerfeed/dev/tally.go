@@ -47,6 +47,9 @@ func newTally(to processor.Sink, before snapshot, first func(time.Time)) *tally 
 	return t
 }
 
+// Unwrap is the sink itself, which may keep more than changes.
+func (t *tally) Unwrap() processor.Sink { return t.Sink }
+
 // Write counts what the sink took: what it refused comes again.
 func (t *tally) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
 	err := t.Sink.Write(ctx, changes)

@@ -119,6 +119,8 @@ func (s *Sink) names() *strings.Replacer {
 		"{{index}}", s.in(s.table+"_pkey"),
 		"{{other index name}}", s.table+"_other_pkey",
 		"{{log}}", s.log(),
+		"{{gap}}", s.gap(),
+		"{{audit}}", s.audit(),
 		"{{sequence}}", s.in(s.logName()+"_seq_seq"),
 		"{{begin}}", s.in(s.logName()+"_begin"),
 		"{{settled}}", s.in(s.logName()+"_settled"),

@@ -1,5 +1,6 @@
 // Package postgres is a sink that keeps the newest change of each entity in a
-// PostgreSQL table, and every one in a change log beside it.
+// PostgreSQL table, and every one in a change log beside it, with the ledger of gaps
+// and the verdicts of audits.
 //
 // # What it guarantees
 //
@@ -51,8 +52,9 @@ type Options struct {
 	// bounds the connections.
 	URL secret.String
 	// Schema and Table are where the rows go; "ledgerfeed" and "entity" if empty.
-	// Lower-case letters, digits and underscores. The change log is beside it:
-	// "change", or the table's name and "_change" if it is another one.
+	// Lower-case letters, digits and underscores. The change log, gaps and audits are
+	// beside it: "change", "gap" and "audit", or with the table's name and an
+	// underscore before them if it is another one.
 	Schema, Table string
 	// PerEntity keeps each entity type in a table of its own, all of them
 	// partitions of Table. Rows that are there already move at the next Open; a
@@ -60,8 +62,9 @@ type Options struct {
 	PerEntity bool
 	// NoLog writes no change log.
 	NoLog bool
-	// KeepLog is how long a row of the log stays; 0 is for ever.
-	KeepLog time.Duration
+	// KeepLog is how long a row of the log stays, KeepGaps one of the gaps; 0 is for
+	// ever.
+	KeepLog, KeepGaps time.Duration
 	// Logger hears of what fails beside the writes; nil is none.
 	Logger *zap.Logger
 }
@@ -130,12 +133,14 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if o.KeepLog > 0 {
-		log := o.Logger
-		if log == nil {
-			log = zap.NewNop()
+	log := o.Logger
+	if log == nil {
+		log = zap.NewNop()
+	}
+	for statement, keep := range map[string]time.Duration{trimOldest: o.KeepLog, trimGaps: o.KeepGaps} {
+		if keep > 0 {
+			s.trimming.Go(func() { s.trimUntil(ctx, statement, keep, log.With(telemetry.Sink(s.name))) })
 		}
-		s.trimming.Go(func() { s.trimUntil(ctx, o.KeepLog, log.With(telemetry.Sink(s.name))) })
 	}
 	return s, nil
 }
@@ -194,12 +199,16 @@ func (s *Sink) Name() string { return s.name }
 func (s *Sink) in(name string) string { return pgx.Identifier{s.schema, name}.Sanitize() }
 func (s *Sink) qualified() string     { return s.in(s.table) }
 func (s *Sink) log() string           { return s.in(s.logName()) }
+func (s *Sink) gap() string           { return s.in(s.beside("gap")) }
+func (s *Sink) audit() string         { return s.in(s.beside("audit")) }
+func (s *Sink) logName() string       { return s.beside("change") }
 
-func (s *Sink) logName() string {
+// beside is the name of another table of this sink.
+func (s *Sink) beside(name string) string {
 	if s.table == defaultTable {
-		return "change"
+		return name
 	}
-	return s.table + "_change"
+	return s.table + "_" + name
 }
 
 // Close closes the connections, waiting for writes under way.

@@ -144,5 +144,7 @@ func (s *Sink) tableOf(entity string) string {
 }
 
 func (s *Sink) ours(name string) bool {
-	return name == s.table || name == s.logName() || name == s.table+"_other" || name == s.table+"_migrations"
+	return slices.Contains([]string{
+		s.table, s.logName(), s.beside("gap"), s.beside("audit"), s.table + "_other", s.table + "_migrations",
+	}, name)
 }

@@ -24,12 +24,12 @@ WHERE seq <= (SELECT max(seq) FROM (SELECT seq FROM {{log}} ORDER BY seq LIMIT $
 
 // trimUntil trims now and then until ctx ends. Every replica does: who comes
 // second finds nothing.
-func (s *Sink) trimUntil(ctx context.Context, keep time.Duration, log *zap.Logger) {
+func (s *Sink) trimUntil(ctx context.Context, statement string, keep time.Duration, log *zap.Logger) {
 	tick := time.NewTicker(min(keep, trimEvery))
 	defer tick.Stop()
 	for {
-		if err := s.trim(ctx, keep); err != nil && ctx.Err() == nil {
-			log.Warn("change log not trimmed", telemetry.Error(err))
+		if err := s.trim(ctx, statement, keep); err != nil && ctx.Err() == nil {
+			log.Warn("old rows not removed", telemetry.Error(err))
 		}
 		select {
 		case <-tick.C:
@@ -40,21 +40,21 @@ func (s *Sink) trimUntil(ctx context.Context, keep time.Duration, log *zap.Logge
 }
 
 // trim deletes in small transactions, so that no writer waits for one.
-func (s *Sink) trim(ctx context.Context, keep time.Duration) error {
+func (s *Sink) trim(ctx context.Context, statement string, keep time.Duration) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
 	for {
-		deleted, err := s.trimOnce(ctx, keep)
+		deleted, err := s.trimOnce(ctx, statement, keep)
 		if err != nil || deleted < trimBatch {
 			return err
 		}
 	}
 }
 
-func (s *Sink) trimOnce(ctx context.Context, keep time.Duration) (int64, error) {
+func (s *Sink) trimOnce(ctx context.Context, statement string, keep time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, trimTimeout)
 	defer cancel()
-	tag, err := s.pool.Exec(ctx, s.names().Replace(trimOldest), trimBatch, keep)
+	tag, err := s.pool.Exec(ctx, s.names().Replace(statement), trimBatch, keep)
 	return tag.RowsAffected(), err
 }

@@ -1,0 +1,78 @@
+package processor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+// GapKeeper is a sink that keeps the ledger of gaps beside the changes.
+type GapKeeper interface {
+	// KeepGaps stores gaps; nil means that they will survive a crash. They may come
+	// twice, and the one that says that a webhook came late before the one without.
+	KeepGaps(ctx context.Context, gaps []sink.Gap) error
+}
+
+// gapKeeper is the sink as a GapKeeper, or the one that it unwraps to; nil if there is
+// none.
+func gapKeeper(s Sink) GapKeeper {
+	for {
+		if keeper, ok := s.(GapKeeper); ok {
+			return keeper
+		}
+		wrapper, ok := s.(interface{ Unwrap() Sink })
+		if !ok {
+			return nil
+		}
+		s = wrapper.Unwrap()
+	}
+}
+
+// keepGaps gives a sink the ledger of gaps if it keeps one, until ctx ends. Each such
+// sink reads the whole of it, all replicas together once.
+func (p *Processor) keepGaps(ctx context.Context, out *output) error {
+	keeper := gapKeeper(out.Sink)
+	if keeper == nil {
+		return nil
+	}
+	o := stream.ConsumeOptions{
+		Queue: stream.Gaps, Durable: "gaps-" + envelope.RealmToken(out.Name()), AckWait: p.config.AckWait, MaxAckPending: 64,
+	}
+	log := p.log.With(telemetry.Sink(out.Name()))
+	return p.stream.Consume(ctx, o, func(m *stream.Message) {
+		var gaps []sink.Gap
+		err := json.Unmarshal(m.Data(), &gaps)
+		if err == nil {
+			write, cancel := context.WithTimeout(ctx, p.config.WriteTimeout)
+			err = keeper.KeepGaps(write, gaps)
+			cancel()
+		}
+		_, refused := stream.AsPermanent(err)
+		var syntax *json.SyntaxError
+		var wrong *json.UnmarshalTypeError
+		switch {
+		case refused || errors.As(err, &syntax) || errors.As(err, &wrong):
+			// Another try would fail the same way.
+			log.Warn("gaps not kept", telemetry.Count(len(gaps)), telemetry.Error(err))
+			err = m.Term("not kept")
+		case err != nil:
+			if ctx.Err() == nil {
+				log.Debug("gaps are kept later", telemetry.Count(len(gaps)), telemetry.Error(err))
+			}
+			err = m.Nak(min(stream.Backoff(m.Delivered()), time.Minute))
+		default:
+			settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+			err = m.Ack(settle)
+			cancel()
+		}
+		if err != nil {
+			log.Debug("gaps come again", telemetry.Error(err))
+		}
+	})
+}

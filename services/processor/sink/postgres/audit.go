@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+// Alive is how many records of an entity the table has that are not deleted.
+func (s *Sink) Alive(ctx context.Context, realm, entity string) (n int, err error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, fmt.Errorf("count %s: %w", s.qualified(), err)
+	}
+	const count = `SELECT count(*) FROM {{table}} WHERE realm = $1 AND entity = $2 AND NOT deleted`
+	if err := s.pool.QueryRow(ctx, s.names().Replace(count), realm, entity).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count %s: %w", s.qualified(), err)
+	}
+	return n, nil
+}
+
+// Versions is what the table has of the records of an entity, by id; of all if ids is
+// nil.
+func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string) (map[string]sink.Row, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.qualified(), err)
+	}
+	const read = `SELECT id, version, deleted, learned FROM {{table}}
+		WHERE realm = $1 AND entity = $2 AND ($3::text[] IS NULL OR id = ANY ($3))`
+	rows, err := s.pool.Query(ctx, s.names().Replace(read), realm, entity, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.qualified(), err)
+	}
+	held := map[string]sink.Row{}
+	var id string
+	var row sink.Row
+	_, err = pgx.ForEachRow(rows, []any{&id, &row.Version, &row.Deleted, &row.Learned}, func() error {
+		held[id] = row
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.qualified(), err)
+	}
+	return held, nil
+}
+
+// Audit is a verdict on one entity of a realm: see the columns of the table.
+type Audit struct {
+	Run, Realm, Entity                              string
+	At, UpTo                                        time.Time
+	Verdict, Detail                                 string
+	Records, Missing, Stale, Extra, Repaired, Calls int
+}
+
+// KeepAudit stores a verdict in the table audit beside the sink's.
+func (s *Sink) KeepAudit(ctx context.Context, a Audit) error {
+	if err := s.ready(ctx); err != nil {
+		return fmt.Errorf("keep audit in %s: %w", s.audit(), err)
+	}
+	const keep = `INSERT INTO {{audit}} (run, realm, entity, audited_at, verdict, up_to, records, missing, stale, extra, repaired, calls, detail)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+		ON CONFLICT (run, realm, entity) DO UPDATE SET audited_at = excluded.audited_at, verdict = excluded.verdict,
+			up_to = excluded.up_to, records = excluded.records, missing = excluded.missing, stale = excluded.stale,
+			extra = excluded.extra, repaired = excluded.repaired, calls = excluded.calls, detail = excluded.detail`
+	_, err := s.pool.Exec(ctx, s.names().Replace(keep), a.Run, a.Realm, a.Entity, a.At, a.Verdict, orNull(a.UpTo),
+		a.Records, a.Missing, a.Stale, a.Extra, a.Repaired, a.Calls, a.Detail)
+	if err != nil {
+		return fmt.Errorf("keep audit in %s: %w", s.audit(), err)
+	}
+	return nil
+}
