@@ -19,6 +19,8 @@ BENCHTIME ?= 1s
 BENCH_TIME   ?= 20s
 BENCH_ROUNDS ?= 3
 SEQUENCES ?= 10000
+RUNS ?= 50
+SEED ?= 1
 
 .PHONY: help
 help: ## print this list
@@ -48,6 +50,10 @@ test: servers ## run every test (installs redis-server and PostgreSQL from Debia
 .PHONY: property
 property: servers ## try SEQUENCES (10000) random interleavings of events and crashes on three replicas
 	go test -count=1 -v -timeout 12h -run '^TestReplicas_' ./services/processor -args -replicas.random -replicas.clusters=8 -test.parallel=9 -rapid.checks=$$(( ($(SEQUENCES) + 7) / 8 ))
+
+.PHONY: gapless
+gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and against the naive rule
+	go test -count=1 -v -timeout 12h -run '^TestGapless_' ./services/reconciler -args -gapless.runs=$(RUNS) -gapless.seed=$(SEED)
 
 .PHONY: race
 race: servers ## run every test under the race detector
