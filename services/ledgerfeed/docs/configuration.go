@@ -54,6 +54,7 @@ func Configuration() string {
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
 	broker, again := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig()
+	look := cli.DefaultStateConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
@@ -61,6 +62,7 @@ func Configuration() string {
 	add("ledgerfeed token", &servers)
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
+	add("ledgerfeed gap", &look)
 
 	var b strings.Builder
 	b.WriteString(intro)
