@@ -44,6 +44,7 @@ type grammar struct {
 	Sim     simCmd     `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
 	Dead    deadCmd    `cmd:"" help:"List, show, requeue and purge what could not be delivered."`
 	Gap     gapCmd     `cmd:"" help:"Show which changes webhooks did not tell of, why, and what to do."`
+	Audit   auditCmd   `cmd:"" help:"Compare a Postgres sink with QuickBooks, and repair it."`
 	Replay  replayCmd  `cmd:"" help:"Read records from QuickBooks again and deliver them to one sink."`
 	Token   tokenCmd   `cmd:"" help:"Work on the OAuth tokens of connected companies."`
 	Version versionCmd `cmd:"" help:"Print the version."`

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
-	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/replay"
 )
 
@@ -92,7 +90,7 @@ func (c *replayCmd) Run(ctx context.Context, p process) error {
 		return err
 	}
 	defer servers.close(ctx)
-	if err := errors.Join(c.known(ctx, servers.store), c.connected(ctx, servers.connections)); err != nil {
+	if err := errors.Join(sinkKnown(ctx, servers.store, c.Sink), c.connected(ctx, servers.connections)); err != nil {
 		return err
 	}
 	o := replay.Options{
@@ -147,19 +145,6 @@ func (c *replayCmd) print(p process, r replay.Result) error {
 	_, err := fmt.Fprintf(p.stdout, "%d records and %d deletions of realm %s are on their way to %s: %d calls to find them\n",
 		r.Records, r.Deletions, c.Realm, c.Sink, r.Calls)
 	return err
-}
-
-// known refuses a sink that nobody writes to.
-func (c *replayCmd) known(ctx context.Context, store *state.Store) error {
-	names, err := store.Sinks(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(names, c.Sink) {
-		slices.Sort(names)
-		return lifecycle.Usage(fmt.Errorf("--sink %s: no processor writes to a sink of that name; there are: %s", c.Sink, orDash(strings.Join(names, ", "))))
-	}
-	return nil
 }
 
 // connected refuses a realm that cannot be read.

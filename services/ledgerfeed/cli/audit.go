@@ -1,0 +1,283 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/audit"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
+)
+
+type auditCmd struct {
+	PostgresURL string        `required:"" name:"postgres-url" placeholder:"URL" help:"The database of the sink, as in processor.sinks. Leave the password out: PGPASSWORD and PGPASSFILE work."`
+	Sink        string        `default:"postgres" placeholder:"NAME" help:"The sink's name in processor.sinks (${default})."`
+	Realm       []string      `placeholder:"ID" help:"Companies to audit; several separated by commas. All connected ones without it."`
+	Entity      []string      `placeholder:"NAME" help:"Kinds of records (Invoice); several separated by commas. All that the feed delivers without it."`
+	Quick       bool          `help:"Compare records only where the counts differ: 1 call for an entity, and a weaker verdict."`
+	Repair      bool          `help:"Have the feed deliver what is missing, stale or too many."`
+	Grace       time.Duration `default:"2m" placeholder:"AGE" help:"Leave changes younger than this to their webhooks (${default}); T is so far behind."`
+	MaxCalls    int           `placeholder:"N" help:"End after N calls of the API; what was compared by then is kept."`
+	SkipYounger time.Duration `placeholder:"AGE" help:"Leave out what was found without a gap within that time (24h): an audit that ended early goes on."`
+	Yes         bool          `short:"y" help:"With --repair: do not ask."`
+	JSON        bool          `help:"Print one JSON object for each company and entity."`
+}
+
+// Help is the long help of the command.
+func (auditCmd) Help() string {
+	return `Compares what a Postgres sink holds with QuickBooks: COUNT(*) on both sides, then the ids, then LastUpdatedTime
+and SyncToken of each record. The verdict on an entity of a company is "no gap up to T", T by Intuit's clock, or
+what differs: missing, stale (an older version), extra (gone from QuickBooks). It is printed, and stored in Redis
+and in ledgerfeed.audit beside the sink's tables.
+
+It costs one call for each entity of a company and one for 1,000 records, within the month's budget
+(qbo.monthly_calls), in turns that live work leaves. Ended at any time it does no harm, and --skip-younger lets the
+next one go on. What a filter keeps from the sink would be called missing: name the entities it is given.
+
+Exits 0 if there is no gap, 1 if there is one, repaired or not, or not all could be compared.
+The settings are the services' own: LEDGERFEED_REDIS_URL, LEDGERFEED_NATS_URL, LEDGERFEED_CONNECTION_KEYS,
+LEDGERFEED_QBO_CLIENT_ID, LEDGERFEED_QBO_CLIENT_SECRET.
+
+Examples:
+  ledgerfeed audit --postgres-url postgres://reader@db/books
+  ledgerfeed audit --postgres-url postgres://reader@db/books --realm 9341453000000001 --entity Invoice,Bill
+  ledgerfeed audit --postgres-url postgres://reader@db/books --quick --max-calls 5000 --skip-younger 24h
+  ledgerfeed audit --postgres-url postgres://reader@db/books --realm 9341453000000001 --repair --yes --json`
+}
+
+func (c *auditCmd) validate(p process) error {
+	for _, realm := range c.Realm {
+		if !realmID.MatchString(realm) {
+			return lifecycle.Usage(fmt.Errorf("--realm %q: give company ids, digits only, as Intuit's redirect names them (realmId)", realm))
+		}
+	}
+	for i, name := range c.Entity {
+		info, ok := entity.Lookup(name)
+		if !ok || !info.Query {
+			return lifecycle.Usage(fmt.Errorf("--entity %s: QuickBooks cannot be asked for it; name one as the API does, such as Invoice", name))
+		}
+		c.Entity[i] = info.Name
+	}
+	slices.Sort(c.Entity)
+	c.Entity = slices.Compact(c.Entity)
+	switch {
+	case c.MaxCalls < 0:
+		return lifecycle.Usage(fmt.Errorf("--max-calls %d: give a number of calls", c.MaxCalls))
+	case c.Grace < 0:
+		return lifecycle.Usage(fmt.Errorf("--grace %s: give a positive duration or 0", c.Grace))
+	case c.SkipYounger < 0:
+		return lifecycle.Usage(fmt.Errorf("--skip-younger %s: give a positive duration", c.SkipYounger))
+	case c.Yes && !c.Repair:
+		return lifecycle.Usage(errors.New("--yes: there is nothing to ask without --repair"))
+	case c.Repair && !c.Yes && !p.terminal():
+		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or leave --repair out to see what differs"))
+	}
+	return nil
+}
+
+// Run audits.
+func (c *auditCmd) Run(ctx context.Context, p process) error {
+	if err := c.validate(p); err != nil {
+		return err
+	}
+	servers, err := openServers(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer servers.close(ctx)
+	if err := sinkKnown(ctx, servers.store, c.Sink); err != nil {
+		return err
+	}
+	realms, err := c.realms(ctx, p, servers.connections)
+	if err != nil {
+		return err
+	}
+	table, err := c.table(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = table.Close() }()
+	if c.Repair && !c.Yes {
+		yes, err := p.confirm(ctx, fmt.Sprintf("audit %d companies and repair what differs at %s?", len(realms), c.Sink))
+		if err != nil || !yes {
+			return errors.Join(err, errors.New("nothing was done"))
+		}
+	}
+	report, err := c.audit(ctx, p, servers, table, realms)
+	return c.end(ctx, p, report, err)
+}
+
+// table opens the sink's database.
+func (c *auditCmd) table(ctx context.Context) (*postgres.Sink, error) {
+	table, err := postgres.Open(ctx, postgres.Options{Name: c.Sink, URL: secret.String(c.PostgresURL), NoLog: true})
+	if err != nil {
+		return nil, lifecycle.Usage(fmt.Errorf("--postgres-url: %s", plain(strings.Join(strings.Fields(err.Error()), " "))))
+	}
+	// A database that is away is no error of Open.
+	if _, err := table.Alive(ctx, "", ""); err != nil {
+		return nil, errors.Join(lifecycle.Unreachable("", fmt.Errorf("--postgres-url: the database does not answer: %w", err)), table.Close())
+	}
+	return table, nil
+}
+
+// realms are those to audit that can be read.
+func (c *auditCmd) realms(ctx context.Context, p process, connections *connection.Store) ([]string, error) {
+	realms := c.Realm
+	if len(realms) == 0 {
+		all, err := connections.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		realms = all
+	}
+	slices.Sort(realms)
+	var live []string
+	for _, realm := range slices.Compact(realms) {
+		conn, err := connections.Get(ctx, realm)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("realm %s: %w", realm, err)
+		case conn.State == connection.Live:
+			live = append(live, realm)
+		case len(c.Realm) > 0:
+			return nil, fmt.Errorf("realm %s: it is %s, a person must connect it anew", realm, conn.State)
+		default:
+			fmt.Fprintf(p.stderr, "note: realm %s is left out: it is %s\n", realm, conn.State)
+		}
+	}
+	if len(live) == 0 {
+		return nil, errors.New("no company is connected: there is nothing to audit")
+	}
+	return live, nil
+}
+
+func (c *auditCmd) audit(ctx context.Context, p process, s *servers, table audit.Table, realms []string) (audit.Report, error) {
+	bar := newAuditProgress(p.stderr)
+	defer bar.end()
+	return audit.Run(ctx, audit.Options{
+		State: s.store, QBO: s.client, Stream: s.broker, Table: table, Sink: c.Sink, Realms: realms, Entities: c.Entity,
+		Quick: c.Quick, Repair: c.Repair, MaxCalls: c.MaxCalls, SkipYounger: c.SkipYounger,
+		Grace: c.Grace, Progress: bar.show,
+		Verdict: func(v state.Audit) {
+			if c.JSON {
+				enc := json.NewEncoder(p.stdout)
+				enc.SetEscapeHTML(false)
+				_ = enc.Encode(v)
+			}
+		},
+	})
+}
+
+// end prints what was found and says by the exit code whether there is a gap.
+func (c *auditCmd) end(ctx context.Context, p process, r audit.Report, err error) error {
+	if !c.JSON {
+		if werr := writeAudit(p.stdout, r); werr != nil {
+			return errors.Join(err, werr)
+		}
+	}
+	if r.Skipped > 0 {
+		fmt.Fprintf(p.stderr, "%d entities were found without a gap within %s and left out\n", r.Skipped, c.SkipYounger)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted: %d verdicts are kept, --skip-younger goes on from there", len(r.Verdicts))
+	case errors.Is(err, audit.ErrMaxCalls) || errors.Is(err, state.ErrBudget):
+		return fmt.Errorf("%w: %d verdicts are kept, --skip-younger goes on from there", err, len(r.Verdicts))
+	case err != nil:
+		return err
+	case r.Gaps() > 0:
+		return fmt.Errorf("%d records differ", r.Gaps())
+	case !r.Whole():
+		return errors.New("not all could be compared")
+	}
+	return nil
+}
+
+func writeAudit(w io.Writer, r audit.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "REALM\tENTITY\tVERDICT\tUP TO\tRECORDS\tMISSING\tSTALE\tEXTRA\tREPAIRED\tCALLS\tDETAIL")
+	records, realms := 0, map[string]bool{}
+	for _, v := range r.Verdicts {
+		records += v.Records
+		realms[v.Realm] = true
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", v.Realm, v.Entity, v.Verdict, clock(v.UpTo),
+			v.Records, v.Missing, v.Stale, v.Extra, v.Repaired, v.Calls, short(v.Detail))
+	}
+	if len(r.Verdicts) > 0 {
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	said := fmt.Sprintf("%d records differ", r.Gaps())
+	switch {
+	case r.Gaps() == 0 && r.Whole() && !r.UpTo.IsZero():
+		said = "no gap up to " + r.UpTo.Format(time.RFC3339)
+	case r.Gaps() == 0 && r.Whole():
+		said = "the counts agree"
+	case r.Gaps() == 0:
+		said = "not all could be compared"
+	}
+	_, err := fmt.Fprintf(w, "%s: %d companies, %d records, %d calls\n", said, len(realms), records, r.Calls)
+	return err
+}
+
+// sinkKnown refuses a sink that nobody writes to.
+func sinkKnown(ctx context.Context, store *state.Store, name string) error {
+	names, err := store.Sinks(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(names, name) {
+		return lifecycle.Usage(fmt.Errorf("--sink %s: no processor writes to a sink of that name; there are: %s", name, orDash(strings.Join(names, ", "))))
+	}
+	return nil
+}
+
+// auditProgress shows how far an audit is, how fast, and how long it takes yet.
+type auditProgress struct {
+	*progress
+	out  io.Writer
+	next time.Time
+}
+
+func newAuditProgress(out io.Writer) *auditProgress {
+	b := &auditProgress{out: out, next: time.Now().Add(plainEvery)}
+	if _, ok := out.(*os.File); ok && isTerminal(out) {
+		b.progress = newProgress(out, -1, "counting")
+	}
+	return b
+}
+
+func (b *auditProgress) show(p audit.Progress) {
+	if b.progress != nil && b.bar != nil {
+		b.bar.ChangeMax(max(p.Records, 1))
+		b.describe(fmt.Sprintf("%d of %d companies, %s %s, %d calls", p.RealmsDone, p.Realms, p.Realm, p.Entity, p.Calls))
+		b.progress.show(p.Compared)
+		return
+	}
+	now := time.Now()
+	if now.Before(b.next) {
+		return
+	}
+	b.next = now.Add(plainEvery)
+	fmt.Fprintf(b.out, "compared %d of %d records of %d of %d companies, %.0f/s, %s left, %d calls\n",
+		p.Compared, p.Records, p.RealmsDone, p.Realms, p.PerSecond, rough(p.Left), p.Calls)
+}
+
+func (b *auditProgress) end() {
+	if b.progress != nil {
+		b.progress.end()
+	}
+}
