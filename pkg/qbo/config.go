@@ -24,6 +24,7 @@ type Config struct {
 	RevokeURL    string        `koanf:"revoke_url" doc:"OAuth revocation endpoint; empty for Intuit's."`
 	AuthorizeURL string        `koanf:"authorize_url" doc:"OAuth consent page; empty for Intuit's."`
 	RedirectURL  string        `koanf:"redirect_url" doc:"Where Intuit sends a person back after the consent; one of those registered in the portal."`
+	PKCE         bool          `koanf:"pkce" doc:"Whether to bind the consent to the exchange by PKCE (S256). Intuit's discovery document does not offer it; the simulated QuickBooks checks it."`
 	Timeout      time.Duration `koanf:"timeout" doc:"How long one API call may take, at most 2m."`
 	MonthlyCalls int64         `koanf:"monthly_calls" doc:"How many metered calls (CorePlus: reads and queries, successful, of production companies) the app may make in a calendar month; the last tenth is kept for live changes. 0 counts and forecasts them and sets no bound. Intuit blocks an app of the free Builder tier after 500000."`
 }

@@ -2,6 +2,8 @@ package qbo
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,11 +88,18 @@ func NewOAuth(o OAuthOptions) (*OAuth, error) {
 
 // AuthorizeURL is where to send a person who connects a company. Intuit comes
 // back to the redirect URL with code, realmId and this state, which must be
-// checked against the one that was sent.
-func (o *OAuth) AuthorizeURL(state string) string {
+// checked against the one that was sent. With a verifier, 43 to 128 letters,
+// digits, - or _, the code is bound to it (PKCE, RFC 7636, method S256): give it
+// to Exchange. "" is without; Intuit's discovery document does not offer PKCE.
+func (o *OAuth) AuthorizeURL(state string, verifier secret.String) string {
 	values := url.Values{
 		"client_id": {o.options.ClientID}, "response_type": {"code"}, "scope": {Scope},
 		"redirect_uri": {o.options.RedirectURL}, "state": {state},
+	}
+	if verifier != "" {
+		sum := sha256.Sum256([]byte(verifier.Reveal()))
+		values.Set("code_challenge", base64.RawURLEncoding.EncodeToString(sum[:]))
+		values.Set("code_challenge_method", "S256")
 	}
 	separator := "?"
 	if strings.Contains(o.options.AuthorizeURL, "?") {
@@ -99,10 +108,17 @@ func (o *OAuth) AuthorizeURL(state string) string {
 	return o.options.AuthorizeURL + separator + values.Encode()
 }
 
-// Exchange turns the code of a redirect into the first token of a realm. A code
-// works once and for minutes. Like Refresh, it runs to its end once begun.
-func (o *OAuth) Exchange(ctx context.Context, code string) (Token, error) {
+// RedirectURL is where Intuit sends a person back to; "" if none was set.
+func (o *OAuth) RedirectURL() string { return o.options.RedirectURL }
+
+// Exchange turns the code of a redirect into the first token of a realm;
+// verifier is AuthorizeURL's. A code works once and for minutes: a used, late or
+// foreign one is ErrInvalidGrant. Like Refresh, it runs to its end once begun.
+func (o *OAuth) Exchange(ctx context.Context, code string, verifier secret.String) (Token, error) {
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {o.options.RedirectURL}}
+	if verifier != "" {
+		form.Set("code_verifier", verifier.Reveal())
+	}
 	token, err := o.grant(ctx, form, secret.String(code), "")
 	if err != nil {
 		return Token{}, fmt.Errorf("exchange code: %w", err)

@@ -47,7 +47,7 @@ var grants = []struct {
 	{
 		name: "exchange",
 		form: url.Values{"grant_type": {"authorization_code"}, "code": {"the+code"}, "redirect_uri": {"https://feed.example/callback"}},
-		call: func(ctx context.Context, a *qbo.OAuth) (qbo.Token, error) { return a.Exchange(ctx, "the+code") },
+		call: func(ctx context.Context, a *qbo.OAuth) (qbo.Token, error) { return a.Exchange(ctx, "the+code", "") },
 	},
 	{
 		name: "refresh",
@@ -86,7 +86,7 @@ func TestOAuth_ReadsTheHardExpiryAndOddNumbers(t *testing.T) {
 	a := oauth(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"token_type":"bearer","access_token":"a","refresh_token":"r","expires_in":"3600","x_refresh_token_expires_in":-1,"x_refresh_token_hard_expires_in":157680000,"id_token":{}}`))
 	})
-	token, err := a.Exchange(t.Context(), "code")
+	token, err := a.Exchange(t.Context(), "code", "")
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(qbo.Token{
 		Access: "a", Refresh: "r", AccessExpires: noon.Add(time.Hour), RefreshHardExpires: noon.Add(157_680_000 * time.Second),
@@ -112,7 +112,7 @@ func TestOAuth_RefreshWithoutANewTokenKeepsTheOldOne(t *testing.T) {
 	token, err := a.Refresh(t.Context(), "old")
 	require.NoError(t, err)
 	require.Equal(t, "old", token.Refresh.Reveal())
-	_, err = a.Exchange(t.Context(), "code")
+	_, err = a.Exchange(t.Context(), "code", "")
 	require.ErrorIs(t, err, qbo.ErrMalformed, "a first token must have one")
 }
 
@@ -213,13 +213,31 @@ func TestOAuth_Revoke(t *testing.T) {
 func TestOAuth_AuthorizeURL(t *testing.T) {
 	a, err := qbo.NewOAuth(qbo.OAuthOptions{ClientID: "c d", ClientSecret: "s", RedirectURL: "https://feed.example/cb?x=1"})
 	require.NoError(t, err)
-	u, err := url.Parse(a.AuthorizeURL("st&te"))
+	u, err := url.Parse(a.AuthorizeURL("st&te", ""))
 	require.NoError(t, err)
 	require.Equal(t, "https://appcenter.intuit.com/connect/oauth2", u.Scheme+"://"+u.Host+u.Path)
 	require.Equal(t, url.Values{
 		"client_id": {"c d"}, "response_type": {"code"}, "scope": {"com.intuit.quickbooks.accounting"},
 		"redirect_uri": {"https://feed.example/cb?x=1"}, "state": {"st&te"},
 	}, u.Query())
+}
+
+// The pair is that of RFC 7636, appendix B.
+func TestOAuth_PKCE(t *testing.T) {
+	const verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+	a := oauth(t, func(w http.ResponseWriter, r *http.Request) {
+		require.NoError(t, r.ParseForm())
+		require.Equal(t, verifier, r.PostForm.Get("code_verifier"))
+		_, _ = w.Write(read(t, "oauth/oauth-jsclient_refreshResponse.json"))
+	})
+	u, err := url.Parse(a.AuthorizeURL("s", verifier))
+	require.NoError(t, err)
+	require.Equal(t, "S256", u.Query().Get("code_challenge_method"))
+	require.Equal(t, "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", u.Query().Get("code_challenge"))
+	require.NotContains(t, u.String(), verifier)
+	_, err = a.Exchange(t.Context(), "code", verifier)
+	require.NoError(t, err)
+	require.Equal(t, "https://feed.example/callback", a.RedirectURL())
 }
 
 func TestNewOAuth_RefusesBadOptions(t *testing.T) {

@@ -23,7 +23,8 @@
 //	GET  /v3/company/{realm}/query?query=       or POST, as application/text
 //	POST /v3/company/{realm}/batch              Query and CDCQuery items
 //	GET  /v3/company/{realm}/{entity}/{id}      entity in lower case
-//	GET  /connect/oauth2                        consents at once; realmId chooses the company
+//	GET  /v3/company/{realm}/companyinfo/{realm}
+//	GET  /connect/oauth2                        consents at once, or asks (Options.AskConsent); realmId chooses the company
 //	POST /oauth2/v1/tokens/bearer
 //	POST /v2/oauth2/tokens/revoke
 //

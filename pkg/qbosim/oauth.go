@@ -10,13 +10,19 @@ import (
 	"time"
 )
 
-const accountingScope = "com.intuit.quickbooks.accounting"
+const (
+	accountingScope = "com.intuit.quickbooks.accounting"
+	// challengeLength is that of the base64 of a SHA-256.
+	challengeLength = 43
+)
 
-// authorizePage is Intuit's consent page with an owner who always agrees. The
-// company is the query's realmId, else the first that is not connected.
+// authorizePage is Intuit's consent page. The owner agrees at once, or is asked
+// (Options.AskConsent). The company is the query's realmId, else the first that
+// is not connected.
 func (s *Sim) authorizePage(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	redirect, err := url.Parse(q.Get("redirect_uri"))
+	challenge, method := q.Get("code_challenge"), q.Get("code_challenge_method")
 	switch {
 	case s.clientID != "" && q.Get("client_id") != s.clientID:
 		http.Error(w, "client_id: no such app", http.StatusBadRequest)
@@ -28,20 +34,33 @@ func (s *Sim) authorizePage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "scope: "+accountingScope+" is missing", http.StatusBadRequest)
 	case q.Get("state") == "":
 		http.Error(w, "state: missing", http.StatusBadRequest)
+	case challenge == "" && (s.requirePKCE || method != ""):
+		http.Error(w, "code_challenge: missing", http.StatusBadRequest)
+	case challenge != "" && (method != "S256" || len(challenge) != challengeLength):
+		http.Error(w, "code_challenge: use S256", http.StatusBadRequest)
+	case s.askConsent && q.Get(decisionField) == "":
+		s.askOwner(w, q)
+	case q.Get(decisionField) == refusal:
+		sendBack(w, r, redirect, url.Values{"error": {"access_denied"}, "state": {q.Get("state")}})
 	default:
 		realm := s.consenting(q.Get("realmId"))
-		code := s.authorize(realm, q.Get("redirect_uri"))
+		code := s.authorize(realm, q.Get("redirect_uri"), challenge)
 		if code == "" {
 			http.Error(w, "realmId: no such company", http.StatusNotFound)
 			return
 		}
-		back := redirect.Query()
-		back.Set("code", code)
-		back.Set("state", q.Get("state"))
-		back.Set("realmId", realm)
-		redirect.RawQuery = back.Encode()
-		http.Redirect(w, r, redirect.String(), http.StatusFound)
+		sendBack(w, r, redirect, url.Values{"code": {code}, "state": {q.Get("state")}, "realmId": {realm}})
 	}
+}
+
+// sendBack goes to where the app wants to hear the outcome.
+func sendBack(w http.ResponseWriter, r *http.Request, redirect *url.URL, outcome url.Values) {
+	back := redirect.Query()
+	for key, values := range outcome {
+		back[key] = values
+	}
+	redirect.RawQuery = back.Encode()
+	http.Redirect(w, r, redirect.String(), http.StatusFound)
 }
 
 func (s *Sim) consenting(asked string) string {
@@ -71,7 +90,7 @@ func (s *Sim) bearer(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.PostForm.Get("grant_type") {
 	case "authorization_code":
-		g, _, err = s.tokens.exchange(r.PostForm.Get("code"), r.PostForm.Get("redirect_uri"))
+		g, _, err = s.tokens.exchange(r.PostForm.Get("code"), r.PostForm.Get("redirect_uri"), r.PostForm.Get("code_verifier"))
 	case "refresh_token":
 		g, err = s.tokens.renew(r.PostForm.Get("refresh_token"))
 	default:

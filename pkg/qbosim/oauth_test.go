@@ -286,3 +286,95 @@ func TestRevoke_EndsTheConnection(t *testing.T) {
 	require.Equal(t, 400, revoke("made up"))
 	require.Equal(t, 1, b.Stats().RefreshReplays, "only the second consent replaced a token")
 }
+
+// challenge is the one of RFC 7636, appendix B, and verifier what it is made of.
+const (
+	verifier  = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+	challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+)
+
+// consent follows the authorize endpoint and returns the query of the redirect.
+func (b *bundle) consent(edit map[string]string) url.Values {
+	b.Helper()
+	a := b.get(authorizeURL(edit))
+	require.Equal(b, http.StatusFound, a.Status, "%s", a.Body)
+	back, err := url.Parse(a.Header.Get("Location"))
+	require.NoError(b, err)
+	return back.Query()
+}
+
+func TestExchange_ChecksTheProofKey(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	pkce := map[string]string{"code_challenge": challenge, "code_challenge_method": "S256"}
+	tests := []struct {
+		name     string
+		consent  map[string]string
+		verifier string
+		want     int
+	}{
+		{"right", pkce, verifier, 200},
+		{"wrong", pkce, verifier[1:] + "x", 400},
+		{"missing", pkce, "", 400},
+		{"the challenge itself", pkce, challenge, 400},
+		{"taken away on the way", nil, verifier, 400},
+		{"none", nil, "", 200},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			form := url.Values{"grant_type": {"authorization_code"}, "code": {b.consent(tt.consent).Get("code")}, "redirect_uri": {"https://app.example/callback"}}
+			if tt.verifier != "" {
+				form.Set("code_verifier", tt.verifier)
+			}
+			got := b.bearer(form)
+			require.Equal(t, tt.want, got.status)
+			require.Equal(t, tt.want == 400, got.Error == "invalid_grant")
+		})
+	}
+}
+
+func TestAuthorize_ProofKeyIsS256OrNone(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, edit := range []map[string]string{
+		{"code_challenge": challenge},
+		{"code_challenge": challenge, "code_challenge_method": "plain"},
+		{"code_challenge": "short", "code_challenge_method": "S256"},
+		{"code_challenge_method": "S256"},
+	} {
+		require.Equal(t, 400, b.get(authorizeURL(edit)).Status, "%v", edit)
+	}
+	strict := setup(t, func(o *qbosim.Options) { o.RequirePKCE = true })
+	require.Equal(t, 400, strict.get(authorizeURL(nil)).Status)
+	strict.consent(map[string]string{"code_challenge": challenge, "code_challenge_method": "S256"})
+}
+
+func TestAuthorize_AsksTheOwner(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *qbosim.Options) { o.AskConsent = true })
+	b.AddRealm(other)
+	pkce := map[string]string{"code_challenge": challenge, "code_challenge_method": "S256"}
+	a := b.get(authorizeURL(pkce))
+	require.Equal(t, http.StatusOK, a.Status)
+	page := string(a.Body)
+	require.Contains(t, page, `value="`+other+`" checked`)
+	require.Contains(t, page, `value="`+realm+`"`)
+	require.Contains(t, page, `name="state" value="s1"`)
+	require.Contains(t, page, `name="code_challenge" value="`+challenge+`"`)
+
+	pkce["decision"], pkce["realmId"] = "deny", realm
+	require.Equal(t, url.Values{"error": {"access_denied"}, "state": {"s1"}}, b.consent(pkce))
+	pkce["decision"] = "allow"
+	got := b.consent(pkce)
+	require.Equal(t, realm, got.Get("realmId"))
+	require.NotEmpty(t, got.Get("code"))
+}
+
+func TestRead_CompanyInfoIsTheCompanysOwn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	a := b.get("/v3/company/" + realm + "/companyinfo/" + realm)
+	require.Equal(t, http.StatusOK, a.Status)
+	require.Contains(t, string(a.Body), `"CompanyName":"Simulated company `+realm+`"`)
+	require.Equal(t, http.StatusForbidden, b.get("/v3/company/"+other+"/companyinfo/"+other).Status)
+}

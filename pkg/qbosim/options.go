@@ -52,8 +52,14 @@ type Options struct {
 	// RedirectURLs are the ones the app may name at the authorize endpoint.
 	// None allows any.
 	RedirectURLs []string
-	Faults       Faults
-	Limits       Limits
+	// AskConsent makes the authorize endpoint a page that asks which company to
+	// connect and lets its owner refuse. Otherwise the owner agrees at once.
+	AskConsent bool
+	// RequirePKCE refuses a consent without a code challenge. One that is given is
+	// always checked.
+	RequirePKCE bool
+	Faults      Faults
+	Limits      Limits
 	// AccessTokenTTL defaults to one hour.
 	AccessTokenTTL time.Duration
 	// RotateEvery is the least age at which a refresh replaces the refresh

@@ -11,6 +11,9 @@ import (
 // shown, deleted ones are not found.
 func (s *Sim) serveRead(c *call) ([]byte, *fault) {
 	name := c.PathValue("entity")
+	if name == "companyinfo" {
+		return s.serveCompany(c)
+	}
 	info, ok := entity.Lookup(name)
 	if !ok || name != strings.ToLower(name) {
 		return nil, &fault{400, "ValidationFault", "500", "Unsupported Operation", "Operation " + name + " is not supported."}
@@ -30,3 +33,17 @@ func (s *Sim) serveRead(c *call) ([]byte, *fault) {
 	}
 	return fmt.Appendf(nil, `{%q:%s,"time":%q}`, info.Name, shown.Raw, s.clockText(c, now)), nil
 }
+
+// serveCompany answers GET /v3/company/{realm}/companyinfo/{realm}.
+func (s *Sim) serveCompany(c *call) ([]byte, *fault) {
+	if c.PathValue("id") != c.realm.id {
+		return nil, notFound()
+	}
+	c.realm.mu.RLock()
+	defer c.realm.mu.RUnlock()
+	return fmt.Appendf(nil, `{"CompanyInfo":{"CompanyName":%q,"Country":"US","Id":"1","SyncToken":"0","MetaData":{"LastUpdatedTime":"2026-01-01T00:00:00Z"}},"time":%q}`,
+		companyName(c.realm.id), s.clockText(c, s.clockLocked(c.realm))), nil
+}
+
+// companyName is what a person sees of a company.
+func companyName(realm string) string { return "Simulated company " + realm }

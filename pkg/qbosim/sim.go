@@ -28,6 +28,8 @@ type Sim struct {
 	clientID     string
 	clientSecret secret.String
 	redirects    []string
+	askConsent   bool
+	requirePKCE  bool
 	limits       Limits
 	accessTTL    time.Duration
 	rotateEvery  time.Duration
@@ -52,7 +54,7 @@ func New(o Options) (*Sim, error) {
 	s := &Sim{
 		seed: o.Seed, now: o.Now, log: o.Logger, verifier: o.VerifierToken, format: o.Format,
 		aggregate: o.Aggregate, retryScale: o.RetryScale, clientID: o.ClientID, clientSecret: o.ClientSecret,
-		redirects: slices.Clone(o.RedirectURLs), limits: o.Limits, accessTTL: o.AccessTokenTTL, rotateEvery: o.RotateEvery,
+		redirects: slices.Clone(o.RedirectURLs), askConsent: o.AskConsent, requirePKCE: o.RequirePKCE, limits: o.Limits, accessTTL: o.AccessTokenTTL, rotateEvery: o.RotateEvery,
 		realms: map[string]*realm{},
 	}
 	s.tokens = newTokens(s)

@@ -1,6 +1,7 @@
 package qbosim
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"sync"
@@ -40,11 +41,13 @@ type tokens struct {
 }
 
 type code struct {
-	N        uint64    `json:"n"` // as a grant's
-	Code     string    `json:"code"`
-	Redirect string    `json:"redirect,omitempty"` // must be named again; "" = any
-	Expires  time.Time `json:"expires"`
-	realm    string
+	N        uint64 `json:"n"` // as a grant's
+	Code     string `json:"code"`
+	Redirect string `json:"redirect,omitempty"` // must be named again; "" = any
+	// Challenge is PKCE's: the exchange must show its verifier; "" = it must show none.
+	Challenge string    `json:"challenge,omitempty"`
+	Expires   time.Time `json:"expires"`
+	realm     string
 }
 
 type access struct {
@@ -74,16 +77,16 @@ func newTokens(s *Sim) *tokens {
 // realm's owner had consented. It is good once, for ten minutes. "" if the
 // realm is unknown. The realm counts as connected, and its changes make
 // webhooks, from the exchange on.
-func (s *Sim) Authorize(realm string) (code string) { return s.authorize(realm, "") }
+func (s *Sim) Authorize(realm string) (code string) { return s.authorize(realm, "", "") }
 
-func (s *Sim) authorize(realm, redirect string) string {
+func (s *Sim) authorize(realm, redirect, challenge string) string {
 	if s.realm(realm) == nil {
 		return ""
 	}
 	t := s.tokens
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := code{Code: t.nextLocked("AB11", realm), Redirect: redirect, Expires: s.now().Add(codeTTL)}
+	c := code{Code: t.nextLocked("AB11", realm), Redirect: redirect, Challenge: challenge, Expires: s.now().Add(codeTTL)}
 	c.N = t.issued
 	if err := s.journal.append(entry{Realm: realm, Code: &c}); err != nil {
 		s.log.Error("authorisation code not kept", zap.Error(err))
@@ -97,7 +100,7 @@ func (s *Sim) authorize(realm, redirect string) string {
 // connected, and its changes make webhooks. The tokens are "" if the realm is
 // unknown.
 func (s *Sim) Connect(realm string) (accessToken, refreshToken secret.String) {
-	g, _, err := s.tokens.exchange(s.Authorize(realm), "")
+	g, _, err := s.tokens.exchange(s.Authorize(realm), "", "")
 	if err != nil {
 		return "", ""
 	}
@@ -132,14 +135,24 @@ func (t *tokens) connected(realm string) bool {
 	return ok
 }
 
+// provenBy compares the challenge of the consent with the verifier of the exchange
+// (RFC 7636). A verifier without a challenge is refused: somebody took it away.
+func (c code) provenBy(verifier string) bool {
+	if c.Challenge == "" || verifier == "" {
+		return c.Challenge == verifier
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	return c.Challenge == base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
 // exchange uses an authorisation code up. A realm that was connected already
 // gets a new line of refresh tokens; the old one ends.
-func (t *tokens) exchange(codeText, redirect string) (grant, string, error) {
+func (t *tokens) exchange(codeText, redirect, verifier string) (grant, string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.sim.now()
 	c, ok := t.codes[codeText]
-	if !ok || !now.Before(c.Expires) || c.Redirect != "" && c.Redirect != redirect {
+	if !ok || !now.Before(c.Expires) || c.Redirect != "" && c.Redirect != redirect || !c.provenBy(verifier) {
 		return grant{}, "", errInvalidGrant
 	}
 	g := grant{Code: c.Code, Refresh: t.nextLocked("AB11", c.realm), Rotated: now, HardExpires: now.Add(refreshHardTTL)}

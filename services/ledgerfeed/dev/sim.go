@@ -141,7 +141,7 @@ func (s *simulator) connect(ctx context.Context, connections *connection.Store, 
 		if err != nil && !errors.Is(err, connection.ErrNotConnected) {
 			return fmt.Errorf("look up the connection of realm %s: %w", realm, err)
 		}
-		token, err := oauth.Exchange(ctx, s.Authorize(realm))
+		token, err := oauth.Exchange(ctx, s.Authorize(realm), "")
 		if err != nil {
 			return fmt.Errorf("connect realm %s: %w", realm, err)
 		}

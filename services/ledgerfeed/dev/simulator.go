@@ -46,7 +46,7 @@ func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logg
 		RetryScale:    retryScale,
 		ClientID:      clientID,
 		ClientSecret:  clientSecret,
-		RedirectURLs:  []string{redirectURL},
+		AskConsent:    true, // any redirect URL: ledgerfeed connect may listen anywhere
 		Faults:        qbosim.Faults{Drop: o.Drop, Duplicate: o.Duplicate, Reorder: o.Reorder, Outages: outages},
 		Logger:        log.Named("quickbooks"),
 	})
