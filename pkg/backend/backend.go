@@ -76,7 +76,7 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 		return lifecycle.Usage(err)
 	}
 	b.Connections, err = connection.New(connection.Options{
-		State: b.State, Config: cfg.Connection, Refresher: oauth, Logger: b.Log.Named("connection"),
+		State: b.State, Config: cfg.Connection, Refresher: oauth, Logger: b.Log.Named("connection"), Registerer: b.Registry,
 	})
 	if err != nil {
 		return lifecycle.Usage(err)
@@ -86,7 +86,7 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if b.QBO, err = cfg.QBO.Client(b.Connections, limiter, budget.Observe); err != nil {
 		return lifecycle.Usage(err)
 	}
-	b.Registry.MustRegister(newUsage(budget))
+	b.Registry.MustRegister(newUsage(budget, b.Connections), newTokens(b.Connections))
 	return nil
 }
 
@@ -101,6 +101,7 @@ func (b *Backend) serve(name string, run func(context.Context) error) error {
 	}
 	b.Group.Go("admin", admin.Run)
 	b.Group.Go("readiness", readiness.Run)
+	b.Group.Go("deadlines", b.Connections.Watch)
 	b.Group.Go(name, run)
 	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil

@@ -16,16 +16,30 @@ var (
 	// ErrSealed: the stored token cannot be opened with the keys there are; it is
 	// there, and the key that opens it may come back.
 	ErrSealed = errors.New("the stored token cannot be opened")
+	// ErrParked: a person has put the realm aside. Its cursors wait until it is put
+	// back.
+	ErrParked = errors.New("realm is parked")
+	// ErrStore: Redis did not do what was asked; trying again may help. Only [Store.Import]
+	// tells it from other errors.
+	ErrStore = errors.New("the connections' Redis did not answer")
 )
 
 // State is whether a realm can be read.
 type State string
 
 const (
-	Live           State = "live"
+	Live State = "live"
+	// ReauthRequired is a realm whose authorisation has lapsed or was revoked.
 	ReauthRequired State = "reauth_required"
-	Disconnected   State = "disconnected"
+	// Parked is a realm that a person has put aside: nothing is read, its tokens and
+	// cursors wait.
+	Parked State = "parked"
+	// Disconnected is a realm whose tokens were forgotten because a person asked.
+	Disconnected State = "disconnected"
 )
+
+// States are all of them, in the order of how much of the realm works.
+func States() []State { return []State{Live, ReauthRequired, Parked, Disconnected} }
 
 // Connection is a realm that is or was connected.
 type Connection struct {

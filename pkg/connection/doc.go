@@ -28,9 +28,16 @@
 // avoids that, since Intuit acknowledges nothing; a lease that runs out and a
 // second try make sure that nothing else is lost.
 //
+// # Lists
+//
+// [Store.Page], [Store.Counts] and [Store.Deadlines] cost the same for ten realms and
+// for 100,000. They go by an index beside the records, which is put right when it is
+// read, once a day by [Store.Watch], and made anew if it is not there.
+//
 // # What it does not do
 //
-// It does not talk to Intuit itself (a [Refresher] does), revokes nothing, and
-// starts no goroutine that outlives a call. A realm's cursors and marks are
-// package state's; they outlive a lapsed authorisation.
+// It does not talk to Intuit itself (a [Refresher] and a [Revoker] do) and starts no
+// goroutine that outlives a call. A realm's cursors and marks are package state's;
+// they outlive a lapsed authorisation. How a realm is doing beyond its authorisation
+// is not said here.
 package connection

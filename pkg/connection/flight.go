@@ -56,6 +56,6 @@ func (s *Store) fly(ctx context.Context, realm string, f *flight) {
 		s.mu.Unlock()
 		close(f.done)
 	}()
-	f.token, f.err = s.refresh(ctx, realm)
+	f.token, f.err = s.refresh(ctx, realm, demand{})
 	f.abandoned = f.err != nil && ctx.Err() != nil
 }

@@ -4,12 +4,19 @@ import "github.com/ledgerfeed/ledgerfeed/pkg/state"
 
 // The keys, beside those in package state:
 //
-//	key            shape                            grows with
-//	lf:1:conn:{R}  HASH the fields below            realms ever connected
-//	lf:1:realms    SET realm                        realms ever connected
+//	key                          shape                      grows with
+//	lf:1:conn:{R}                HASH the fields below      realms ever connected
+//	lf:1:realms                  SET realm                  realms ever connected
+//	lf:1:index:{realms}:STATE    ZSET realm → 0             realms in that state; "none": the name leads to nothing
+//	lf:1:index:{realms}:refresh  ZSET realm → Unix s        realms with a token: when it lapses without a refresh
+//	lf:1:index:{realms}:hard     ZSET realm → Unix s        the same: when it lapses in any case
+//	lf:tmp:1:consent:{state}     STRING JSON                consents under way, 15 min
 //
-// Leases are named "token:<realm>".
+// The hash is the truth. The index is for lists and counts and may be behind; it is
+// made anew from the hashes. Leases are named "token:<realm>".
 const realmsKey = "lf:1:realms"
+
+func indexKey(name string) string { return "lf:1:index:{realms}:" + name }
 
 func connKey(realm string) string { return state.Key("conn", realm) }
 

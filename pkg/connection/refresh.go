@@ -47,8 +47,31 @@ type answer struct {
 	from       string // the sealed token it was got with
 }
 
-// refresh returns a fresh token, whoever makes it so.
-func (s *Store) refresh(ctx context.Context, realm string) (secret.String, error) {
+// demand says what a caller wants of a refresh: a fresh token, or, forced, one of a
+// later generation.
+type demand struct {
+	forced bool
+	beyond int64
+}
+
+// may says why no token can be had, if so.
+func (d demand) may(r record) error {
+	if d.forced && r.refreshable() {
+		return nil
+	}
+	return r.usable()
+}
+
+// met reports whether the stored token is what is wanted.
+func (d demand) met(s *Store, r record) bool {
+	if d.forced {
+		return r.Generation > d.beyond
+	}
+	return s.fresh(r)
+}
+
+// refresh returns the token that is wanted, whoever makes it so.
+func (s *Store) refresh(ctx context.Context, realm string, d demand) (secret.String, error) {
 	for {
 		if _, err := s.saveUnsaved(ctx, realm); err != nil {
 			return "", err
@@ -57,15 +80,15 @@ func (s *Store) refresh(ctx context.Context, realm string) (secret.String, error
 		if err != nil {
 			return "", err
 		}
-		if err := r.usable(); err != nil {
+		if err := d.may(r); err != nil {
 			return "", err
 		}
-		if s.fresh(r) {
+		if d.met(s, r) {
 			return r.Token.Access, nil
 		}
 		lease, err := s.state.Lease(ctx, leaseName(realm), leaseTime)
 		switch {
-		case err != nil && s.valid(r):
+		case err != nil && !d.forced && s.valid(r):
 			return r.Token.Access, nil
 		case errors.Is(err, state.ErrHeld):
 			if err := pause(ctx, lookAgain/2+rand.N(lookAgain)); err != nil {
@@ -75,7 +98,7 @@ func (s *Store) refresh(ctx context.Context, realm string) (secret.String, error
 		case err != nil:
 			return "", err
 		}
-		token, err := s.refreshOnce(ctx, realm, lease)
+		token, err := s.refreshOnce(ctx, realm, lease, d)
 		if !s.hasUnsaved(realm) {
 			// Otherwise nobody may ask with the old token until the lease runs out.
 			// An error needs no handling: it runs out in any case.
@@ -86,7 +109,7 @@ func (s *Store) refresh(ctx context.Context, realm string) (secret.String, error
 			return token, nil
 		case err == nil:
 			continue
-		case s.valid(r) && !errors.Is(err, ErrReauthRequired) && !errors.Is(err, ErrNotConnected):
+		case !d.forced && s.valid(r) && !errors.Is(err, ErrReauthRequired) && !errors.Is(err, ErrNotConnected):
 			s.log.Warn("token not refreshed, the old one still works", telemetry.Realm(realm), telemetry.Error(err))
 			return r.Token.Access, nil
 		default:
@@ -97,23 +120,26 @@ func (s *Store) refresh(ctx context.Context, realm string) (secret.String, error
 
 // refreshOnce makes one refresh under the lease. No token and no error means
 // that somebody else's is to be read.
-func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Lease) (secret.String, error) {
+func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Lease, d demand) (secret.String, error) {
 	r, err := s.load(ctx, realm)
 	if err != nil {
 		return "", err
 	}
-	if !r.live() || s.fresh(r) {
-		return "", nil
+	if d.may(r) != nil || d.met(s, r) {
+		return "", nil //nolint:nilerr // the caller reads again and says why
 	}
 	a, err := s.exchange(ctx, lease, r)
 	switch {
 	case errors.Is(err, errOvertaken):
 		return "", nil
 	case errors.Is(err, qbo.ErrInvalidGrant):
+		s.metrics.refreshes.WithLabelValues("refused").Inc()
 		return "", s.park(ctx, r)
 	case err != nil:
+		s.metrics.refreshes.WithLabelValues("failed").Inc()
 		return "", fmt.Errorf("refresh the token of realm %s: %w", realm, err)
 	}
+	s.metrics.refreshes.WithLabelValues("ok").Inc()
 	s.keepUnsaved(realm, a)
 	// Stored before used: a crash in between must not leave a caller with a token
 	// whose successor nobody knows.
@@ -229,6 +255,7 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 		first, err := s.persist(ctx, realm, a, sealed)
 		if err == nil {
 			s.saved(realm)
+			s.index(ctx, realm)
 			return first, nil
 		}
 		if pause(ctx, wait) != nil {

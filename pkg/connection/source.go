@@ -20,8 +20,8 @@ var (
 
 // Token returns an access token that is good for a while, after a refresh if
 // need be. It waits while another caller or replica refreshes the realm's. An
-// error wraps [ErrNotConnected] or [ErrReauthRequired], or is a passing one that
-// leaves the connection as it is.
+// error wraps [ErrNotConnected], [ErrReauthRequired] or [ErrParked], or is a passing
+// one that leaves the connection as it is.
 func (s *Store) Token(ctx context.Context, realm string) (secret.String, error) {
 	var useless secret.String
 	if !s.hasUnsaved(realm) {
@@ -40,6 +40,18 @@ func (s *Store) Token(ctx context.Context, realm string) (secret.String, error) 
 		}
 	}
 	return s.share(ctx, realm, useless)
+}
+
+// Refresh gets a new token now, whatever the stored one is good for, also for a
+// realm that is [Parked]. It waits for a refresh that is under way, and is content
+// with one that began after the call.
+func (s *Store) Refresh(ctx context.Context, realm string) error {
+	r, err := s.load(ctx, realm)
+	if err != nil {
+		return err
+	}
+	_, err = s.refresh(ctx, realm, demand{forced: true, beyond: r.Generation})
+	return err
 }
 
 // Rejected notes that the API refused an access token, so that no replica is
@@ -72,9 +84,16 @@ func (r record) usable() error {
 		return fmt.Errorf("realm %s: %w: %s", r.RealmID, ErrReauthRequired, r.Reason)
 	case r.State == ReauthRequired || r.State == Live:
 		return fmt.Errorf("realm %s: %w", r.RealmID, ErrReauthRequired)
+	case r.State == Parked:
+		return fmt.Errorf("realm %s: %w: %s", r.RealmID, ErrParked, r.Reason)
 	default:
 		return fmt.Errorf("realm %s is disconnected: %w", r.RealmID, ErrNotConnected)
 	}
+}
+
+// refreshable: Intuit can be asked for the next token.
+func (r record) refreshable() bool {
+	return (r.State == Live || r.State == Parked) && r.Token.Refresh != ""
 }
 
 // fresh: nothing speaks against the token.

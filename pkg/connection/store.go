@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
@@ -36,6 +37,8 @@ type Options struct {
 	// RefreshAhead is how long before its end a token is refreshed; 5 minutes if
 	// zero, and at most a quarter of the token's lifetime.
 	RefreshAhead time.Duration
+	// Registerer may be nil.
+	Registerer prometheus.Registerer
 }
 
 // Store keeps the connections. It implements [qbo.TokenSource], is safe for
@@ -49,11 +52,14 @@ type Store struct {
 	log       *zap.Logger
 	ahead     time.Duration
 	saveFor   time.Duration
+	metrics   *metrics
 
 	mu      sync.Mutex // guards the rest
 	flights map[string]*flight
 	unsaved map[string]answer
 	known   map[string]known
+	// reindexed is when a list last made the index anew.
+	reindexed time.Time
 }
 
 const (
@@ -84,6 +90,9 @@ func New(o Options) (*Store, error) {
 		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, saveFor: defaultSaveFor,
 		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
 	}
+	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -96,8 +105,10 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Connect stores the token of a realm, which is live from now on: a new one, or
-// one that is connected anew.
+// Connect stores the token of a realm, which is live from now on, whatever it was
+// before. The token may be the only valid one: storing it is tried for some seconds,
+// also when ctx has ended. The realm is scanned once a reconciler notices; see
+// [Store.ScanSoon].
 func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) error {
 	if realm == "" || t.Refresh == "" {
 		return fmt.Errorf("connect realm %q: the realm's id and a refresh token are required", realm)
@@ -106,19 +117,40 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	if err != nil {
 		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
-	// The index first: a crash in between leaves a name that leads to nothing,
-	// not a connection that no scan would find.
-	if err := s.db.SAdd(ctx, realmsKey, realm).Err(); err != nil {
-		return fmt.Errorf("connect realm %s: %w", realm, err)
-	}
-	if err := connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.now().UnixMilli()).Err(); err != nil {
-		return fmt.Errorf("connect realm %s: %w", realm, err)
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		err := s.connect(ctx, realm, app, sealed)
+		if err == nil {
+			break
+		}
+		if pause(ctx, wait) != nil {
+			return fmt.Errorf("connect realm %s: %w", realm, err)
+		}
 	}
 	s.forgetKnown(realm)
+	s.index(ctx, realm)
 	s.log.Info("realm connected", telemetry.Realm(realm), telemetry.App(app))
 	return nil
+}
+
+// ScanSoon makes a realm due for a scan now, also when ctx has ended. If Redis does
+// not take it the reconciler notices the realm by itself, some seconds later.
+func (s *Store) ScanSoon(ctx context.Context, realm string) {
+	if err := s.state.Schedule(context.WithoutCancel(ctx), realm, s.now()); err != nil {
+		s.log.Warn("realm not made due, its scan comes later", telemetry.Realm(realm), telemetry.Error(err))
+	}
+}
+
+func (s *Store) connect(ctx context.Context, realm, app, sealed string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	// The name first: a crash in between leaves a name that leads to nothing, not a
+	// connection that no scan would find.
+	if err := s.db.SAdd(ctx, realmsKey, realm).Err(); err != nil {
+		return err
+	}
+	return connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.now().UnixMilli()).Err()
 }
 
 // Get returns a realm's connection, or an error that wraps [ErrNotConnected] if
@@ -145,7 +177,7 @@ func (s *Store) List(ctx context.Context) ([]string, error) {
 // SetState puts a realm into a state, with a reason for people to read. A realm
 // without a token cannot be made live; connect it.
 func (s *Store) SetState(ctx context.Context, realm string, to State, reason string) error {
-	if to != Live && to != ReauthRequired && to != Disconnected {
+	if !slices.Contains(States(), to) {
 		return fmt.Errorf("state of realm %s: %q is none", realm, to)
 	}
 	_, err := s.setState(ctx, realm, "", to, reason)
@@ -165,6 +197,9 @@ func (s *Store) setState(ctx context.Context, realm, generation string, to State
 	defer cancel()
 	done, err := setStateScript.Run(ctx, s.db, []string{connKey(realm)}, generation, string(to), reason, s.now().UnixMilli()).Int()
 	s.forgetKnown(realm)
+	if done == 1 {
+		s.index(ctx, realm)
+	}
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("put realm %s into state %s: %w", realm, to, err)
@@ -185,6 +220,8 @@ type record struct {
 	sealed   string // token
 	previous string // sealed, too
 	rejected bool
+	// openError says why the rest could not be read, in lists.
+	openError error
 }
 
 func (s *Store) load(ctx context.Context, realm string) (record, error) {
@@ -194,6 +231,12 @@ func (s *Store) load(ctx context.Context, realm string) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("read the connection of realm %s: %w", realm, err)
 	}
+	return s.parse(realm, fields)
+}
+
+// parse reads what is stored of a realm. If the token does not open, the rest is
+// returned beside the error.
+func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 	if len(fields) == 0 {
 		return record{}, fmt.Errorf("realm %s: %w", realm, ErrNotConnected)
 	}

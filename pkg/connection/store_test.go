@@ -139,6 +139,7 @@ func TestStore_WithoutRedisNothingIsKnown(t *testing.T) {
 	b := setup(t, server.URL())
 	s := b.replica()
 	token := b.connect(s)
+	s.SetSaveFor(time.Second)
 	server.Kill()
 	var wg sync.WaitGroup
 	for name, call := range map[string]func() error{

@@ -41,6 +41,8 @@ type Usage struct {
 	// Forecast is how many there will be at the end of the month, if the days to
 	// come are as the last seven whole days, or as this one where there are none.
 	Forecast int64
+	// PerDay is the mean that Forecast goes by.
+	PerDay float64
 }
 
 // Total is the sum over the priorities.
@@ -55,14 +57,15 @@ type Budget struct {
 
 	mu      sync.Mutex // guards the rest
 	pending map[string]int64
-	since   time.Time // of the oldest in pending
+	realms  map[realmDay]int64 // pending, too
+	since   time.Time          // of the oldest in pending
 	usage   Usage
 	asked   time.Time
 }
 
 // Budget makes a budget of so many calls a month; 0 only counts.
 func (s *Store) Budget(monthly int64) *Budget {
-	return &Budget{store: s, monthly: monthly, pending: map[string]int64{}}
+	return &Budget{store: s, monthly: monthly, pending: map[string]int64{}, realms: map[realmDay]int64{}}
 }
 
 // Observe counts a call; it is for qbo.Options.Observe. Failed calls are free.
@@ -81,6 +84,7 @@ func (b *Budget) Observe(c qbo.Call) {
 		b.since = now
 	}
 	b.pending[now.Format("2006-01 02")+":"+class]++
+	b.realms[realmDay{c.Realm, now.Format(time.DateOnly)}]++
 	if class == classLive {
 		b.usage.Live++
 	} else {
@@ -128,17 +132,20 @@ func (b *Budget) Usage(ctx context.Context) (Usage, error) {
 		defer b.mu.Unlock()
 		return b.usage, nil
 	}
-	told := b.pending
-	b.pending = map[string]int64{}
+	told, realms := b.pending, b.realms
+	b.pending, b.realms = map[string]int64{}, map[realmDay]int64{}
 	b.asked = now // one asks, the others go by what is known meanwhile
 	b.mu.Unlock()
 
-	usage, err := b.exchange(ctx, now, month, told)
+	usage, err := b.exchange(ctx, now, month, told, realms)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err != nil {
 		for field, n := range told {
 			b.pending[field] += n
+		}
+		for at, n := range realms {
+			b.realms[at] += n
 		}
 		b.asked = time.Time{}
 		return Usage{}, fmt.Errorf("count the month's calls: %w", err)
@@ -154,7 +161,7 @@ func (b *Budget) Usage(ctx context.Context) (Usage, error) {
 	return usage, nil
 }
 
-func (b *Budget) exchange(ctx context.Context, now, month time.Time, told map[string]int64) (Usage, error) {
+func (b *Budget) exchange(ctx context.Context, now, month time.Time, told map[string]int64, realms map[realmDay]int64) (Usage, error) {
 	ctx, cancel := b.store.bound(ctx)
 	defer cancel()
 	before := month.AddDate(0, -1, 0)
@@ -165,6 +172,7 @@ func (b *Budget) exchange(ctx context.Context, now, month time.Time, told map[st
 			pipe.HIncrBy(ctx, callsKey(of), day, n)
 			pipe.Expire(ctx, callsKey(of), usageKept)
 		}
+		tellRealms(ctx, pipe, realms)
 		this = pipe.HGetAll(ctx, callsKey(month.Format("2006-01")))
 		last = pipe.HGetAll(ctx, callsKey(before.Format("2006-01")))
 		return nil
@@ -192,7 +200,8 @@ func (b *Budget) exchange(ctx context.Context, now, month time.Time, told map[st
 			}
 		}
 	}
-	usage.Forecast = usage.Total() + int64(perDay(days, now)*month.AddDate(0, 1, 0).Sub(now).Hours()/24)
+	usage.PerDay = perDay(days, now)
+	usage.Forecast = usage.Total() + int64(usage.PerDay*month.AddDate(0, 1, 0).Sub(now).Hours()/24)
 	return usage, nil
 }
 

@@ -25,11 +25,12 @@ import (
 //	lf:1:heard:{app}           HASH "entity:operation" → Unix ms   entities × operations
 //	lf:1:told:{app}            ZSET realm → Unix ms                realms
 //	lf:1:gapped:{app}          ZSET realm → Unix ms                realms
+//	lf:1:called:{app}:DATE     ZSET realm → calls made             MaxCalled, trimmed; 9 days
 //	lf:1:due:{S}               ZSET realm → Unix ms                realms
 //	lf:1:claim:{S}             ZSET realm → Unix ms, claimed till  realms being scanned
 //	lf:1:again:{S}             ZSET realm → Unix ms, due meanwhile realms being scanned
 //
-// Package connection adds lf:1:conn:{R} and lf:1:realms.
+// Package connection adds its own, see there.
 //
 // Keys below are worth nothing after a restart and expire by themselves; an
 // embedded server need not keep them, so no script mixes them with the others.
@@ -57,6 +58,10 @@ func Shard(realm string) int {
 // Key is the key of something durable about a realm, for packages that keep
 // state of their own in this database.
 func Key(kind, realm string) string { return durable + kind + ":" + tag(realm) }
+
+// TempKey is the key of something that is worth nothing after a restart, for such
+// packages. It must expire.
+func TempKey(kind, name string) string { return ephemeralKey(kind, name) }
 
 // tag is the hash tag of a realm or a name. An empty tag would be none, so that
 // Redis Cluster spread the keys; no encoded text is a lone "%".

@@ -215,7 +215,7 @@ func cause(err error) error {
 	switch {
 	case errors.Is(err, state.ErrBudget):
 		return stream.RetryAfter(err, budgetDelay)
-	case errors.Is(err, connection.ErrReauthRequired):
+	case errors.Is(err, connection.ErrReauthRequired), errors.Is(err, connection.ErrParked):
 		return errParked
 	case errors.Is(err, connection.ErrNotConnected):
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)

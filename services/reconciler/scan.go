@@ -146,7 +146,7 @@ func fatal(ctx context.Context, err error) bool {
 
 // lapsed reports whether the realm's authorisation has ended.
 func lapsed(err error) bool {
-	return errors.Is(err, connection.ErrReauthRequired) || errors.Is(err, connection.ErrNotConnected)
+	return errors.Is(err, connection.ErrReauthRequired) || errors.Is(err, connection.ErrNotConnected) || errors.Is(err, connection.ErrParked)
 }
 
 // divisible reports whether a smaller request may succeed where this one

@@ -1,0 +1,37 @@
+package connection
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	refreshes *prometheus.CounterVec
+}
+
+// newMetrics registers them, unless there is nowhere to. unsaved counts the tokens
+// that are in memory only.
+func newMetrics(to prometheus.Registerer, unsaved func() float64) (*metrics, error) {
+	m := &metrics{refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ledgerfeed_token_refreshes_total",
+		Help: "Refreshes of OAuth tokens by this process: ok, failed (it is tried again), refused (the realm must be connected anew).",
+	}, []string{"outcome"})}
+	for _, outcome := range []string{"ok", "failed", "refused"} {
+		m.refreshes.WithLabelValues(outcome)
+	}
+	if to == nil {
+		return m, nil
+	}
+	if err := to.Register(m.refreshes); err != nil {
+		return nil, err
+	}
+	return m, to.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ledgerfeed_token_unsaved",
+		Help: "Refreshed tokens that this process holds in memory because Redis does not take them.",
+	}, unsaved))
+}
+
+func (s *Store) unsavedTokens() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(len(s.unsaved))
+}
