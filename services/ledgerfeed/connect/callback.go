@@ -1,0 +1,150 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// connected is the answer in JSON.
+type connected struct {
+	Realm   string `json:"realm"`
+	Company string `json:"company,omitempty"`
+	App     string `json:"app"`
+	State   string `json:"state"`
+	Again   bool   `json:"again"` // it was connected before
+}
+
+// consented is what Intuit came back with.
+type consented struct {
+	state, code, realm string
+	refusal            string // RFC 6749's word, such as access_denied
+}
+
+// callback takes the outcome of a consent.
+func (h *Handler) callback(c echo.Context) error {
+	got, err := read(c.QueryParams())
+	if err != nil {
+		return h.fail(c, &problem{status: http.StatusBadRequest, code: "bad_request", title: "This link does not work", text: "It is not what Intuit sends: " + err.Error() + ". Begin again.", cause: err})
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), exchangeTime)
+	defer cancel()
+	browser, consent, p := h.consent(ctx, c, got.state)
+	if p == nil {
+		p = got.check(consent)
+	}
+	if p != nil {
+		return h.fail(c, p)
+	}
+	out, p := h.connect(ctx, got, browser)
+	if p != nil {
+		return h.fail(c, p)
+	}
+	noStore(c)
+	switch {
+	case wantsJSON(c):
+		return c.JSON(http.StatusOK, out)
+	case h.RealmURL != nil:
+		return c.Redirect(http.StatusSeeOther, h.RealmURL(out.Realm))
+	}
+	return h.page(c, http.StatusOK, view{Connected: &out})
+}
+
+// read takes each parameter once: a second one would be somebody else's.
+func read(q url.Values) (consented, error) {
+	for _, name := range []string{"state", "code", "realmId", "error"} {
+		if len(q[name]) > 1 {
+			return consented{}, fmt.Errorf("%s is there twice", name)
+		}
+	}
+	got := consented{state: q.Get("state"), code: q.Get("code"), realm: q.Get("realmId"), refusal: q.Get("error")}
+	if got.state == "" {
+		return got, errors.New("state is missing")
+	}
+	return got, nil
+}
+
+// consent finds what the state belongs to and uses it up, whatever comes of it.
+func (h *Handler) consent(ctx context.Context, c echo.Context, state string) (browser, connection.Consent, *problem) {
+	consent, err := h.Connections.EndConsent(ctx, state)
+	switch {
+	case errors.Is(err, connection.ErrNoConsent):
+		return "", consent, &problem{status: http.StatusGone, code: "state_unknown", title: "This link is used up", text: "It was opened before, or is older than a quarter of an hour. If the company is not connected yet, begin again.", cause: err}
+	case err != nil:
+		return "", consent, unavailable(err)
+	}
+	b, ok := h.known(c)
+	if !ok || !b.is(consent.Browser) {
+		return "", consent, &problem{
+			status: http.StatusForbidden, code: "other_browser", title: "Begun in another browser",
+			text:  "The connection was begun in another browser, or cookies are off, or it was begun at another address than " + h.redirect.Scheme + "://" + h.redirect.Host + ". Begin again in this one.",
+			cause: errors.New("the browser is not the one the state was given to"),
+		}
+	}
+	return b, consent, nil
+}
+
+// check says what is wrong with the outcome of a consent that is ours.
+func (g consented) check(consent connection.Consent) *problem {
+	switch {
+	case g.refusal == "access_denied":
+		return &problem{status: http.StatusForbidden, code: "access_denied", title: "Not connected", text: "The consent was not given at Intuit. Nothing has changed."}
+	case g.refusal != "":
+		return &problem{status: http.StatusBadGateway, code: "intuit_refused", title: "Intuit does not let this app ask", text: "Intuit says " + printable(g.refusal) + ". Compare the app's settings in Intuit's portal with those of Ledgerfeed.", cause: errors.New("intuit answered " + printable(g.refusal))}
+	case g.code == "":
+		return &problem{status: http.StatusBadRequest, code: "code_missing", title: "This link does not work", text: "It is not what Intuit sends: code is missing. Begin again."}
+	case !realmID.MatchString(g.realm):
+		return badRealm()
+	case consent.RealmID != "" && consent.RealmID != g.realm:
+		return &problem{status: http.StatusConflict, code: "other_company", title: "Another company", text: "Company " + consent.RealmID + " was to be connected anew, and at Intuit company " + g.realm + " was chosen. Nothing has changed. Begin again and choose the other one."}
+	}
+	return nil
+}
+
+// connect trades the code for tokens, proves them, and stores them.
+func (h *Handler) connect(ctx context.Context, g consented, b browser) (connected, *problem) {
+	out := connected{Realm: g.realm, App: h.App, State: string(connection.Live)}
+	before, err := h.Connections.Get(ctx, g.realm)
+	out.Again = err == nil && before.RealmID != ""
+	token, err := h.OAuth.Exchange(ctx, g.code, h.verifier(b, g.state))
+	switch {
+	case errors.Is(err, qbo.ErrInvalidGrant):
+		return out, &problem{status: http.StatusBadRequest, code: "code_refused", title: "Intuit does not take this link", text: "It was used before, or is too old. Begin again.", cause: err}
+	case err != nil:
+		return out, &problem{status: http.StatusBadGateway, code: "intuit_failed", title: "Intuit did not finish", text: "Intuit gave no tokens. Begin again in a while.", cause: err}
+	}
+	if out.Company, err = h.company(ctx, g.realm, token); err != nil {
+		return out, &problem{status: http.StatusBadRequest, code: "wrong_company", title: "Not this company", text: "The consent is not for company " + g.realm + ". Nothing was connected. Begin again.", cause: err}
+	}
+	if err := h.Connections.Connect(ctx, g.realm, h.App, token); err != nil {
+		p := unavailable(err)
+		p.text = "The tokens could not be stored. Begin again: Intuit then gives new ones."
+		return out, p
+	}
+	h.Connections.ScanSoon(ctx, g.realm)
+	return out, nil
+}
+
+// company asks for the company's name, which proves the token. Only an answer that
+// it is for another company is an error: the API may be down while OAuth works.
+func (h *Handler) company(ctx context.Context, realm string, token qbo.Token) (string, error) {
+	if h.Company == nil {
+		return "", nil
+	}
+	name, err := h.Company(ctx, realm, token)
+	switch {
+	case errors.Is(err, qbo.ErrForbidden), errors.Is(err, qbo.ErrUnauthorized):
+		return "", err
+	case err != nil:
+		h.log.Warn("name of a company not read", telemetry.Realm(realm), telemetry.Error(err))
+	}
+	return name, nil
+}

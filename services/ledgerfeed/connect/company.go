@@ -1,0 +1,36 @@
+package connect
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+// CompanyName is Options.Company by the API of cfg, within its limits; observe
+// counts the call.
+func CompanyName(cfg qbo.Config, limiter qbo.Limiter, observe func(qbo.Call)) func(context.Context, string, qbo.Token) (string, error) {
+	return func(ctx context.Context, realm string, token qbo.Token) (string, error) {
+		client, err := cfg.Client(one{token.Access}, limiter, observe)
+		if err != nil {
+			return "", err
+		}
+		info, _, err := client.Read(ctx, realm, "CompanyInfo", "")
+		if err != nil {
+			return "", fmt.Errorf("read the company: %w", err)
+		}
+		var company struct{ CompanyName string }
+		if err := json.Unmarshal(info.Raw, &company); err != nil {
+			return "", fmt.Errorf("read the company: %w", err)
+		}
+		return company.CompanyName, nil
+	}
+}
+
+// one is the source of a token that is not stored yet.
+type one struct{ access secret.String }
+
+func (o one) Token(context.Context, string) (secret.String, error)  { return o.access, nil }
+func (o one) Rejected(context.Context, string, secret.String) error { return nil }

@@ -1,0 +1,30 @@
+// Package connect lets people connect their QuickBooks companies: the OAuth flow
+// with its pages, the disconnect, and the import of tokens that another program got.
+// It is a group of routes for an echo server:
+//
+//	GET  /connect                     sends the browser to Intuit; ?realm=ID connects that company anew
+//	GET  /connect/callback            what Intuit comes back to (qbo.redirect_url)
+//	GET  /realms/:realm/disconnect    asks whether to
+//	POST /realms/:realm/disconnect    revokes at Intuit, forgets the tokens; cursors and marks stay
+//	POST /realms/:realm/token         {"refresh_token", "app"}: imports one
+//	POST /tokens                      imports many: CSV or JSON lines, answered line by line
+//
+// A client that accepts application/json and not text/html gets JSON, the others
+// get pages without a script.
+//
+// # What it guarantees
+//
+// A state is good once, for a quarter of an hour, and in the browser it was given
+// to: a link that somebody else sends connects nothing. With PKCE the code is bound
+// to that browser, too. Redis holds no secret of a consent under way, and any replica
+// can take the callback. The company of the callback is asked for its name with the
+// new token before it is stored: one that was changed on the way is refused. Requests
+// that change something are refused when they come from the page of another site.
+// Every bad input has a page that says what to do. No token, code or state is logged.
+//
+// # What it does not do
+//
+// It does not know who is asking. Whoever may open the management routes may
+// disconnect every company: put a login in front of [Handler.Register], and let the
+// internet reach no more than [Handler.RegisterPublic].
+package connect

@@ -1,0 +1,213 @@
+package realm_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+)
+
+func TestMain(m *testing.M) { os.Exit(devtest.Main(m)) }
+
+var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+
+type bundle struct {
+	testing.TB
+	store       *state.Store
+	connections *connection.Store
+	directory   *realm.Directory
+	now         time.Time
+}
+
+func setup(t testing.TB, redis string) *bundle {
+	t.Helper()
+	b := &bundle{TB: t, now: noon}
+	clock := func() time.Time { return b.now }
+	var err error
+	b.store, err = state.Open(t.Context(), state.Options{Config: state.Config{URL: secret.String(redis)}, Now: clock})
+	require.NoError(t, err)
+	t.Cleanup(func() { b.store.Close() })
+	oauth, err := qbo.NewOAuth(qbo.OAuthOptions{ClientID: "c", ClientSecret: "s"})
+	require.NoError(t, err)
+	key := secret.String("k1:" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
+	b.connections, err = connection.New(connection.Options{
+		State: b.store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Now: clock,
+	})
+	require.NoError(t, err)
+	b.directory, err = realm.New(realm.Options{State: b.store, Connections: b.connections, Now: clock})
+	require.NoError(t, err)
+	return b
+}
+
+func (b *bundle) connect(id string) {
+	b.Helper()
+	require.NoError(b, b.connections.Connect(b.Context(), id, "books", qbo.Token{Access: "a", Refresh: "r", AccessExpires: b.now.Add(time.Hour)}))
+	b.connections.ScanSoon(b.Context(), id)
+}
+
+// scanned is what a scan leaves that found nothing missing.
+func (b *bundle) scanned(id string) {
+	b.Helper()
+	to := b.now.Add(-2 * time.Minute)
+	require.NoError(b, b.store.AdvanceCursors(b.Context(), id, map[string]time.Time{"Invoice": to, "Bill": to, "TaxCode": b.now.AddDate(0, -3, 0)}))
+	_, err := b.store.ClaimDue(b.Context(), []int{state.Shard(id)}, b.now, time.Minute, 1000)
+	require.NoError(b, err)
+	require.NoError(b, b.store.Done(b.Context(), id, b.now.Add(24*time.Hour)))
+}
+
+func (b *bundle) is(id string, want realm.State, why string) {
+	b.Helper()
+	r, err := b.directory.Get(b.Context(), id)
+	require.NoError(b, err)
+	require.Equal(b, want, r.Health, r.Why)
+	require.Contains(b, r.Why, why)
+	require.Equal(b, want == realm.Live, r.Why == "")
+}
+
+// The life of a company, state by state.
+func TestDirectory_TellsTheStates(t *testing.T) {
+	t.Parallel()
+	b := setup(t, devtest.Redis(t))
+	ctx := t.Context()
+	_, err := b.directory.Get(ctx, "1")
+	require.ErrorIs(t, err, connection.ErrNotConnected)
+	b.connect("1")
+	b.is("1", realm.CatchingUp, "first load")
+	b.scanned("1")
+	b.is("1", realm.Live, "")
+	require.NoError(t, b.store.SaveScan(ctx, "1", state.Scan{ID: "x"}))
+	b.is("1", realm.CatchingUp, "1 scans found missing")
+	require.NoError(t, b.store.DropScan(ctx, "1", "x"))
+
+	// Its authorisation lapses, and comes back a day later.
+	b.now = b.now.Add(time.Hour)
+	require.NoError(t, b.connections.SetState(ctx, "1", connection.ReauthRequired, "Intuit refused the refresh token (invalid_grant)"))
+	b.is("1", realm.Parked, "invalid_grant")
+	b.now = b.now.Add(24 * time.Hour)
+	b.connect("1")
+	b.is("1", realm.GapSuspected, "nothing could be read from 2026-11-26 13:00:00 to 2026-11-27 13:00:00")
+	b.now = b.now.Add(time.Minute)
+	b.scanned("1")
+	b.is("1", realm.Live, "")
+
+	// Nobody scans it.
+	b.now = b.now.Add(24*time.Hour + 59*time.Minute)
+	b.is("1", realm.Live, "")
+	b.now = b.now.Add(2 * time.Minute)
+	b.is("1", realm.GapSuspected, "no reconciler makes it")
+	claimed, err := b.store.ClaimDue(ctx, []int{state.Shard("1")}, b.now, time.Minute, 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{"1"}, claimed)
+	b.is("1", realm.Live, "")
+
+	// It is scanned, but one kind of record never gets to its end.
+	b.now = b.now.AddDate(0, 0, 30)
+	require.NoError(t, b.store.AdvanceCursors(ctx, "1", map[string]time.Time{"Bill": b.now}))
+	require.NoError(t, b.store.Done(ctx, "1", b.now.Add(time.Minute)))
+	b.is("1", realm.GapSuspected, "Invoice was last covered up to 2026-11-27")
+	require.NoError(t, b.store.Done(ctx, "1", time.Time{}))
+	b.is("1", realm.GapSuspected, "not on the schedule")
+
+	require.NoError(t, b.connections.SetState(ctx, "1", connection.Parked, "unpaid"))
+	b.is("1", realm.Parked, "unpaid")
+	require.NoError(t, b.connections.Disconnect(ctx, "1"))
+	b.is("1", realm.Disconnected, "by request")
+}
+
+func TestDirectory_FiltersByState(t *testing.T) {
+	t.Parallel()
+	b := setup(t, devtest.Redis(t))
+	ctx := t.Context()
+	var live []string
+	for n := range 30 {
+		id := fmt.Sprint(100 + n)
+		b.connect(id)
+		switch {
+		case n%10 == 3:
+		case n%10 == 7:
+			require.NoError(t, b.connections.SetState(ctx, id, connection.Parked, "test"))
+		case n == 29:
+			require.NoError(t, b.connections.Disconnect(ctx, id))
+		default:
+			b.scanned(id)
+			live = append(live, id)
+		}
+	}
+	walk := func(q realm.Query) (ids []string) {
+		for {
+			page, err := b.directory.List(ctx, q)
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(page.Realms), max(q.Limit, 1))
+			for _, r := range page.Realms {
+				ids = append(ids, r.RealmID)
+			}
+			if page.Next == "" {
+				return ids
+			}
+			q.After = page.Next
+		}
+	}
+	for _, limit := range []int{1, 4, 30} {
+		require.Len(t, walk(realm.Query{Limit: limit}), 30)
+		require.Equal(t, live, walk(realm.Query{Limit: limit, States: []realm.State{realm.Live}}))
+		require.Equal(t, []string{"103", "113", "123"}, walk(realm.Query{Limit: limit, States: []realm.State{realm.CatchingUp}}))
+		require.Equal(t, []string{"107", "117", "127", "129"}, walk(realm.Query{Limit: limit, States: []realm.State{realm.Parked, realm.Disconnected}}))
+		require.Equal(t, []string{"110", "111", "112", "113"}, walk(realm.Query{Limit: limit, Prefix: "11"})[:4])
+		require.Empty(t, walk(realm.Query{Limit: limit, States: []realm.State{realm.GapSuspected}}))
+		require.Empty(t, walk(realm.Query{Limit: limit, App: "other"}))
+	}
+	sum, err := b.directory.Summary(ctx, 0)
+	require.NoError(t, err)
+	require.Equal(t, 30, sum.Total)
+	require.Equal(t, map[realm.State]int{realm.Live: len(live), realm.CatchingUp: 3, realm.Parked: 3, realm.Disconnected: 1}, sum.Counts)
+	b.connect("500")
+	old, err := b.directory.Summary(ctx, time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, sum, old, "young enough")
+}
+
+// Ten thousand companies: one page, a page of the few that are catching up, and the
+// count of all.
+func BenchmarkDirectory(b *testing.B) {
+	const realms = 10_000
+	d := setup(b, devtest.RealRedis(b))
+	for n := range realms {
+		id := fmt.Sprint(900_000 + n)
+		d.connect(id)
+		if n%1000 != 0 {
+			d.scanned(id)
+		}
+	}
+	b.Run("page", func(b *testing.B) {
+		for b.Loop() {
+			if page, err := d.directory.List(b.Context(), realm.Query{After: "905000"}); err != nil || len(page.Realms) != 100 {
+				b.Fatal(len(page.Realms), err)
+			}
+		}
+	})
+	b.Run("catching up", func(b *testing.B) {
+		for b.Loop() {
+			if page, err := d.directory.List(b.Context(), realm.Query{States: []realm.State{realm.CatchingUp}}); err != nil || len(page.Realms) != 10 {
+				b.Fatal(len(page.Realms), err)
+			}
+		}
+	})
+	b.Run("summary", func(b *testing.B) {
+		for b.Loop() {
+			if sum, err := d.directory.Summary(b.Context(), 0); err != nil || sum.Total != realms {
+				b.Fatal(sum, err)
+			}
+		}
+	})
+}
