@@ -46,7 +46,10 @@ type grammar struct {
 	Gap     gapCmd     `cmd:"" help:"Show which changes webhooks did not tell of, why, and what to do."`
 	Audit   auditCmd   `cmd:"" help:"Compare a Postgres sink with QuickBooks, and repair it."`
 	Replay  replayCmd  `cmd:"" help:"Read records from QuickBooks again and deliver them to one sink."`
+	Connect connectCmd `cmd:"" help:"Serve the pages by which people connect their companies."`
+	Realm   realmCmd   `cmd:"" help:"List, show, park and disconnect companies."`
 	Token   tokenCmd   `cmd:"" help:"Work on the OAuth tokens of connected companies."`
+	Budget  budgetCmd  `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -1,20 +1,19 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
-	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenfile"
 )
 
 // ServerConfig is what the commands that work on a running feed read from the
@@ -36,75 +35,161 @@ func (c ServerConfig) Validate() error {
 }
 
 type tokenCmd struct {
-	Import importCmd `cmd:"" help:"Connect a company with a refresh token that another program got."`
+	Import  importCmd       `cmd:"" help:"Connect companies with refresh tokens that another program got."`
+	Status  tokenStatusCmd  `cmd:"" help:"Show whose authorisation ends when, and which keys encrypt the tokens."`
+	Refresh tokenRefreshCmd `cmd:"" help:"Get new tokens for companies now."`
+	Rotate  tokenRotateCmd  `cmd:"" help:"Encrypt all stored tokens with the first key."`
+	Revoke  tokenRevokeCmd  `cmd:"" help:"Revoke the tokens of companies at Intuit and park the companies."`
 }
 
 type importCmd struct {
-	Realm            string `required:"" placeholder:"ID" help:"Company id (realmId)."`
-	RefreshTokenFile string `default:"-" placeholder:"FILE" help:"File that holds the refresh token; - reads stdin (${default})."`
-	App              string `default:"production" placeholder:"NAME" help:"Name of the app, as in ingress.apps (${default})."`
+	Realm            string `placeholder:"ID" xor:"what" help:"Company id (realmId) of one company."`
+	RefreshTokenFile string `default:"-" placeholder:"FILE" help:"File that holds its refresh token; - reads stdin (${default})."`
+	File             string `placeholder:"FILE" xor:"what" help:"CSV or JSON lines of many companies; - reads stdin."`
+	App              string `default:"production" placeholder:"NAME" help:"Name of the app, as in ingress.apps, where a line names none (${default})."`
+	Parallel         int    `default:"4" placeholder:"N" help:"Import N companies at the same time (${default})."`
+	Done             string `placeholder:"FILE" help:"Keep in FILE what is imported, to go on from there (<file>.done)."`
+	Rescue           string `default:"ledgerfeed-rescued-tokens.jsonl" placeholder:"FILE" help:"Where a new token goes that cannot be stored; the next import begins with it (${default})."`
+	DryRun           bool   `help:"Check the lines and do nothing."`
+	JSON             bool   `help:"Print one JSON object a company."`
 }
 
 // Help is the long help of the command.
 func (importCmd) Help() string {
-	return `Refreshes the token once, which proves it and voids the copy that the other program holds after a day at
-most, stores it encrypted in Redis, and makes the company due for its initial load. The settings are the
-services' own: LEDGERFEED_REDIS_URL, LEDGERFEED_CONNECTION_KEYS, LEDGERFEED_QBO_CLIENT_ID,
-LEDGERFEED_QBO_CLIENT_SECRET. A company that is connected already is connected anew.
+	return `Refreshes each token once, which proves it and voids the copy that the other program holds after a day at most,
+stores it encrypted in Redis, and makes the company due for its initial load. The settings are the services' own:
+LEDGERFEED_REDIS_URL, LEDGERFEED_CONNECTION_KEYS, LEDGERFEED_QBO_CLIENT_ID, LEDGERFEED_QBO_CLIENT_SECRET. A company
+that is connected already is connected anew, unless Intuit does not take the token any more.
+
+A --file has a company a line, realm,refresh_token[,app] or {"realm": "…", "refresh_token": "…"}. A line that
+cannot be used is named and holds up no other. Interrupted or killed, run it again: what is imported is left out.
+Exits 0 if all were imported, 1 if some were not.
 
 Examples:
   ledgerfeed token import --realm 9341453000000001 --refresh-token-file token.txt
-  pass show quickbooks/refresh | ledgerfeed token import --realm 9341453000000001`
+  pass show quickbooks/refresh | ledgerfeed token import --realm 9341453000000001
+  ledgerfeed token import --file companies.csv --dry-run
+  ledgerfeed token import --file companies.csv`
 }
 
 var realmID = regexp.MustCompile(`^[0-9]{1,32}$`)
 
-// Run connects the realm.
-func (c *importCmd) Run(ctx context.Context, p process) error {
-	if !realmID.MatchString(c.Realm) {
-		return lifecycle.Usage(fmt.Errorf("--realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", c.Realm))
+// lines are the companies that are meant.
+func (c *importCmd) lines(p process) ([]tokenfile.Line, error) {
+	if c.File == "" {
+		return c.single(p)
+	}
+	text, err := body(c.File, p.stdin)
+	if err != nil {
+		return nil, fmt.Errorf("--file: %w", err)
+	}
+	lines, err := tokenfile.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, lifecycle.Usage(fmt.Errorf("--file %s: %w", c.File, err))
+	}
+	if len(lines) == 0 {
+		return nil, lifecycle.Usage(fmt.Errorf("--file %s: it is empty", c.File))
+	}
+	if c.Done == "" && c.File != "-" {
+		c.Done = c.File + ".done"
+	}
+	return lines, nil
+}
+
+func (c *importCmd) single(p process) ([]tokenfile.Line, error) {
+	switch {
+	case c.Realm == "":
+		return nil, lifecycle.Usage(errors.New("say which companies: --realm ID, or --file FILE"))
+	case !realmID.MatchString(c.Realm):
+		return nil, lifecycle.Usage(fmt.Errorf("--realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", c.Realm))
 	}
 	text, err := body(c.RefreshTokenFile, p.stdin)
 	if err != nil {
-		return fmt.Errorf("--refresh-token-file: %w", err)
+		return nil, fmt.Errorf("--refresh-token-file: %w", err)
 	}
 	refresh := secret.String(strings.TrimSpace(string(text)))
 	if refresh == "" {
-		return lifecycle.Usage(fmt.Errorf("--refresh-token-file %s: it is empty", c.RefreshTokenFile))
+		return nil, lifecycle.Usage(fmt.Errorf("--refresh-token-file %s: it is empty", c.RefreshTokenFile))
 	}
-	cfg := DefaultServerConfig()
-	if err := config.Load(&cfg, "", os.Environ()); err != nil {
+	return []tokenfile.Line{{N: 1, Realm: c.Realm, Refresh: refresh}}, nil
+}
+
+// Run imports.
+func (c *importCmd) Run(ctx context.Context, p process) error {
+	if c.Parallel < 1 || c.Parallel > 64 {
+		return lifecycle.Usage(fmt.Errorf("--parallel %d: give a number from 1 to 64", c.Parallel))
+	}
+	lines, err := c.lines(p)
+	if err != nil {
 		return err
 	}
-	oauth, err := cfg.QBO.OAuth()
+	lines, rescued, err := tokenfile.WithRescued(lines, c.Rescue)
 	if err != nil {
-		return lifecycle.Usage(err)
+		return lifecycle.Usage(fmt.Errorf("--rescue %s: %w", c.Rescue, cause(err)))
 	}
-	store, err := state.Open(ctx, state.Options{Config: cfg.Redis})
+	if len(rescued) > 0 {
+		fmt.Fprintf(p.stderr, "%d tokens come from %s\n", len(rescued), c.Rescue)
+	}
+	if c.DryRun {
+		return c.dryRun(p, lines)
+	}
+	s, err := openConnections(ctx, p)
 	if err != nil {
-		if errors.Is(err, state.ErrUnreachable) {
-			return lifecycle.Unreachable("", err)
+		return err
+	}
+	defer s.close(ctx)
+	var done *tokenfile.Done
+	if c.Done != "" {
+		if done, err = tokenfile.OpenDone(c.Done); err != nil {
+			return lifecycle.Usage(fmt.Errorf("--done %s: %w", c.Done, cause(err)))
 		}
-		return err
+		defer func() { _ = done.Close() }() // each line was written at once
 	}
-	defer func() { _ = store.Close() }()
-	connections, err := connection.New(connection.Options{State: store, Config: cfg.Connection, Refresher: oauth})
+	run := importing{c: c, p: p, servers: s, rescued: rescued, counts: map[tokenfile.Outcome]int{}}
+	if c.File != "" {
+		run.bar = newProgress(p.stderr, len(lines), "imported")
+	}
+	err = tokenfile.Run(ctx, lines, tokenfile.Options{
+		Connections: s.connections, App: c.App, Parallel: c.Parallel, Done: done,
+		Report: func(res tokenfile.Result) error { return run.report(ctx, res) },
+	})
+	return run.end(ctx, len(lines), err)
+}
+
+func (c *importCmd) dryRun(p process, lines []tokenfile.Line) error {
+	done, err := tokenfile.ReadDone(c.Done)
+	if c.Done == "" {
+		done, err = nil, nil
+	}
 	if err != nil {
-		return lifecycle.Usage(err)
+		return lifecycle.Usage(fmt.Errorf("--done %s: %w", c.Done, cause(err)))
 	}
-	token, err := oauth.Refresh(ctx, refresh)
-	if errors.Is(err, qbo.ErrInvalidGrant) {
-		return fmt.Errorf("realm %s: %w: this refresh token does not hold (any more) for this app: take the newest one, or let the user connect again", c.Realm, err)
+	good, skipped, bad := 0, 0, 0
+	for _, l := range lines {
+		switch {
+		case l.Err != nil:
+			bad++
+			fmt.Fprintf(p.stderr, "line %d: %s\n", l.N, l.Err)
+		case done.Has(l):
+			skipped++
+		default:
+			good++
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("realm %s: refresh the token: %w", c.Realm, err)
+	fmt.Fprintf(p.stdout, "would import %d companies; %d are imported already\n", good, skipped)
+	if bad > 0 {
+		return fmt.Errorf("%d lines cannot be used", bad)
 	}
-	if err := connections.Connect(ctx, c.Realm, c.App, token); err != nil {
-		return fmt.Errorf("realm %s: store the token: %w", c.Realm, err)
-	}
-	if err := store.Schedule(ctx, c.Realm, time.Now()); err != nil {
-		return fmt.Errorf("realm %s is connected, but not due yet: %w", c.Realm, err)
-	}
-	_, err = fmt.Fprintf(p.stdout, "realm %s is connected to the app %s and due for its initial load\n", c.Realm, c.App)
-	return err
+	return nil
+}
+
+// importResult is what became of one company, in JSON.
+type importResult struct {
+	Line    int               `json:"line,omitempty"`
+	Realm   string            `json:"realm"`
+	App     string            `json:"app"`
+	Outcome tokenfile.Outcome `json:"outcome"`
+	Error   string            `json:"error,omitempty"`
+	// Rescued is the file the new token is in.
+	Rescued string `json:"rescued,omitempty"`
 }

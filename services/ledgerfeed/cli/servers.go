@@ -19,7 +19,10 @@ type servers struct {
 	broker      *stream.Conn
 	connections *connection.Store
 	budget      *state.Budget
+	limiter     *state.Limiter
+	oauth       *qbo.OAuth
 	client      *qbo.Client
+	config      ServerConfig
 }
 
 // openServers opens all of them as the environment says. Close them.
@@ -37,6 +40,20 @@ func openServers(ctx context.Context, p process) (*servers, error) {
 }
 
 func (s *servers) open(ctx context.Context, p process, cfg ReplayConfig) error {
+	if err := s.openConnections(ctx, p, cfg.ServerConfig); err != nil {
+		return err
+	}
+	var err error
+	if s.broker, err = dial(ctx, p, cfg.NATS); err != nil {
+		return err
+	}
+	s.client, err = cfg.QBO.Client(s.connections, s.limiter, s.budget.Observe)
+	return lifecycle.Usage(err)
+}
+
+// openConnections opens all but the broker and the client.
+func (s *servers) openConnections(ctx context.Context, p process, cfg ServerConfig) error {
+	s.config = cfg
 	log, err := p.logger()
 	if err != nil {
 		return err
@@ -48,22 +65,18 @@ func (s *servers) open(ctx context.Context, p process, cfg ReplayConfig) error {
 	if err != nil {
 		return err
 	}
-	if s.broker, err = dial(ctx, p, cfg.NATS); err != nil {
-		return err
-	}
-	oauth, err := cfg.QBO.OAuth()
-	if err != nil {
+	if s.oauth, err = cfg.QBO.OAuth(); err != nil {
 		return lifecycle.Usage(err)
 	}
 	s.connections, err = connection.New(connection.Options{
-		State: s.store, Config: cfg.Connection, Refresher: oauth, Logger: log.Named("connection"),
+		State: s.store, Config: cfg.Connection, Refresher: s.oauth, Logger: log.Named("connection"),
 	})
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
 	s.budget = s.store.Budget(cfg.QBO.MonthlyCalls)
-	s.client, err = cfg.QBO.Client(s.connections, s.store.Limiter(state.DefaultLimits()).Within(s.budget), s.budget.Observe)
-	return lifecycle.Usage(err)
+	s.limiter = s.store.Limiter(state.DefaultLimits()).Within(s.budget)
+	return nil
 }
 
 func (s *servers) close(ctx context.Context) {

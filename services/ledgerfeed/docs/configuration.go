@@ -59,7 +59,7 @@ func Configuration() string {
 	add("processor", &pro)
 	add("reconciler", &rec)
 	add("ledgerfeed", &tool)
-	add("ledgerfeed token", &servers)
+	add("ledgerfeed connect, realm, token, budget", &servers)
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed gap", &look)

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+)
+
+type realmCmd struct {
+	Ls         realmLsCmd         `cmd:"" help:"List the companies and how each is doing."`
+	Show       realmShowCmd       `cmd:"" help:"Show all there is to know of one company."`
+	Park       realmParkCmd       `cmd:"" help:"Put companies aside: nothing is read, tokens and cursors wait."`
+	Unpark     realmUnparkCmd     `cmd:"" help:"Put companies back and scan them at once."`
+	Disconnect realmDisconnectCmd `cmd:"" help:"Revoke the authorisation of companies at Intuit and forget their tokens."`
+}
+
+// realmView is a company in JSON.
+type realmView struct {
+	Realm      string           `json:"realm"`
+	App        string           `json:"app"`
+	State      realm.State      `json:"state"`
+	Why        string           `json:"why,omitempty"`
+	Connection connection.State `json:"connection"`
+
+	ConnectedAt time.Time `json:"connected_at,omitzero"`
+	ChangedAt   time.Time `json:"changed_at,omitzero"`
+	LapsedAt    time.Time `json:"lapsed_at,omitzero"`
+
+	CoveredUpTo    time.Time `json:"covered_up_to,omitzero"`
+	FurthestBehind string    `json:"furthest_behind,omitempty"`
+	OpenScans      int       `json:"open_scans"`
+	Due            time.Time `json:"due,omitzero"`
+	BeingScanned   bool      `json:"being_scanned"`
+
+	Token tokenView `json:"token"`
+}
+
+func viewOf(r realm.Realm) realmView {
+	v := realmView{
+		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
+		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
+		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
+		OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
+	}
+	if r.Claimed {
+		v.Due = time.Time{} // it is when the claim ends
+	}
+	return v
+}
+
+// openDirectory opens what lists the companies. Close the servers.
+func openDirectory(ctx context.Context, p process) (*servers, *realm.Directory, error) {
+	s, err := openConnections(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := realm.New(realm.Options{State: s.store, Connections: s.connections})
+	if err != nil {
+		s.close(ctx)
+		return nil, nil, err
+	}
+	return s, d, nil
+}
+
+// away gives an error of Redis its exit code.
+func away(ctx context.Context, s *servers, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, connection.ErrNotConnected) {
+		return err
+	}
+	if ping := s.store.Ping(ctx); errors.Is(ping, state.ErrUnreachable) {
+		return lifecycle.Unreachable("", ping)
+	}
+	return err
+}
+
+// validRealms refuses ids that are none.
+func validRealms(ids []string) error {
+	for _, id := range ids {
+		if !realmID.MatchString(id) {
+			return lifecycle.Usage(fmt.Errorf("realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", id))
+		}
+	}
+	return nil
+}
+
+// stamp is a time in a table.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.DateTime)
+}
+
+// until is how far away a time is, in a table.
+func until(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Until(t)
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	if d >= 48*time.Hour {
+		return fmt.Sprintf("%s%dd", sign, int(d.Hours()/24))
+	}
+	return sign + d.Round(time.Second).String()
+}
+
+func row(w io.Writer, name string, value any) { fmt.Fprintf(w, "%s\t%v\n", name, value) }

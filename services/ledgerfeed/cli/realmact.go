@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+)
+
+// realmChoice are the flags of what changes companies.
+type realmChoice struct {
+	Realm  []string `arg:"" help:"Company ids (realmId)."`
+	DryRun bool     `help:"Show what would be done and do nothing."`
+	Yes    bool     `short:"y" help:"Do not ask."`
+	JSON   bool     `help:"Print one JSON object a company."`
+}
+
+// realmAction is what is done to each company.
+type realmAction struct {
+	verb, done string
+	do         func(ctx context.Context, s *servers, realm string) error
+}
+
+// realmOutcome is what became of one, in JSON.
+type realmOutcome struct {
+	Realm   string `json:"realm"`
+	Outcome string `json:"outcome"`
+	Error   string `json:"error,omitempty"`
+}
+
+func (c *realmChoice) run(ctx context.Context, p process, a realmAction) error {
+	if err := validRealms(c.Realm); err != nil {
+		return err
+	}
+	if !c.DryRun && !c.Yes && !p.terminal() {
+		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	}
+	s, err := openConnections(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer s.close(ctx)
+	if !c.DryRun && !c.Yes {
+		yes, err := p.confirm(ctx, fmt.Sprintf("%s %d companies?", a.verb, len(c.Realm)))
+		if err != nil || !yes {
+			return errors.Join(err, errors.New("nothing was done"))
+		}
+	}
+	failed := 0
+	for _, id := range c.Realm {
+		err := c.one(ctx, p, s, a, id)
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted at realm %s: run it again: %w", id, ctx.Err())
+		}
+		if err != nil {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return away(ctx, s, fmt.Errorf("%d of %d companies are as they were", failed, len(c.Realm)))
+	}
+	return nil
+}
+
+// one does it to a company and says what became of it.
+func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAction, id string) error {
+	out := realmOutcome{Realm: id, Outcome: a.done}
+	_, err := s.connections.Get(ctx, id)
+	if errors.Is(err, connection.ErrNotConnected) {
+		err = errors.New("it was never connected")
+	} else {
+		err = nil // one whose token does not open can be dealt with all the same
+	}
+	if c.DryRun {
+		out.Outcome = "would " + a.verb
+	} else if err == nil {
+		err = a.do(ctx, s, id)
+	}
+	if err != nil {
+		out.Outcome, out.Error = "failed", err.Error()
+	}
+	switch {
+	case c.JSON:
+		return errors.Join(err, json.NewEncoder(p.stdout).Encode(out))
+	case err != nil:
+		fmt.Fprintf(p.stderr, "realm %s: %s\n", id, plain(err.Error()))
+	case c.DryRun:
+		fmt.Fprintf(p.stdout, "would %s realm %s\n", a.verb, id)
+	default:
+		fmt.Fprintf(p.stdout, "realm %s is %s\n", id, a.done)
+	}
+	return err
+}
+
+type realmParkCmd struct {
+	realmChoice `embed:""`
+	Reason      string `default:"parked by request" placeholder:"TEXT" help:"Why, for those who look at it later (${default})."`
+}
+
+// Help is the long help of the command.
+func (realmParkCmd) Help() string {
+	return `Puts companies aside: their webhooks are taken and let go, they are not scanned, and no call is made for them.
+Tokens and cursors wait; what changes meanwhile is found by the scan after the unpark, deletions for up to 30
+days by asking, older ones by comparing all ids. A token that is not refreshed for 100 days lapses: refresh those
+of companies that are parked for long (ledgerfeed token refresh).
+
+Examples:
+  ledgerfeed realm park 9341453000000001 --reason "invoice unpaid"
+  ledgerfeed realm park 9341453000000001 9341453000000002 --dry-run`
+}
+
+// Run parks.
+func (c *realmParkCmd) Run(ctx context.Context, p process) error {
+	return c.run(ctx, p, realmAction{verb: "park", done: "parked", do: func(ctx context.Context, s *servers, id string) error {
+		conn, err := s.connections.Get(ctx, id)
+		if conn.State == connection.Disconnected || conn.State == connection.ReauthRequired {
+			return fmt.Errorf("it is %s: nothing is read of it as it is", conn.State)
+		}
+		if err != nil {
+			return err
+		}
+		return s.connections.SetState(ctx, id, connection.Parked, c.Reason)
+	}})
+}
+
+type realmUnparkCmd struct {
+	realmChoice `embed:""`
+}
+
+// Help is the long help of the command.
+func (realmUnparkCmd) Help() string {
+	return `Puts companies back that were put aside, and makes them due for a scan at once. One whose authorisation has lapsed
+cannot be put back: have it connected anew.
+
+Examples:
+  ledgerfeed realm unpark 9341453000000001`
+}
+
+// Run puts back.
+func (c *realmUnparkCmd) Run(ctx context.Context, p process) error {
+	return c.run(ctx, p, realmAction{verb: "unpark", done: "live", do: func(ctx context.Context, s *servers, id string) error {
+		conn, err := s.connections.Get(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case conn.State == connection.ReauthRequired:
+			return errors.New("its authorisation has lapsed: have it connected anew")
+		case conn.State == connection.Disconnected:
+			return errors.New("it is disconnected: have it connected anew")
+		}
+		if err := s.connections.SetState(ctx, id, connection.Live, ""); err != nil {
+			return err
+		}
+		s.connections.ScanSoon(ctx, id)
+		return nil
+	}})
+}
+
+type realmDisconnectCmd struct {
+	realmChoice `embed:""`
+	Forget      bool `help:"Forget the tokens although Intuit does not answer; have the owner disconnect the app in QuickBooks."`
+}
+
+// Help is the long help of the command.
+func (realmDisconnectCmd) Help() string {
+	return `Revokes the authorisation of companies at Intuit, then forgets their tokens. Cursors and marks stay: a company
+that is connected again goes on from there, and nothing is delivered twice. If Intuit does not answer nothing is
+forgotten; run it again.
+
+Examples:
+  ledgerfeed realm disconnect 9341453000000001
+  ledgerfeed realm disconnect 9341453000000001 --forget --yes`
+}
+
+// Run disconnects.
+func (c *realmDisconnectCmd) Run(ctx context.Context, p process) error {
+	return c.run(ctx, p, realmAction{verb: "disconnect", done: "disconnected", do: func(ctx context.Context, s *servers, id string) error {
+		if c.Forget {
+			return s.connections.Disconnect(ctx, id)
+		}
+		return s.connections.Revoke(ctx, id, connection.Disconnected, "disconnected by request", s.oauth)
+	}})
+}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+)
+
+type realmShowCmd struct {
+	Realm string `arg:"" help:"Company id (realmId)."`
+	JSON  bool   `help:"Print one JSON object."`
+}
+
+// Help is the long help of the command.
+func (realmShowCmd) Help() string {
+	return `Shows how a company is doing and why, since when, up to when each kind of record is proved to be delivered, when
+it is scanned next, and when its authorisation ends. No token is shown.
+
+Examples:
+  ledgerfeed realm show 9341453000000001
+  ledgerfeed realm show 9341453000000001 --json | jq .cursors`
+}
+
+// Run shows.
+func (c *realmShowCmd) Run(ctx context.Context, p process) error {
+	if err := validRealms([]string{c.Realm}); err != nil {
+		return err
+	}
+	s, directory, err := openDirectory(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer s.close(ctx)
+	r, err := directory.Get(ctx, c.Realm)
+	if errors.Is(err, connection.ErrNotConnected) {
+		return fmt.Errorf("realm %s was never connected: ledgerfeed realm ls lists those that were", c.Realm)
+	}
+	if err != nil {
+		return away(ctx, s, err)
+	}
+	if c.JSON {
+		return json.NewEncoder(p.stdout).Encode(struct {
+			realmView
+			Cursors map[string]time.Time `json:"cursors"`
+		}{viewOf(r), r.Cursors})
+	}
+	return c.print(p, r)
+}
+
+func (c *realmShowCmd) print(p process, r realm.Realm) error {
+	v := viewOf(r)
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	row(t, "realm", v.Realm)
+	row(t, "app", orDash(v.App))
+	row(t, "state", v.State.String())
+	if v.Why != "" {
+		row(t, "why", plain(v.Why))
+	}
+	row(t, "connected", stamp(v.ConnectedAt))
+	row(t, "in this connection since", stamp(v.ChangedAt))
+	if !v.LapsedAt.IsZero() {
+		row(t, "last ceased to be live", stamp(v.LapsedAt))
+	}
+	switch {
+	case v.BeingScanned:
+		row(t, "next scan", "now")
+	default:
+		row(t, "next scan", stamp(v.Due))
+	}
+	row(t, "scans not verified", v.OpenScans)
+	v.Token.rows(t)
+	for _, name := range slices.Sorted(maps.Keys(r.Cursors)) {
+		row(t, "covered "+name, stamp(r.Cursors[name]))
+	}
+	return t.Flush()
+}
