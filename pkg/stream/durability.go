@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -44,6 +46,8 @@ type Server struct {
 	Name, Version string
 	// Sync is "always", an interval, or empty if the server could not be asked.
 	Sync string
+	// Offline is a server of a cluster that is down, as the others say.
+	Offline bool
 }
 
 // Err is a *MismatchError, or nil where the broker keeps what the profile promises.
@@ -59,7 +63,10 @@ func (d Durability) Describe() map[string]string {
 	var servers []string
 	for _, s := range d.Servers {
 		sync := s.Sync
-		if sync == "" {
+		switch {
+		case sync == "" && s.Offline:
+			sync = "unknown, it is offline"
+		case sync == "":
 			sync = "unknown"
 		}
 		servers = append(servers, fmt.Sprintf("%s %s sync %s", s.Name, s.Version, sync))
@@ -103,10 +110,10 @@ func (c *Conn) Durability(ctx context.Context) (Durability, error) {
 		d.problem("stream %s is not written to disk before it is acknowledged", EventStream)
 	}
 	told, notTold := c.askServers(ctx)
-	for _, name := range c.holders(info) {
+	for name, offline := range c.holders(info) {
 		server, ok := told[name]
 		if !ok {
-			server = Server{Name: name}
+			server = Server{Name: name, Offline: offline}
 		}
 		if name == c.nc.ConnectedServerName() {
 			server.Version = c.nc.ConnectedServerVersion()
@@ -140,20 +147,28 @@ func (c *Conn) RequireDurability(ctx context.Context) (Durability, error) {
 	return d, nil
 }
 
-// holders are the names of the servers that keep the stream.
-func (c *Conn) holders(info *jetstream.StreamInfo) []string {
-	if info.Cluster == nil || info.Cluster.Leader == "" && len(info.Cluster.Replicas) == 0 {
-		return []string{c.nc.ConnectedServerName()}
+// holders are the names of the servers that keep the stream, sorted, and whether
+// each is offline.
+func (c *Conn) holders(info *jetstream.StreamInfo) iter.Seq2[string, bool] {
+	offline := map[string]bool{}
+	if info.Cluster != nil {
+		for _, r := range info.Cluster.Replicas {
+			offline[r.Name] = r.Offline
+		}
+		if info.Cluster.Leader != "" {
+			offline[info.Cluster.Leader] = false
+		}
 	}
-	names := []string{}
-	if info.Cluster.Leader != "" {
-		names = append(names, info.Cluster.Leader)
+	if len(offline) == 0 {
+		offline[c.nc.ConnectedServerName()] = false
 	}
-	for _, r := range info.Cluster.Replicas {
-		names = append(names, r.Name)
+	return func(yield func(string, bool) bool) {
+		for _, name := range slices.Sorted(maps.Keys(offline)) {
+			if !yield(name, offline[name]) {
+				return
+			}
+		}
 	}
-	slices.Sort(names)
-	return names
 }
 
 func (d *Durability) problem(format string, args ...any) {
@@ -167,6 +182,9 @@ func (d *Durability) check(s Server) {
 	}
 	switch {
 	case d.Profile == Dev || d.Profile == SingleRelaxed || s.Sync == syncAlways:
+	case s.Sync == "" && s.Offline:
+		// It keeps nothing now, so no acknowledgement is its. Who starts while one of
+		// three is down must not be turned away (I11).
 	case s.Sync == "":
 		d.problem("server %s did not say its sync_interval: set nats.monitor_url to the monitoring endpoint (http://HOST:8222) of each server", s.Name)
 	default:

@@ -5,12 +5,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
@@ -105,4 +107,23 @@ func TestDurability_FewerReplicasThanPromised(t *testing.T) {
 	require.NoError(t, c.EnsureTopology(t.Context()))
 	_, err = c.RequireDurability(t.Context())
 	require.NoError(t, err)
+}
+
+// A process that starts while one of three servers is down starts: what is
+// acknowledged meanwhile is kept by the other two.
+func TestDurability_OneOfThreeIsDown(t *testing.T) {
+	cluster := devtest.StartNATSCluster(t)
+	c := connect(t, cluster.URL(), func(c *stream.Config) { c.Profile, c.MonitorURL = stream.Cluster, cluster.MonitorURL() })
+	require.NoError(t, c.EnsureTopology(t.Context()))
+	d, err := c.RequireDurability(t.Context())
+	require.NoError(t, err)
+	require.Len(t, d.Servers, devtest.NATSServers)
+	cluster.Stop(2)
+	require.Eventually(t, func() bool {
+		d, err = c.RequireDurability(t.Context())
+		return err == nil
+	}, time.Minute, 100*time.Millisecond, "%v", err)
+	require.Len(t, d.Servers, devtest.NATSServers)
+	require.True(t, d.Servers[2].Offline)
+	require.Contains(t, d.Describe()["servers"], "unknown, it is offline")
 }
