@@ -9,7 +9,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// watchInterval is how often the broker is asked how far behind we are.
+// watchInterval is how often the broker is asked how far behind we are, and Redis
+// whether it still knows the sinks.
 const watchInterval = 10 * time.Second
 
 // watch keeps the gauges of what waits up to date, until ctx ends.
@@ -19,6 +20,9 @@ func (p *Processor) watch(ctx context.Context) error {
 	for {
 		if err := p.look(ctx); err != nil && ctx.Err() == nil {
 			p.log.Debug("backlog not known", telemetry.Error(err))
+		}
+		if err := p.enlistAgain(ctx); err != nil && ctx.Err() == nil {
+			p.log.Debug("sinks not looked at", telemetry.Error(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -55,4 +59,15 @@ func (p *Processor) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// enlistAgain makes the sinks known again when Redis has lost its data: without any
+// no scan can be compared with them, and none is made (I11). A sink that others have
+// taken off the list is their business.
+func (p *Processor) enlistAgain(ctx context.Context) error {
+	known, err := p.state.Sinks(ctx)
+	if err != nil || len(known) > 0 {
+		return err
+	}
+	return p.enlist(ctx)
 }
