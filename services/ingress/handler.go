@@ -12,6 +12,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
 // request is what is known of a request in hand.
@@ -33,7 +34,9 @@ func (s *Server) receive(c echo.Context) error {
 		return nil
 	}
 	s.report(r, stored, nil)
-	return c.NoContent(http.StatusOK)
+	err := c.NoContent(http.StatusOK)
+	sabotage.At(sabotage.Answered, c.Response().Flush)
+	return err
 }
 
 // bounded holds the number of requests in hand; one beyond does not wait. Over
@@ -77,11 +80,13 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 	if err != nil {
 		return refuse(bodyOutcome(err), err)
 	}
+	sabotage.At(sabotage.Received)
 	token, err := r.app.verifier.Verify(body, req.Header.Get(webhook.SignatureHeader))
 	if err != nil {
 		return refuse(signatureOutcome(err), err)
 	}
 	r.app.matches[token].Inc()
+	sabotage.At(sabotage.Verified)
 	// Only here: until the signature fits anybody may be slow on purpose, and would
 	// keep Intuit out.
 	if !s.storing.enter() {
@@ -110,6 +115,7 @@ func (s *Server) store(req *http.Request, r *request, body []byte) (err error) {
 	if err != nil {
 		return refuse(unavailable, err)
 	}
+	sabotage.At(sabotage.Published)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 
@@ -117,6 +118,10 @@ func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 		}()
 		return
 	}
+	if sabotage.On(sabotage.AckBeforeMark) {
+		_ = m.Ack(ctx)
+	}
+	sabotage.At(sabotage.Delivered)
 	msg := &message{Message: m, env: env, retry: in.queue.retry, waiting: in.queue.waiting}
 	if msg.waiting {
 		msg.before = p.waitAfter

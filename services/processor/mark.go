@@ -2,7 +2,9 @@ package processor
 
 import (
 	"context"
+	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -19,6 +21,9 @@ func (p *Processor) mark(ctx context.Context, b *batch) error {
 				continue
 			}
 			have = append(have, it)
+			if u := it.last((*unit).webhook); u != nil && sabotage.On(sabotage.CursorByEvent) {
+				_ = p.state.AdvanceCursors(ctx, b.realm, map[string]time.Time{it.ref.Entity: u.occurred})
+			}
 			advances = append(advances, state.Advance{
 				Ref: it.ref, Version: it.verdict.change.GetVersion(), Covered: it.verdict.covered,
 			})

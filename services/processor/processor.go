@@ -17,6 +17,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -139,6 +140,10 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	ctx, end := p.span(ctx, b)
 	defer end()
 	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"write", p.write}, {"mark", p.mark}}
+	if sabotage.On(sabotage.MarkBeforeWrite) {
+		steps[5], steps[6] = steps[6], steps[5]
+	}
+	sabotage.At(sabotage.Coalesced)
 	p.count.waited(b, p.now())
 	for _, s := range steps {
 		if len(b.items) == 0 {
@@ -146,6 +151,7 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 		}
 		began := time.Now()
 		err := p.traced(ctx, b, s)
+		sabotage.At(sabotage.Point(s.name))
 		p.count.step(s.name, time.Since(began))
 		if err != nil {
 			fail(b.items, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
@@ -68,7 +69,7 @@ func serve(ctx context.Context, environ []string, compiled []Sink) error {
 		b.Group.Defer("traces", func(ctx context.Context) error { tracing.Shutdown(ctx); return nil })
 		p, err := New(Options{
 			Config: cfg.Processor, Stream: b.Stream, State: b.State, QBO: b.QBO, Connections: b.Connections, Sinks: append(sinks, compiled...),
-			Logger: b.Log.Named("processor"), Registerer: b.Registry, Tracer: tracing.Tracer("processor"),
+			Logger: b.Log.Named("processor"), Registerer: b.Registry, Now: sabotage.Now, Tracer: tracing.Tracer("processor"),
 		})
 		if err != nil {
 			return nil, lifecycle.Usage(err)

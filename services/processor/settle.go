@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -106,6 +107,7 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 		log.Debug("message not acked, it comes again", telemetry.Error(err))
 		return
 	}
+	sabotage.At(sabotage.Acked)
 	p.firsts.forget(m)
 	log.Debug("message settled", telemetry.Count(len(m.units)))
 }

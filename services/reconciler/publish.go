@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -30,6 +31,7 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 	if err := s.deliver(ctx, envs); err != nil {
 		return fmt.Errorf("publish %d changes: %w", len(events), err)
 	}
+	sabotage.At(sabotage.ScanPublished)
 	if source == ledgerfeedv1.Source_SOURCE_CDC {
 		s.missingCDC += len(events)
 	} else {
@@ -114,6 +116,9 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 	}
 	if p != nil {
 		p.setPublished(published)
+	}
+	if sabotage.On(sabotage.CursorAtPublish) {
+		maps.Copy(clean, due)
 	}
 	return s.r.verifier.move(ctx, s.realm, s.id, s.cursors, clean)
 }

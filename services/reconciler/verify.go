@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -204,9 +205,11 @@ func (v *verifier) check(ctx context.Context, p *pending, sinks []string) error 
 		if !kept {
 			return v.forget(ctx, p, "its cursors were rewound")
 		}
+		sabotage.At(sabotage.ScanVerified)
 		if err := v.move(ctx, p.realm, p.scan.ID, p.from, moved); err != nil {
 			return err
 		}
+		sabotage.At(sabotage.CursorMoved)
 		for entity := range moved {
 			delete(p.lacking, entity)
 		}

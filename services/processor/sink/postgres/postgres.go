@@ -31,6 +31,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -114,6 +116,9 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 	s.statement = s.names().Replace(upsert)
 	if !o.NoLog {
 		s.statement = s.names().Replace(logged)
+	}
+	if sabotage.On(sabotage.NoVersionGuard) {
+		s.statement = strings.Replace(s.statement, "held.version < excluded.version", "true", 1)
 	}
 	config, err := pgxpool.ParseConfig(o.URL.Reveal())
 	if err != nil {
