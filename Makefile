@@ -21,6 +21,7 @@ BENCH_ROUNDS ?= 3
 SEQUENCES ?= 10000
 RUNS ?= 50
 SEED ?= 1
+CHAOS_SEED ?= 1
 
 .PHONY: help
 help: ## print this list
@@ -71,6 +72,22 @@ outage: servers ## stop each server the processor stands on for 3 minutes under 
 soak: servers ## ten minutes of a processor with a stuck sink: memory, goroutines and descriptors stay flat
 	go test -count=1 -v -timeout 30m -run '^TestSoak$$' ./services/processor -args -soak=10m
 
+.PHONY: chaos
+chaos: servers bin/ledgerfeed ## ten minutes of the real feed while everything fails (CHAOS_SEED=42 starts elsewhere)
+	bin/ledgerfeed chaos --seed $(CHAOS_SEED) --runs 5 --for 1m $(ARGS)
+
+.PHONY: chaos-ci
+chaos-ci: servers bin/ledgerfeed
+	bin/ledgerfeed chaos --seed 1 --runs 2 --for 20s
+
+.PHONY: chaos-points
+chaos-points: servers ## kill a process exactly between any two steps of the flow
+	go test -count=1 -v -timeout 30m -run '^TestPoints_' ./services/ledgerfeed/chaos -args -chaos.points
+
+.PHONY: chaos-mutants
+chaos-mutants: servers ## plant each bug of pkg/sabotage and require that the chaos run catches it
+	go test -count=1 -v -timeout 3h -run '^TestMutants_AreCaught$$' ./services/ledgerfeed/chaos -args -chaos.mutants
+
 .PHONY: lint
 lint: ## import rules, gofmt, vet, staticcheck and friends
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
@@ -118,9 +135,10 @@ down: ## stop the stack; its data stays in the volumes
 	docker compose --profile demo down
 
 .PHONY: ci
-ci: ## what CI runs: test, lint, verify, race, and each fuzz target for a few seconds
+ci: ## what CI runs: test, lint, verify, race, two short chaos runs, and each fuzz target for a few seconds
 	$(MAKE) test
 	$(MAKE) lint
 	$(MAKE) verify
 	$(MAKE) race
+	$(MAKE) chaos-ci
 	$(MAKE) fuzz FUZZTIME=3s

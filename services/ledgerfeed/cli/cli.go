@@ -42,6 +42,7 @@ type grammar struct {
 	Load    loadCmd    `cmd:"" help:"Post signed webhooks at a steady rate and measure the answers."`
 	Verify  verifyCmd  `cmd:"" help:"Check a webhook body against its signature, offline."`
 	Sim     simCmd     `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
+	Chaos   chaosCmd   `cmd:"" help:"Run the real feed while everything fails, and judge what it kept."`
 	Dead    deadCmd    `cmd:"" help:"List, show, requeue and purge what could not be delivered."`
 	Gap     gapCmd     `cmd:"" help:"Show which changes webhooks did not tell of, why, and what to do."`
 	Audit   auditCmd   `cmd:"" help:"Compare a Postgres sink with QuickBooks, and repair it."`

@@ -1,0 +1,211 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
+
+const (
+	app           = "chaos"
+	clientID      = "chaos-client"
+	clientSecret  = "chaos-client-secret-f3b1c2"
+	verifierToken = "chaos-verifier-token-7a90de"
+	redirectURL   = "http://127.0.0.1/callback"
+
+	// retryScale turns Intuit's first retry after 10 s into one after 200 ms.
+	retryScale = 0.02
+)
+
+// books are a simulated QuickBooks behind a server that counts by the real clock.
+type books struct {
+	*qbosim.Sim
+	url    string
+	addr   string
+	server *http.Server
+	ended  chan error
+
+	mu      sync.Mutex // guards the rest
+	meters  map[string]*meter
+	secrets map[string]bool // tokens that were given out
+	faults  qbosim.Faults   // as the run wants them
+}
+
+// meter counts the calls of a realm by the real clock.
+type meter struct {
+	calls         []time.Time
+	inFlight      int
+	total         int
+	maxPerMinute  int
+	maxConcurrent int
+}
+
+// Intuit's limits, of a realm.
+const (
+	allowedPerMinute  = 500
+	allowedConcurrent = 10
+)
+
+// newBooks serves books whose clock runs speed times as fast as ours, so that the
+// margins of cursors, two minutes and ten, pass within a short run.
+func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
+	begun := time.Now()
+	scaled := func(d time.Duration) time.Duration { return time.Duration(float64(d) * speed) }
+	sim, err := qbosim.New(qbosim.Options{
+		Seed: seed, Now: func() time.Time { return begun.Add(scaled(time.Since(begun))) },
+		VerifierToken: verifierToken, Format: qbosim.Mixed, Aggregate: 50 * time.Millisecond, RetryScale: retryScale,
+		ClientID: clientID, ClientSecret: clientSecret, RedirectURLs: []string{redirectURL},
+		// Short, so that tokens are refreshed and replaced many times in a run.
+		AccessTokenTTL: scaled(20 * time.Second), RotateEvery: scaled(30 * time.Second),
+		// By its own clock the simulator would allow too much; the meters judge.
+		Limits: qbosim.Limits{PerMinute: 500},
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, sim.Close())
+	}
+	b := &books{
+		Sim: sim, addr: l.Addr().String(), url: "http://" + l.Addr().String(), ended: make(chan error, 1),
+		meters: map[string]*meter{}, secrets: map[string]bool{},
+	}
+	b.server = &http.Server{Handler: http.HandlerFunc(b.serve), ReadHeaderTimeout: 10 * time.Second}
+	go func() { b.ended <- b.server.Serve(l) }()
+	return b, nil
+}
+
+func (b *books) serve(w http.ResponseWriter, r *http.Request) {
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/v3/company/"); ok {
+		realm, _, _ := strings.Cut(rest, "/")
+		b.enter(realm)
+		defer b.leave(realm)
+	}
+	if r.URL.Path == "/oauth2/v1/tokens/bearer" {
+		b.tokens(w, r)
+		return
+	}
+	b.Handler().ServeHTTP(w, r)
+}
+
+// tokens passes a refresh on and keeps what it answers, to look for in logs.
+func (b *books) tokens(w http.ResponseWriter, r *http.Request) {
+	answer := &overheard{ResponseWriter: w}
+	b.Handler().ServeHTTP(answer, r)
+	var given struct {
+		Access  string `json:"access_token"`
+		Refresh string `json:"refresh_token"`
+	}
+	if json.Unmarshal(answer.said.Bytes(), &given) == nil {
+		b.mu.Lock()
+		for _, token := range []string{given.Access, given.Refresh} {
+			if token != "" {
+				b.secrets[token] = true
+			}
+		}
+		b.mu.Unlock()
+	}
+}
+
+// overheard keeps what is answered.
+type overheard struct {
+	http.ResponseWriter
+	said bytes.Buffer
+}
+
+func (o *overheard) Write(data []byte) (int, error) {
+	o.said.Write(data)
+	return o.ResponseWriter.Write(data)
+}
+
+func (b *books) enter(realm string) {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.meters[realm]
+	if m == nil {
+		m = &meter{}
+		b.meters[realm] = m
+	}
+	for len(m.calls) > 0 && now.Sub(m.calls[0]) >= time.Minute {
+		m.calls = m.calls[1:]
+	}
+	m.calls = append(m.calls, now)
+	m.total++
+	m.inFlight++
+	m.maxPerMinute = max(m.maxPerMinute, len(m.calls))
+	m.maxConcurrent = max(m.maxConcurrent, m.inFlight)
+}
+
+func (b *books) leave(realm string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.meters[realm].inFlight--
+}
+
+// most are the highest figures of any realm.
+func (b *books) most() (perMinute, concurrent int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.meters {
+		perMinute, concurrent = max(perMinute, m.maxPerMinute), max(concurrent, m.maxConcurrent)
+	}
+	return perMinute, concurrent
+}
+
+func (b *books) calls(realm string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m := b.meters[realm]; m != nil {
+		return m.total
+	}
+	return 0
+}
+
+// given are the tokens that were given out.
+func (b *books) given() (tokens []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for t := range b.secrets {
+		tokens = append(tokens, t)
+	}
+	return tokens
+}
+
+// alter changes the faults in force: several may be at the same time.
+func (b *books) alter(change func(*qbosim.Faults)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.faults)
+	b.SetFaults(b.faults)
+}
+
+// found makes a realm with a few records that are older than its connection.
+func (b *books) found(realm string) error {
+	b.AddRealm(realm)
+	for _, name := range []string{"Customer", "Customer", "Vendor", "Item", "Item", "Invoice", "Invoice", "Bill", "TimeActivity"} {
+		if _, err := b.Create(realm, name, nil); err != nil {
+			return fmt.Errorf("fill the books of realm %s: %w", realm, err)
+		}
+	}
+	return nil
+}
+
+func (b *books) close() error {
+	err := b.server.Close()
+	<-b.ended //nolint:errcheck // it says that it was closed
+	return errors.Join(err, b.Close())
+}
+
+var connectionKey = secret.String("chaos:" + "CzBVep/E6Q4zWH2ix+wRNluApcrvFDleg6jN8hc8YYY=")

@@ -1,0 +1,191 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const brokers = 3
+
+// cluster is three nats-servers that sync every message.
+type cluster struct {
+	dir     string
+	members []*process
+	clients []int // ports
+	monitor []int
+	stores  []string
+	// small is the store that lies on a file system of its own, which can be
+	// filled; "" where mounting is not permitted.
+	small string
+}
+
+// diskSize is that of the small file system: room for what a server keeps, and
+// soon full.
+const diskSize = "size=512m"
+
+func newCluster(ctx context.Context, dir, binary string, free ports, j *journal) (*cluster, error) {
+	c := &cluster{dir: dir}
+	var routes []int
+	for range brokers {
+		for _, list := range []*[]int{&c.clients, &c.monitor, &routes} {
+			port, err := free.next(ctx)
+			if err != nil {
+				return nil, err
+			}
+			*list = append(*list, port)
+		}
+	}
+	for i := range brokers {
+		name := fmt.Sprintf("broker-%d", i+1)
+		store := filepath.Join(dir, name)
+		if err := os.MkdirAll(store, 0o755); err != nil {
+			return nil, err
+		}
+		if i == brokers-1 && exec.CommandContext(ctx, "mount", "-t", "tmpfs", "-o", diskSize, "tmpfs", store).Run() == nil {
+			c.small = store
+		}
+		c.stores = append(c.stores, store)
+		config := filepath.Join(dir, name+".conf")
+		var peers []string
+		for j, port := range routes {
+			if j != i {
+				peers = append(peers, "nats://"+local(port))
+			}
+		}
+		text := fmt.Sprintf(`server_name: %s
+listen: "%s"
+http: "%s"
+jetstream { store_dir: "%s", sync_interval: always, max_file_store: 4GB, max_memory_store: 64MB }
+cluster { name: chaos, listen: "%s", no_advertise: true, routes: ["%s"] }
+`, name, local(c.clients[i]), local(c.monitor[i]), store, local(routes[i]), strings.Join(peers, `", "`))
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+		c.members = append(c.members, newProcess(j, dir, "broker", name, func() spec {
+			return spec{binary: binary, args: []string{"-c", config}, env: []string{"PATH=" + filepath.Dir(binary)}, dir: dir}
+		}))
+	}
+	return c, nil
+}
+
+func (c *cluster) url() string {
+	var urls []string
+	for _, port := range c.clients {
+		urls = append(urls, "nats://"+local(port))
+	}
+	return strings.Join(urls, ",")
+}
+
+func (c *cluster) monitorURL() string {
+	var urls []string
+	for _, port := range c.monitor {
+		urls = append(urls, "http://"+local(port))
+	}
+	return strings.Join(urls, ",")
+}
+
+// stepDown asks the leader of a stream to give up its office, by the plain
+// protocol: only package stream knows the client.
+func (c *cluster) stepDown(ctx context.Context, stream string) error {
+	for _, port := range c.clients {
+		if err := publish(ctx, local(port), "$JS.API.STREAM.LEADER.STEPDOWN."+stream); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("no broker takes the request that the leader of %s steps down", stream)
+}
+
+func publish(ctx context.Context, addr, subject string) error {
+	d := net.Dialer{Timeout: 2 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		return err
+	}
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPUB %s _INBOX.chaos 0\r\n\r\nPING\r\n", subject)
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "PONG") {
+			return nil
+		}
+	}
+	return lines.Err()
+}
+
+// copyStores copies what all servers keep, as it was at one moment: they stand
+// still meanwhile.
+func (c *cluster) copyStores(ctx context.Context, to string) error {
+	for _, m := range c.members {
+		if err := m.pause(); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		for _, m := range c.members {
+			_ = m.resume() // fails for one that is gone
+		}
+	}()
+	for _, store := range c.stores {
+		if err := copyTree(ctx, store, filepath.Join(to, filepath.Base(store))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restoreStores puts a copy back in place. The servers are down.
+func (c *cluster) restoreStores(ctx context.Context, from string) error {
+	for _, store := range c.stores {
+		if err := replaceTree(ctx, filepath.Join(from, filepath.Base(store)), store); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) unmount() {
+	if c.small != "" {
+		_ = exec.CommandContext(context.Background(), "umount", c.small).Run()
+	}
+}
+
+// copyTree makes to, which must not be there, a copy of from.
+func copyTree(ctx context.Context, from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("copy %s: %w: %s", from, err, out)
+	}
+	return nil
+}
+
+// replaceTree makes the content of to that of from; to itself, which may be a
+// mount, stays.
+func replaceTree(ctx context.Context, from, to string) error {
+	entries, err := os.ReadDir(to)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(to, e.Name())); err != nil {
+			return err
+		}
+	}
+	out, err := exec.CommandContext(ctx, "cp", "-a", from+"/.", to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("copy %s back: %w: %s", from, err, out)
+	}
+	return nil
+}

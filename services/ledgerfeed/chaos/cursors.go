@@ -1,0 +1,169 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+// cursors watches the cursors as they move, and compares what they pass with what
+// the sinks have at that moment (I4, I8).
+type cursors struct {
+	plant *plant
+
+	mu   sync.Mutex // guards the rest
+	last map[place]time.Time
+	gen  int // grows when Redis loses what it had
+	// open are the changes that a cursor has passed and no sink was asked for yet.
+	open  []passed
+	wrong []wrongCursor
+	moves int
+}
+
+type place struct{ realm, entity string }
+
+// passed is a change that a cursor says is delivered.
+type passed struct {
+	ref     sink.Ref
+	version int64
+	deleted bool
+	cursor  time.Time
+}
+
+func newCursors(p *plant) *cursors {
+	return &cursors{plant: p, last: map[place]time.Time{}}
+}
+
+// wrongCursor is one that should not be where it is, because of a record if ref is
+// not zero.
+type wrongCursor struct {
+	ref  sink.Ref
+	text string
+}
+
+const cursorPoll = 100 * time.Millisecond
+
+// run watches until ctx ends.
+func (c *cursors) run(ctx context.Context) {
+	tick := time.NewTicker(cursorPoll)
+	defer tick.Stop()
+	for {
+		for _, realm := range c.plant.realms {
+			c.look(ctx, realm)
+		}
+		c.judge(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// forget says that Redis loses what it had: cursors go back then.
+func (c *cursors) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.last)
+	c.gen++
+}
+
+func (c *cursors) look(ctx context.Context, realm string) {
+	c.mu.Lock()
+	gen := c.gen
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	now, err := c.plant.state.Cursors(ctx, realm)
+	if err != nil {
+		return // Redis is away
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if gen != c.gen {
+		return
+	}
+	for entity, at := range now {
+		where := place{realm, entity}
+		before, known := c.last[where]
+		switch {
+		case known && at.Before(before):
+			c.wrong = append(c.wrong, wrongCursor{text: fmt.Sprintf("the cursor of realm %s %s went back from %s to %s", realm, entity, before.Format(time.RFC3339), at.Format(time.RFC3339))})
+		case at.After(before):
+			c.moves++
+			c.open = append(c.open, c.plant.books.between(realm, entity, before, at)...)
+		}
+		c.last[where] = at
+	}
+	for where := range c.last {
+		if _, ok := now[where.entity]; where.realm == realm && !ok {
+			delete(c.last, where) // a new sink has all loaded again
+		}
+	}
+}
+
+// between are the records of an entity type that were changed last after from and
+// not after to. One that was changed again since is found by the scans that start at
+// to: a change is a state, and the API shows the last one only.
+func (b *books) between(realm, entity string, from, to time.Time) []passed {
+	var all []passed
+	for ref, last := range b.Truth(realm) {
+		if ref.Entity != entity || last.LastUpdated.After(to) || !last.LastUpdated.After(from) {
+			continue
+		}
+		all = append(all, passed{
+			ref:     sink.Ref{Realm: realm, Entity: entity, ID: ref.ID},
+			version: last.Version, deleted: last.Deleted, cursor: to,
+		})
+	}
+	return all
+}
+
+// judge compares what was passed with what the sinks hold now, after the cursor was
+// seen: they can only have got more since.
+func (c *cursors) judge(ctx context.Context) {
+	c.mu.Lock()
+	open := c.open
+	c.open = nil
+	c.mu.Unlock()
+	if len(open) == 0 {
+		return
+	}
+	refs := make([]sink.Ref, len(open))
+	for i, p := range open {
+		refs[i] = p.ref
+	}
+	table, err := c.plant.database.some(ctx, refs)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.open = append(open, c.open...) // the database is away: asked again
+		return
+	}
+	for _, p := range open {
+		for name, row := range map[string]sink.Row{sinkTable: table[p.ref], sinkPost: c.plant.endpoint.row(p.ref)} {
+			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row) {
+				continue
+			}
+			c.wrong = append(c.wrong, wrongCursor{ref: p.ref, text: fmt.Sprintf("the cursor of realm %s %s is at %s, and the sink %s has of %s version %d instead of %d",
+				p.ref.Realm, p.ref.Entity, p.cursor.UTC().Format(time.RFC3339), name, p.ref.ID, row.Version, p.version)})
+		}
+	}
+}
+
+func (p passed) settledBy(row sink.Row) bool {
+	if p.deleted {
+		return row.Deleted
+	}
+	return row.Version >= p.version || row.Deleted
+}
+
+// verdict are the cursors that were wrong, and how often one has moved.
+func (c *cursors) verdict() (wrong []wrongCursor, moves int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]wrongCursor(nil), c.wrong...), c.moves
+}

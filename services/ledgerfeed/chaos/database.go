@@ -1,0 +1,173 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+// database is a PostgreSQL that syncs every commit.
+type database struct {
+	process *process
+	port    int
+	pool    *pgxpool.Pool
+}
+
+func newDatabase(ctx context.Context, dir, initdb string, free ports, j *journal) (*database, error) {
+	port, err := free.next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	home := filepath.Join(dir, "postgres")
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return nil, err
+	}
+	owner, err := notRoot(home)
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(home, "data")
+	cmd := exec.CommandContext(ctx, initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = home, []string{"LC_ALL=C", "PATH=" + filepath.Dir(initdb) + ":/usr/bin:/bin"}, &syscall.SysProcAttr{Credential: owner}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	args := []string{"-D", data, "-p", strconv.Itoa(port)}
+	for _, s := range []string{"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "shared_buffers=64MB", "log_min_messages=warning"} {
+		args = append(args, "-c", s)
+	}
+	d := &database{port: port}
+	d.process = newProcess(j, dir, "postgres", "postgres", func() spec {
+		// What a killed server leaves behind would keep the next one from starting
+		// only if its number belonged to a process again.
+		return spec{binary: filepath.Join(filepath.Dir(initdb), "postgres"), args: args, env: []string{"LC_ALL=C"}, dir: home, user: owner}
+	})
+	d.pool, err = pgxpool.New(ctx, d.url(port)+"&connect_timeout=3")
+	return d, err
+}
+
+func (d *database) url(port int) string {
+	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", local(port))
+}
+
+// notRoot is whom to run as instead of root, which PostgreSQL refuses; the
+// directory is theirs then.
+func notRoot(dir string) (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres: run `apt-get install postgresql`")
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, uid, gid)
+}
+
+// ready waits until it answers.
+func (d *database) ready(ctx context.Context) error {
+	return until(ctx, func(ctx context.Context) error { return d.pool.Ping(ctx) })
+}
+
+// guard has the database note each row whose version goes back, behind the back
+// of the sink. The sink's table must be there.
+const guard = `
+CREATE SCHEMA IF NOT EXISTS chaos;
+CREATE TABLE IF NOT EXISTS chaos.backward (at timestamptz DEFAULT now(), realm text, entity text, id text, had bigint, got bigint);
+CREATE OR REPLACE FUNCTION chaos.watch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.version < OLD.version THEN
+    INSERT INTO chaos.backward (realm, entity, id, had, got) VALUES (OLD.realm, OLD.entity, OLD.id, OLD.version, NEW.version);
+  END IF;
+  RETURN NEW;
+END $$;
+DROP TRIGGER IF EXISTS chaos_watch ON ledgerfeed.entity;
+CREATE TRIGGER chaos_watch BEFORE UPDATE ON ledgerfeed.entity FOR EACH ROW EXECUTE FUNCTION chaos.watch();`
+
+func (d *database) watch(ctx context.Context) error {
+	return until(ctx, func(ctx context.Context) error {
+		_, err := d.pool.Exec(ctx, guard)
+		return err
+	})
+}
+
+// rows are all that the sink holds.
+func (d *database) rows(ctx context.Context) (map[sink.Ref]sink.Row, error) {
+	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned FROM ledgerfeed.entity")
+}
+
+// some are those of the named records.
+func (d *database) some(ctx context.Context, refs []sink.Ref) (map[sink.Ref]sink.Row, error) {
+	var realms, entities, ids []string
+	for _, r := range refs {
+		realms, entities, ids = append(realms, r.Realm), append(entities, r.Entity), append(ids, r.ID)
+	}
+	return d.query(ctx, `SELECT e.realm, e.entity, e.id, e.version, e.deleted, e.learned FROM ledgerfeed.entity e
+		JOIN unnest($1::text[], $2::text[], $3::text[]) AS want (realm, entity, id) USING (realm, entity, id)`, realms, entities, ids)
+}
+
+func (d *database) query(ctx context.Context, statement string, args ...any) (map[sink.Ref]sink.Row, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	rows, err := d.pool.Query(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	held := map[sink.Ref]sink.Row{}
+	var ref sink.Ref
+	var row sink.Row
+	_, err = pgx.ForEachRow(rows, []any{&ref.Realm, &ref.Entity, &ref.ID, &row.Version, &row.Deleted, &row.Learned}, func() error {
+		held[ref] = row
+		return nil
+	})
+	return held, err
+}
+
+// doubles counts the versions that the change log holds more than once, and
+// backward the rows that went back.
+func (d *database) doubles(ctx context.Context) (doubles, backward int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	err = d.pool.QueryRow(ctx, `SELECT
+		(SELECT count(*) FROM (SELECT 1 FROM ledgerfeed.change WHERE learned <> 'replay' GROUP BY realm, entity, id, version HAVING count(*) > 1) AS d),
+		(SELECT count(*) FROM chaos.backward)`).Scan(&doubles, &backward)
+	return doubles, backward, err
+}
+
+// until calls f until it succeeds or ctx ends.
+func until(ctx context.Context, f func(context.Context) error) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := f(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package chaos
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// fault is one thing that can go wrong.
+type fault struct {
+	name string
+	// group is what it is done to: of a group one fault at a time is in force.
+	group string
+	// kills is how many processes it ends without their being asked.
+	kills       int
+	least, most time.Duration
+	effects     effects
+	weight      int
+	begin       func(ctx context.Context, r *run, rng *rand.Rand) (end func(context.Context) error, about string, err error)
+}
+
+// effects are what a fault may do that a check has to allow for.
+type effects struct {
+	// repeats: what was delivered may be delivered once more: a process, a link or
+	// an answer is lost on the way.
+	repeats bool
+	// forgets: Redis loses what it has acknowledged.
+	forgets bool
+	// loses: the broker loses what it has acknowledged.
+	loses bool
+	// lapses: a realm's authorisation ends, and a person connects it again.
+	lapses bool
+	// corrupts: bytes are lost on the way, so that a signed body may look broken.
+	corrupts bool
+	// withholds: a sink asks to be left alone for longer than the run lasts.
+	withholds bool
+	// hides: the API does not show records that are there.
+	hides bool
+}
+
+func (e effects) and(o effects) effects {
+	return effects{
+		repeats: e.repeats || o.repeats, forgets: e.forgets || o.forgets, loses: e.loses || o.loses, lapses: e.lapses || o.lapses,
+		corrupts: e.corrupts || o.corrupts, withholds: e.withholds || o.withholds, hides: e.hides || o.hides,
+	}
+}
+
+// Faults are the names of all there are, in the order of the help.
+func Faults() []string {
+	var names []string
+	for _, f := range catalogue() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+func catalogue() []fault {
+	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), sinkFaults())
+}
+
+// planned is a fault at its place in a run.
+type planned struct {
+	fault
+	at, length time.Duration
+	seed       uint64 // of what it draws
+}
+
+const (
+	calmBefore = 2 * time.Second // at the start, so that something is under way
+	calmAfter  = 3 * time.Second // at the end of the load: the last fault ends within it
+	gapLeast   = 300 * time.Millisecond
+	gapMost    = 2500 * time.Millisecond
+)
+
+// schedule draws the faults of a run of that length. The same seed draws the same.
+func schedule(seed uint64, length time.Duration, from []fault) []planned {
+	rng := rand.New(rand.NewPCG(seed, 0x5eed))
+	busy := map[string]time.Duration{}
+	var plan []planned
+	end := length - calmAfter
+	for at := calmBefore; at < end && len(from) > 0; at += gapLeast + span(rng, gapMost-gapLeast) {
+		f := pick(rng, from)
+		last := min(f.least+span(rng, f.most-f.least), end-at)
+		own := rng.Uint64()
+		if busy[f.group] > at || last < f.least {
+			continue
+		}
+		busy[f.group] = at + last + time.Second
+		plan = append(plan, planned{fault: f, at: at, length: last, seed: own})
+	}
+	return plan
+}
+
+// pick draws by weight.
+func pick(rng *rand.Rand, from []fault) fault {
+	sum := 0
+	for _, f := range from {
+		sum += f.weight
+	}
+	n := rng.IntN(sum)
+	for _, f := range from {
+		if n -= f.weight; n < 0 {
+			return f
+		}
+	}
+	return from[len(from)-1]
+}
+
+// span draws a duration from 0 to most.
+func span(rng *rand.Rand, most time.Duration) time.Duration {
+	return time.Duration(rng.Int64N(int64(most) + 1))
+}
+
+func choose[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }
+
+// nothing is the end of a fault that ends by itself.
+func nothing(context.Context) error { return nil }

@@ -1,0 +1,406 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+// waiting is how many messages wait on the streams.
+func (p *plant) waiting(ctx context.Context, retries bool) (uint64, error) {
+	lag, err := p.conn.Lag(ctx, stream.Events, "processor")
+	if err != nil || !retries {
+		return lag.Stored, err
+	}
+	left := lag.Stored
+	if lag, err = p.conn.Lag(ctx, stream.Waiting, "processor_waiting"); err != nil {
+		return 0, err
+	}
+	left += lag.Stored
+	for _, name := range []string{sinkTable, sinkPost} {
+		lag, err := p.conn.Lag(ctx, stream.Retry(name), "processor-"+name)
+		if err != nil {
+			return 0, err
+		}
+		left += lag.Stored
+	}
+	return left, nil
+}
+
+// dead are the records that dead letters tell of.
+func (p *plant) dead(ctx context.Context) (map[sink.Ref]stream.Reason, error) {
+	all := map[sink.Ref]stream.Reason{}
+	err := p.conn.EachDead(ctx, stream.DeadFilter{}, func(d stream.DeadLetter) error {
+		for _, e := range d.Envelope.GetEvents() {
+			all[sink.Ref{Realm: d.RealmID, Entity: e.GetEntity(), ID: e.GetEntityId()}] = d.Reason
+			if e.GetMergedId() != "" {
+				all[sink.Ref{Realm: d.RealmID, Entity: e.GetEntity(), ID: e.GetMergedId()}] = d.Reason
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// judgeEvents looks for each event of each body that was answered 200 (I2).
+func (r *run) judgeEvents(ctx context.Context) error {
+	table, err := r.plant.database.rows(ctx)
+	if err != nil {
+		return err
+	}
+	post := r.plant.endpoint.rows()
+	dead, err := r.plant.dead(ctx)
+	if err != nil {
+		return err
+	}
+	parked := map[string]bool{}
+	for _, realm := range r.plant.realms {
+		c, err := r.plant.connections.Get(ctx, realm)
+		if err != nil {
+			return err
+		}
+		parked[realm] = c.State != connection.Live
+	}
+	seen := map[string]bool{}
+	var missing []string
+	for _, a := range r.plant.front.all() {
+		for _, e := range a.events {
+			ref := sink.Ref{Realm: e.RealmID, Entity: e.Entity, ID: e.EntityID}
+			key := fmt.Sprint(ref, e.OccurredAt)
+			if seen[key] || parked[e.RealmID] {
+				continue
+			}
+			seen[key] = true
+			if _, ok := dead[ref]; ok {
+				continue
+			}
+			want := r.plant.books.least(ref, e)
+			for name, held := range map[string]map[sink.Ref]sink.Row{sinkTable: table, sinkPost: post} {
+				if row := held[ref]; row.Version < want && !row.Deleted || row.Version == 0 {
+					missing = append(missing, fmt.Sprintf("answered 200 at %s: realm %s %s %s at %s is version %d or more, and the sink %s has %d",
+						a.at.UTC().Format("15:04:05.000"), ref.Realm, ref.Entity, ref.ID, e.OccurredAt.Format(time.RFC3339Nano), want, name, row.Version))
+				}
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.judgedI2 = len(seen) > 0
+	r.unanswered = missing
+	return nil
+}
+
+// least is the lowest version the record can have had when the event happened: of
+// several changes within its second the event may be any.
+func (b *books) least(ref sink.Ref, e webhook.Event) int64 {
+	for _, s := range b.History(qbosim.Ref{Realm: ref.Realm, Entity: ref.Entity, ID: ref.ID}) {
+		if s.LastUpdated.Unix() == e.OccurredAt.Unix() {
+			return s.Version
+		}
+	}
+	return 1
+}
+
+// judge compares, at rest, what was promised with what came of it.
+func (r *run) judge(ctx context.Context) (Result, error) {
+	res := Result{Seed: r.seed, Invariants: map[string]string{}, Problems: map[string][]string{}, speed: r.speed, scans: r.scans}
+	if !r.judgedI2 {
+		if err := r.judgeEvents(ctx); err != nil {
+			return res, err
+		}
+	}
+	dead, err := r.plant.dead(ctx)
+	if err != nil {
+		return res, err
+	}
+	doubles, backward, err := r.plant.database.doubles(ctx)
+	if err != nil {
+		return res, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res.Changes, res.Faults, res.Kills, res.Recovery, res.took = r.load.count(), r.faults, r.kills, r.recovery, time.Since(r.begun)
+	for _, d := range r.differs {
+		res.Lost, res.Stale, res.Extra = res.Lost+d.lost, res.Stale+d.stale, res.Extra+d.extra
+	}
+	res.perMinute, res.concurrent = r.plant.books.most()
+	res.Doubles = doubles
+	res.Inconclusive = r.inconclusive()
+	if len(r.unfit) > 0 {
+		res.Notes = append(res.Notes, "not permitted on this machine: "+strings.Join(slices.Compact(slices.Sorted(slices.Values(r.unfit))), ", "))
+	}
+	for _, f := range r.failed {
+		res.Notes = append(res.Notes, "fault not made: "+f)
+	}
+	r.judgeI1(&res)
+	if r.undrained != "" && !r.effects.withholds {
+		r.unanswered = append(r.unanswered, r.undrained)
+	}
+	res.find("I2", r.judgedI2, r.unanswered...)
+	r.judgeI3(&res, backward)
+	r.judgeI4(&res, dead)
+	r.judgeI5(&res, doubles)
+	r.judgeLimits(&res)
+	r.judgeTokens(ctx, &res)
+	tried, problems := r.sampler.verdict()
+	res.find("I9", tried, problems...)
+	r.judgeForgeries(&res, dead)
+	r.judgeI11(&res)
+	r.judgeI12(&res)
+	return res, nil
+}
+
+// inconclusive says why the run proves nothing.
+func (r *run) inconclusive() string {
+	kills, planned := 0, 0
+	for _, p := range r.plan {
+		if !slices.Contains(r.unfit, p.name) {
+			planned++
+			kills += p.kills
+		}
+	}
+	want := int(0.9 * r.o.Rate * r.o.For.Seconds())
+	switch {
+	case r.load.count() < want:
+		return fmt.Sprintf("%d changes were made instead of %d", r.load.count(), want)
+	case planned == 0:
+		return "the schedule has no fault: run it for longer, or with other faults"
+	case r.faults < planned-len(r.failed) || len(r.failed) > planned/3:
+		return fmt.Sprintf("%d faults were made instead of %d", r.faults, planned)
+	case r.kills < kills*2/3:
+		return fmt.Sprintf("%d processes were killed instead of %d", r.kills, kills)
+	}
+	return ""
+}
+
+func (r *run) judgeI1(res *Result) {
+	var early []string
+	answered := r.plant.front.all()
+	for _, a := range answered {
+		for _, id := range a.envelopes {
+			if !r.plant.acks.before(id, a.at) {
+				early = append(early, fmt.Sprintf("a body was answered 200 at %s before the broker had acknowledged its message %s", a.at.UTC().Format("15:04:05.000"), id))
+			}
+		}
+	}
+	res.find("I1", len(answered) > 0, early...)
+}
+
+func (r *run) judgeI3(res *Result, backward int) {
+	var wrong []string
+	if backward > 0 {
+		wrong = append(wrong, fmt.Sprintf("in the table the version of a record went back %d times", backward))
+	}
+	for _, name := range []string{sinkTable, sinkPost} {
+		d := r.differs[name]
+		if !d.equal() {
+			wrong = append(wrong, fmt.Sprintf("the sink %s has %d lost, %d stale and %d extra records", name, d.lost, d.stale, d.extra))
+			wrong = append(wrong, some(d.examples)...)
+		}
+	}
+	res.find("I3", true, wrong...)
+}
+
+// judgeI4 is I4 and I8: a scan that is cut off or fails must not move a cursor past
+// what it has not seen.
+func (r *run) judgeI4(res *Result, dead map[sink.Ref]stream.Reason) {
+	all, moves := r.cursors.verdict()
+	var wrong []string
+	for _, w := range all {
+		if _, ok := dead[w.ref]; !ok {
+			wrong = append(wrong, w.text)
+		}
+	}
+	res.find("I4", moves > 0, wrong...)
+	lost := r.plant.books.Stats().WebhookEventsDropped
+	var unrepaired []string
+	if len(wrong) > 0 {
+		unrepaired = []string{"a cursor passed what no sink has, see I4"}
+	} else if res.Lost+res.Stale > 0 && lost > 0 {
+		unrepaired = []string{"webhooks were lost and not repaired, see I3"}
+	}
+	res.find("I8", lost > 0, unrepaired...)
+}
+
+func (r *run) judgeI5(res *Result, doubles int) {
+	wrong := r.plant.endpoint.oddities()
+	if doubles > 0 {
+		wrong = append(wrong, fmt.Sprintf("the change log of the table holds %d versions twice", doubles))
+	}
+	repeats, most := r.plant.endpoint.repeats()
+	res.Duplicate = repeats
+	if allowed := 1 + r.disrupted; most > allowed {
+		wrong = append(wrong, fmt.Sprintf("one change was delivered %d times, with %d faults that may repeat one", most, r.disrupted))
+	}
+	res.find("I5", r.plant.endpoint.count() > 0, wrong...)
+}
+
+func (r *run) judgeLimits(res *Result) {
+	var wrong []string
+	if res.perMinute > allowedPerMinute {
+		wrong = append(wrong, fmt.Sprintf("a realm had %d calls within 60 s", res.perMinute))
+	}
+	if res.concurrent > allowedConcurrent {
+		wrong = append(wrong, fmt.Sprintf("a realm had %d calls at once", res.concurrent))
+	}
+	res.find("I6", res.perMinute > 0, wrong...)
+}
+
+func (r *run) judgeTokens(ctx context.Context, res *Result) {
+	stats := r.plant.books.Stats()
+	var wrong []string
+	if n := stats.RefreshReplays; n > 0 && !r.effects.forgets && !r.effects.repeats {
+		wrong = append(wrong, fmt.Sprintf("%d refreshes were made with a token that had been replaced, and nothing had crashed", n))
+	}
+	for _, realm := range r.plant.realms {
+		c, err := r.plant.connections.Get(ctx, realm)
+		if err != nil || c.State != connection.Live {
+			wrong = append(wrong, fmt.Sprintf("realm %s has lost its authorisation: %s %v", realm, c.Reason, err))
+		}
+	}
+	res.find("I7", stats.Refreshes > 0, wrong...)
+}
+
+func (r *run) judgeForgeries(res *Result, dead map[sink.Ref]stream.Reason) {
+	wrong := slices.Clone(r.forgeries)
+	for ref := range dead {
+		if strings.Contains(ref.ID, "rged") {
+			wrong = append(wrong, "a forged event is among the dead letters: "+ref.ID)
+		}
+	}
+	if n := r.plant.front.refused(); n > 0 && !r.effects.corrupts {
+		wrong = append(wrong, fmt.Sprintf("%d bodies that were signed well were answered 4xx", n))
+	}
+	res.find("I10", r.forged > 0, wrong...)
+}
+
+func (r *run) judgeI11(res *Result) {
+	var wrong []string
+	for _, one := range r.plant.replicas() {
+		for _, c := range one.crashes() {
+			// 3: a server it needs does not answer; 1: it ended in the middle of the
+			// start; 2: a broker that stands still does not say how it syncs, which looks
+			// like a wrong configuration.
+			silent := c.code == 2 && r.made["pause-broker"]
+			if c.code != 3 && c.code != 1 && !silent {
+				wrong = append(wrong, fmt.Sprintf("%s ended by itself with code %d at %s", one.name, c.code, c.at.UTC().Format("15:04:05")))
+			}
+		}
+		if log, err := os.ReadFile(one.log); err == nil {
+			for _, sign := range []string{"panic: ", "fatal error: ", "DATA RACE"} {
+				if bytes.Contains(log, []byte(sign)) {
+					wrong = append(wrong, fmt.Sprintf("the log of %s holds %q", one.name, sign))
+				}
+			}
+		}
+	}
+	for _, name := range []string{sinkTable, sinkPost} {
+		if !r.differs[name].equal() {
+			wrong = append(wrong, fmt.Sprintf("the sink %s is not as the books %s after the last fault", name, r.o.Settle))
+		}
+	}
+	if r.undrained != "" && !r.effects.withholds {
+		wrong = append(wrong, r.undrained)
+	}
+	res.find("I11", r.faults > 0, wrong...)
+}
+
+// judgeI12 bounds the calls: those of the company where nothing changes by the
+// scans there can have been, those of the others by their changes as well.
+func (r *run) judgeI12(res *Result) {
+	scans := 10 // the load of a new company
+	if r.scans < never {
+		scans += int(res.took / r.scans)
+	}
+	for _, one := range r.plant.services["reconciler"] {
+		scans += one.begun()
+	}
+	scans += int(res.took / (3 * time.Second)) // tried again while something failed, and at the end
+	const ofScan, ofLoad = 6, 2
+	load := ofLoad * len(entity.All())
+	allowed := load + ofScan*scans
+	var wrong []string
+	if n := r.plant.books.calls(r.plant.quiet); n > allowed {
+		wrong = append(wrong, fmt.Sprintf("the realm where nothing changes had %d calls, and %d would do", n, allowed))
+	}
+	for _, realm := range r.plant.realms {
+		res.calls += r.plant.books.calls(realm)
+	}
+	if most := allowed*len(r.plant.realms) + 2*res.Changes; res.calls > most {
+		wrong = append(wrong, fmt.Sprintf("%d changes took %d calls, and %d would do", res.Changes, res.calls, most))
+	}
+	res.find("I12", res.calls > 0, wrong...)
+}
+
+// judgeAfter is what shows only once everything has ended: I13 and I14.
+func (r *run) judgeAfter(res *Result) {
+	var wrong []string
+	r.mu.Lock()
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(r.badEnds))) {
+		wrong = append(wrong, name+" did not end well after SIGTERM")
+	}
+	if !r.effects.repeats && !r.effects.forgets && !r.effects.withholds && res.Duplicate > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d deliveries were repeated, and nothing but SIGTERM ended a process", res.Duplicate))
+	}
+	r.mu.Unlock()
+	res.find("I13", true, wrong...)
+	res.find("I14", true, r.plant.leaks()...)
+	res.took = time.Since(r.begun)
+}
+
+// leaks looks for secrets in what the services wrote.
+func (p *plant) leaks() (found []string) {
+	secrets := append(p.books.given(), clientSecret, verifierToken, endpointSecret, strings.TrimPrefix(connectionKey.Reveal(), "chaos:"))
+	for _, one := range p.replicas() {
+		log, err := os.ReadFile(one.log)
+		if err != nil {
+			found = append(found, "the log of "+one.name+" cannot be read: "+err.Error())
+			continue
+		}
+		for _, s := range secrets {
+			if bytes.Contains(log, []byte(s)) {
+				found = append(found, fmt.Sprintf("the log of %s holds a secret that begins with %q", one.name, s[:4]))
+			}
+		}
+	}
+	return found
+}
+
+// writeTruth keeps what a person needs who looks into a failed run.
+func (r *run) writeTruth(res Result) {
+	type record struct {
+		sink.Ref
+		History []qbosim.State `json:"history"`
+	}
+	if r.plant.books == nil {
+		return
+	}
+	var all []record
+	for _, realm := range r.plant.books.Realms() {
+		for ref := range r.plant.books.Truth(realm) {
+			states := r.plant.books.History(ref)
+			for i := range states {
+				states[i].Raw = nil
+			}
+			all = append(all, record{sink.Ref{Realm: realm, Entity: ref.Entity, ID: ref.ID}, states})
+		}
+	}
+	for name, v := range map[string]any{"truth.json": all, "result.json": res} {
+		if raw, err := json.MarshalIndent(v, "", " "); err == nil {
+			_ = os.WriteFile(filepath.Join(r.dir, name), raw, 0o600) // a disk that is full is one more thing to look at
+		}
+	}
+}

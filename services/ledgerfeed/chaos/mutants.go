@@ -1,0 +1,46 @@
+package chaos
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// mutant says in which kind of run a planted bug does harm, and what it breaks.
+type mutant struct {
+	faults []string
+	speed  float64       // of Intuit's clock
+	scans  time.Duration // interval of the scans
+	breaks []string      // any of these invariants
+	realms int           // companies, if not as many as usual
+	rate   float64       // changes a second, if not as many as usual
+}
+
+// adjust makes o a run in which the bug can do harm.
+func (m mutant) adjust(o *Options) {
+	if m.realms > 0 {
+		o.Realms = m.realms
+	}
+	if m.rate > 0 {
+		o.Rate = m.rate
+	}
+}
+
+// mutants are the bugs of package sabotage, by the name that CHAOS_BUG knows.
+var mutants = map[string]mutant{
+	"answer-before-ack":  {faults: []string{"link-slow", "kill-broker", "broker-leader"}, speed: 1, scans: never, breaks: []string{"I1"}},
+	"mark-before-write":  {faults: []string{"sink-500", "kill-postgres", "kill-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
+	"ack-before-mark":    {faults: []string{"kill-processor", "api-5xx", "api-429"}, speed: 1, scans: never, breaks: []string{"I2"}},
+	"no-version-guard":   {faults: []string{"pause-processor", "kill-processor", "link-deaf", "redis-old"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"ties-dropped":       {faults: []string{"webhook-loss", "webhook-disorder", "restart-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
+	"cursor-at-publish":  {faults: []string{"pause-processor", "webhook-loss", "webhook-outage", "sink-500", "kill-postgres"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I4"}},
+	"cursor-by-event":    {faults: []string{"webhook-loss", "webhook-outage"}, speed: 30, scans: 8 * time.Second, breaks: []string{"I4"}},
+	"truncated-accepted": {faults: []string{"flood-unheard"}, speed: 30, scans: 8 * time.Second, breaks: []string{"I4", "I3"}},
+	"max-deliver":        {faults: []string{"api-5xx", "api-429", "kill-redis", "link-cut"}, speed: 1, scans: never, breaks: []string{"I2"}},
+	"refresh-unleased":   {faults: []string{"token-expire"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I7"}},
+	"limiter-apart":      {faults: []string{"flood", "pause-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I6"}, realms: 1, rate: 120},
+	"tombstone-dropped":  {faults: []string{"webhook-loss"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+}
+
+// Mutants are the names of the bugs that can be planted.
+func Mutants() []string { return slices.Sorted(maps.Keys(mutants)) }

@@ -1,0 +1,475 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+)
+
+const (
+	replicas   = 2
+	sinkTable  = "table"
+	sinkPost   = "post"
+	ackWait    = 4 * time.Second
+	leaseTTL   = 3 * time.Second
+	startWait  = 3 * time.Minute // for all that is started, on a busy machine
+	drainWait  = 45 * time.Second
+	eventBytes = 8 << 20
+)
+
+// plant is everything that runs, and the ways in that nothing can cut.
+type plant struct {
+	dir     string
+	journal *journal
+	bin     binaries
+	mutant  string // planted bug, "" for none
+	// scanEvery is reconciler.interval, a time.Duration, from the next start of a
+	// reconciler on.
+	scanEvery atomic.Int64
+
+	cluster  *cluster
+	cache    *cache
+	database *database
+	books    *books
+	endpoint *endpoint
+	front    *front
+	acks     *acks
+	services map[string][]*replica
+	links    map[string][]*proxy // by what they lead to: "broker", "redis", …
+
+	conn        *stream.Conn
+	state       *state.Store
+	oauth       *qbo.OAuth
+	connections *connection.Store
+	realms      []string
+	quiet       string // the last of realms: nothing changes there
+	journals    []*journal
+}
+
+// replica is one process of a service, with its own links.
+type replica struct {
+	*process
+	admin string
+	links map[string][]*proxy
+
+	mu     sync.Mutex     // guards the rest
+	skew   time.Duration  // of its clock, from the next start on
+	deadly sabotage.Point // where it dies, from the next start on
+}
+
+func (p *plant) openJournal(name string) (*journal, error) {
+	j, err := newJournal(filepath.Join(p.dir, name+".jsonl"))
+	if err == nil {
+		p.journals = append(p.journals, j)
+	}
+	return j, err
+}
+
+// open starts everything. On an error the caller closes what is open.
+func (p *plant) open(ctx context.Context, o Options, seed uint64, speed float64) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startWait, errors.New("the plant did not start in time"))
+	defer cancel()
+	free := ports{}
+	if err := p.openLogs(ctx); err != nil {
+		return err
+	}
+	if p.cluster, err = newCluster(ctx, p.dir, p.bin.broker, free, p.journal); err != nil {
+		return err
+	}
+	if p.cache, err = newCache(ctx, p.dir, p.bin.redis, free, p.journal); err != nil {
+		return err
+	}
+	if p.database, err = newDatabase(ctx, p.dir, p.bin.initdb, free, p.journal); err != nil {
+		return err
+	}
+	if p.books, err = newBooks(ctx, seed, speed); err != nil {
+		return err
+	}
+	for _, s := range p.servers() {
+		s.start()
+	}
+	if err := p.connect(ctx); err != nil {
+		return err
+	}
+	if err := p.makeRealms(ctx, o.Realms, seed); err != nil {
+		return err
+	}
+	p.services, p.links = map[string][]*replica{}, map[string][]*proxy{}
+	var behind []string
+	for _, kind := range services {
+		for i := range replicas {
+			r, listen, err := p.newReplica(ctx, free, kind, i)
+			if err != nil {
+				return err
+			}
+			p.services[kind] = append(p.services[kind], r)
+			if kind == "ingress" {
+				link, err := p.link(ctx, r, "ingress", listen)
+				if err != nil {
+					return err
+				}
+				behind = append(behind, link.addr())
+			}
+		}
+	}
+	webhooks, err := p.openJournal("webhooks")
+	if err != nil {
+		return err
+	}
+	if p.front, err = newFront(ctx, behind, webhooks); err != nil {
+		return err
+	}
+	for _, r := range p.replicas() {
+		r.start()
+	}
+	if err := p.ready(ctx); err != nil {
+		return err
+	}
+	if err := p.database.watch(ctx); err != nil {
+		return fmt.Errorf("watch the table: %w", err)
+	}
+	p.books.SetWebhookURL(p.front.url)
+	return nil
+}
+
+func (p *plant) openLogs(ctx context.Context) error {
+	deliveries, err := p.openJournal("deliveries")
+	if err != nil {
+		return err
+	}
+	if p.endpoint, err = newEndpoint(ctx, deliveries); err != nil {
+		return err
+	}
+	pubacks, err := p.openJournal("pubacks")
+	p.acks = newAcks(pubacks)
+	return err
+}
+
+// servers are the processes that are not ours.
+func (p *plant) servers() []*process {
+	var all []*process
+	if p.cluster != nil {
+		all = append(all, p.cluster.members...)
+	}
+	if p.cache != nil {
+		all = append(all, p.cache.process)
+	}
+	if p.database != nil {
+		all = append(all, p.database.process)
+	}
+	return all
+}
+
+func (p *plant) replicas() (all []*replica) {
+	for _, kind := range services {
+		all = append(all, p.services[kind]...)
+	}
+	return all
+}
+
+// connect opens our own ways to the servers, when they answer.
+func (p *plant) connect(ctx context.Context) error {
+	cfg := stream.DefaultConfig()
+	cfg.URL, cfg.MonitorURL, cfg.Profile, cfg.EventsMaxBytes = p.cluster.url(), p.cluster.monitorURL(), stream.Cluster, eventBytes
+	err := until(ctx, func(ctx context.Context) error {
+		conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "chaos"})
+		if err != nil {
+			return err
+		}
+		if err := conn.EnsureTopology(ctx); err != nil {
+			conn.Close()
+			return err
+		}
+		p.conn = conn
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("the brokers: %w", err)
+	}
+	err = until(ctx, func(ctx context.Context) (err error) {
+		p.state, err = state.Open(ctx, state.Options{Config: state.Config{URL: secret.String(p.cache.url(p.cache.port))}})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	if err := p.database.ready(ctx); err != nil {
+		return fmt.Errorf("postgres: %w", err)
+	}
+	p.oauth, err = qbo.NewOAuth(qbo.OAuthOptions{
+		ClientID: clientID, ClientSecret: clientSecret, RedirectURL: redirectURL,
+		AuthorizeURL: p.books.url + "/connect/oauth2", TokenURL: p.books.url + "/oauth2/v1/tokens/bearer", RevokeURL: p.books.url + "/v2/oauth2/tokens/revoke",
+	})
+	if err != nil {
+		return err
+	}
+	p.connections, err = connection.New(connection.Options{
+		State: p.state, Config: connection.Config{Keys: []secret.String{connectionKey}}, Refresher: p.oauth,
+	})
+	return err
+}
+
+func (p *plant) makeRealms(ctx context.Context, n int, seed uint64) error {
+	for i := range n + 1 {
+		realm := fmt.Sprintf("9341%06d%06d", seed%1_000_000, i+1)
+		if err := p.books.found(realm); err != nil {
+			return err
+		}
+		if err := p.consent(ctx, realm); err != nil {
+			return err
+		}
+		p.realms = append(p.realms, realm)
+	}
+	p.quiet = p.realms[n]
+	return nil
+}
+
+// consent is what a person does who connects a company.
+func (p *plant) consent(ctx context.Context, realm string) error {
+	token, err := p.oauth.Exchange(ctx, p.books.Authorize(realm), "")
+	if err != nil {
+		return fmt.Errorf("connect realm %s: %w", realm, err)
+	}
+	return p.connections.Connect(ctx, realm, app, token)
+}
+
+func (p *plant) link(ctx context.Context, r *replica, to, target string) (*proxy, error) {
+	link, err := newProxy(ctx, r.name+"→"+to, target)
+	if err != nil {
+		return nil, err
+	}
+	if to == "broker" && r.kind == "ingress" {
+		link.newTap = p.acks.tap
+	}
+	link.start()
+	r.links[to] = append(r.links[to], link)
+	p.links[to] = append(p.links[to], link)
+	return link, nil
+}
+
+func (p *plant) newReplica(ctx context.Context, free ports, kind string, i int) (r *replica, listen string, err error) {
+	r = &replica{links: map[string][]*proxy{}}
+	name := fmt.Sprintf("%s-%d", kind, i+1)
+	r.process = newProcess(p.journal, p.dir, kind, name, nil)
+	admin, err := free.next(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	r.admin = local(admin)
+	var urls []string
+	for _, port := range p.cluster.clients {
+		link, err := p.link(ctx, r, "broker", local(port))
+		if err != nil {
+			return nil, "", err
+		}
+		urls = append(urls, "nats://"+link.addr())
+	}
+	env := []string{
+		"LEDGERFEED_NATS_URL=" + strings.Join(urls, ","), "LEDGERFEED_NATS_PROFILE=cluster",
+		"LEDGERFEED_NATS_MONITOR_URL=" + p.cluster.monitorURL(), fmt.Sprintf("LEDGERFEED_NATS_EVENTS_MAX_BYTES=%d", eventBytes),
+		"LEDGERFEED_ADMIN_LISTEN=" + r.admin, "LEDGERFEED_LOG_LEVEL=info",
+	}
+	if kind == "ingress" {
+		port, err := free.next(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		listen = local(port)
+		env = append(env, "LEDGERFEED_INGRESS_LISTEN="+listen, "LEDGERFEED_INGRESS_APPS="+app+"="+verifierToken)
+	} else {
+		more, err := p.backendEnv(ctx, r)
+		if err != nil {
+			return nil, "", err
+		}
+		env = append(env, more...)
+	}
+	r.spec = func() spec { return p.serviceSpec(r, env) }
+	return r, listen, nil
+}
+
+// backendEnv is what processor and reconciler have in common, and their own.
+func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
+	redis, err := p.link(ctx, r, "redis", local(p.cache.port))
+	if err != nil {
+		return nil, err
+	}
+	api, err := p.link(ctx, r, "api", p.books.addr)
+	if err != nil {
+		return nil, err
+	}
+	env := []string{
+		"LEDGERFEED_REDIS_URL=redis://" + redis.addr() + "/0", "LEDGERFEED_CONNECTION_KEYS=" + connectionKey.Reveal(),
+		"LEDGERFEED_QBO_BASE_URL=http://" + api.addr(), "LEDGERFEED_QBO_TOKEN_URL=http://" + api.addr() + "/oauth2/v1/tokens/bearer",
+		"LEDGERFEED_QBO_CLIENT_ID=" + clientID, "LEDGERFEED_QBO_CLIENT_SECRET=" + clientSecret, "LEDGERFEED_QBO_TIMEOUT=6s",
+	}
+	if r.kind == "reconciler" {
+		return append(env,
+			"LEDGERFEED_RECONCILER_START_JITTER=500ms", "LEDGERFEED_RECONCILER_GRACE=10s", "LEDGERFEED_RECONCILER_RETRY_INTERVAL=2s",
+			"LEDGERFEED_RECONCILER_VERIFY_EVERY=200ms", "LEDGERFEED_RECONCILER_VERIFY_TIMEOUT=15s", "LEDGERFEED_RECONCILER_POLL_INTERVAL=300ms",
+			"LEDGERFEED_RECONCILER_LEASE_TTL="+leaseTTL.String(), "LEDGERFEED_RECONCILER_QUERY_ENTITIES=TimeActivity",
+		), nil
+	}
+	table, err := p.link(ctx, r, "postgres", local(p.database.port))
+	if err != nil {
+		return nil, err
+	}
+	post, err := p.link(ctx, r, "endpoint", p.endpoint.addr)
+	if err != nil {
+		return nil, err
+	}
+	return append(env,
+		"LEDGERFEED_PROCESSOR_SINKS="+sinkTable+"=postgres:"+strings.Replace(p.database.url(0), local(0), table.addr(), 1)+
+			","+sinkPost+"=webhook:http://"+post.addr()+"/changes",
+		"LEDGERFEED_PROCESSOR_WEBHOOK_SECRETS="+sinkPost+"="+endpointSecret, "LEDGERFEED_PROCESSOR_WEBHOOK_ALLOW=127.0.0.0/8",
+		"LEDGERFEED_PROCESSOR_ACK_WAIT="+ackWait.String(), "LEDGERFEED_PROCESSOR_READ_TIMEOUT=20s", "LEDGERFEED_PROCESSOR_WRITE_TIMEOUT=5s",
+	), nil
+}
+
+// serviceSpec is how a replica starts now: its clock may be wrong, and a bug planted.
+func (p *plant) serviceSpec(r *replica, env []string) spec {
+	r.mu.Lock()
+	skew, deadly := r.skew, r.deadly
+	r.mu.Unlock()
+	binary := p.bin.plain[r.kind]
+	env = slices.Clone(env)
+	if r.kind == "reconciler" {
+		every := time.Duration(p.scanEvery.Load()).String()
+		env = append(env, "LEDGERFEED_RECONCILER_INTERVAL="+every, "LEDGERFEED_RECONCILER_QUERY_INTERVAL="+every)
+	}
+	if skew != 0 || deadly != "" || p.mutant != "" {
+		binary = p.bin.altered[r.kind]
+		env = append(env, "CHAOS_CLOCK="+skew.String(), "CHAOS_BUG="+p.mutant, "CHAOS_CRASH="+string(deadly))
+	}
+	return spec{binary: binary, env: env, dir: p.dir}
+}
+
+func (r *replica) setSkew(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.skew = d
+}
+
+// setDeadly has it die at a point, "" for nowhere, from the next start on.
+func (r *replica) setDeadly(at sabotage.Point) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deadly = at
+}
+
+// ready waits until all replicas say that they are.
+func (p *plant) ready(ctx context.Context) error {
+	client := &http.Client{Timeout: 2 * time.Second}
+	defer client.CloseIdleConnections()
+	for _, r := range p.replicas() {
+		err := until(ctx, func(ctx context.Context) error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.admin+"/readyz", nil)
+			if err != nil {
+				return err
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			said, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+			if resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s: %s", resp.Status, said)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("%s is not ready: %w\n%s", r.name, err, tail(r.log))
+		}
+	}
+	return nil
+}
+
+// tail is the end of a log, for a person.
+func tail(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw[max(0, len(raw)-2000):])
+}
+
+// drain ends the services as an operator would, and names those that did not end
+// well in time.
+func (p *plant) drain() (bad []string) {
+	var mu sync.Mutex // guards bad
+	var g errgroup.Group
+	for _, r := range p.replicas() {
+		g.Go(func() error {
+			inTime := r.stop(syscall.SIGTERM, drainWait)
+			if !inTime || !r.endedWell() {
+				mu.Lock()
+				defer mu.Unlock()
+				bad = append(bad, r.name)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	slices.Sort(bad)
+	return bad
+}
+
+// close ends what is left.
+func (p *plant) close() error {
+	var errs []error
+	for _, r := range p.replicas() {
+		r.stop(syscall.SIGKILL, killWait)
+		for _, links := range r.links {
+			for _, l := range links {
+				l.close()
+			}
+		}
+	}
+	if p.front != nil {
+		errs = append(errs, p.front.close())
+	}
+	if p.conn != nil {
+		p.conn.Close()
+	}
+	if p.state != nil {
+		errs = append(errs, p.state.Close())
+	}
+	if p.database != nil {
+		p.database.pool.Close()
+	}
+	for _, s := range p.servers() {
+		s.stop(syscall.SIGKILL, killWait)
+	}
+	if p.cluster != nil {
+		p.cluster.unmount()
+	}
+	if p.books != nil {
+		errs = append(errs, p.books.close())
+	}
+	if p.endpoint != nil {
+		errs = append(errs, p.endpoint.close())
+	}
+	for _, j := range p.journals {
+		j.close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/chaos"
+)
+
+type chaosCmd struct {
+	Seed   uint64        `default:"1" placeholder:"S" help:"What happens is drawn from it; each further run takes the next one (${default})."`
+	For    time.Duration `default:"1m" placeholder:"D" help:"How long the books change and things go wrong in each run (${default})."`
+	Runs   int           `default:"1" placeholder:"N" help:"Runs, each on new servers (${default})."`
+	Faults []string      `placeholder:"NAME" help:"Faults to draw from, separated by commas; all of them by default. --list names them."`
+	Rate   float64       `default:"40" placeholder:"R" help:"Changes a second over all companies (${default})."`
+	Realms int           `default:"3" placeholder:"N" help:"Companies that change; one more stays quiet (${default})."`
+	Settle time.Duration `default:"3m" placeholder:"D" help:"How long the feed may take to be equal to the books after the last fault (${default})."`
+	Dir    string        `placeholder:"DIR" help:"Where the runs keep their files; those of a run that fails stay there."`
+	Mutant string        `placeholder:"NAME" help:"Plant a bug into the services and expect the run to catch it; --list names them."`
+	List   bool          `help:"Print the names of the faults and of the bugs, and exit."`
+	JSON   bool          `help:"Print nothing but the result, as one line of JSON."`
+}
+
+// Help is the long help of the command.
+func (chaosCmd) Help() string {
+	return `Runs the real feed as separate processes on loopback: three brokers, Redis, PostgreSQL, an endpoint, a
+simulated QuickBooks, and two replicas each of ingress, processor and reconciler. While the books change,
+processes are killed, stopped and started again, links fail, servers forget, and QuickBooks misbehaves, all
+drawn from the seed. When the last fault is over, the sinks must become equal to the books, and every
+invariant of docs/architecture.md is judged by what QuickBooks changed and what the sinks took.
+
+It needs a checkout of Ledgerfeed, the go tool, redis-server and PostgreSQL; it builds the services and
+nats-server itself. A run that fails keeps its files (logs, schedule, deliveries, the books' history), and the
+command that repeats it is printed. A run in which too little happened fails as inconclusive.
+
+The last line of the output is JSON: runs, changes, faults, kills, lost, stale, extra, duplicates (at the
+endpoint), invariants (held, broken or untried, by name) and recovery_ms (the worst).
+Exits 0 if every run is good, 1 if not, 2 on wrong use.
+
+Examples:
+  ledgerfeed chaos
+  ledgerfeed chaos --seed 42 --for 2m --runs 10 --json
+  ledgerfeed chaos --faults kill-processor,kill-redis,webhook-loss
+  ledgerfeed chaos --mutant ack-before-mark`
+}
+
+// Run makes the runs.
+func (c *chaosCmd) Run(ctx context.Context, p process) error {
+	if c.List {
+		_, err := fmt.Fprintf(p.stdout, "faults   %s\nmutants  %s\n", strings.Join(chaos.Faults(), " "), strings.Join(chaos.Mutants(), " "))
+		return err
+	}
+	o := chaos.DefaultOptions()
+	o.Seed, o.For, o.Runs, o.Faults, o.Rate, o.Realms = c.Seed, c.For, c.Runs, c.Faults, c.Rate, c.Realms
+	o.Settle, o.Dir, o.Mutant, o.JSON, o.Stdout, o.Stderr = c.Settle, c.Dir, c.Mutant, c.JSON, p.stdout, p.stderr
+	if err := o.Validate(); err != nil {
+		return lifecycle.Usage(err)
+	}
+	sum, err := chaos.Run(ctx, o)
+	if sum.Runs > 0 {
+		fmt.Fprintln(p.stdout, sum.Line())
+	}
+	return err
+}
