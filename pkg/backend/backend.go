@@ -27,6 +27,7 @@ type Backend struct {
 	Stream      *stream.Conn
 	Connections *connection.Store
 	QBO         *qbo.Client
+	Budget      *state.Budget
 	// Group closes what was opened; a service adds its own parts with Defer.
 	Group lifecycle.Group
 
@@ -82,12 +83,12 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
-	budget := b.State.Budget(cfg.QBO.MonthlyCalls)
-	limiter := b.State.Limiter(state.DefaultLimits()).Within(budget)
-	if b.QBO, err = cfg.QBO.Client(b.Connections, limiter, budget.Observe); err != nil {
+	b.Budget = b.State.Budget(cfg.QBO.MonthlyCalls)
+	limiter := b.State.Limiter(state.DefaultLimits()).Within(b.Budget)
+	if b.QBO, err = cfg.QBO.Client(b.Connections, limiter, b.Budget.Observe); err != nil {
 		return lifecycle.Usage(err)
 	}
-	b.Registry.MustRegister(newUsage(budget, b.Connections), newTokens(b.Connections))
+	b.Registry.MustRegister(newUsage(b.Budget, b.Connections), newTokens(b.Connections))
 	return nil
 }
 

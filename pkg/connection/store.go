@@ -163,10 +163,13 @@ func (s *Store) Get(ctx context.Context, realm string) (Connection, error) {
 
 // List returns all realms that ever were connected, sorted; see their state. It
 // may name one whose connecting failed half way: Get then knows nothing of it.
-func (s *Store) List(ctx context.Context) ([]string, error) {
+func (s *Store) List(ctx context.Context) ([]string, error) { return Realms(ctx, s.state) }
+
+// Realms is [Store.List] for programs that have no keys to tokens.
+func Realms(ctx context.Context, s *state.Store) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	realms, err := s.db.SMembers(ctx, realmsKey).Result()
+	realms, err := s.Redis().SMembers(ctx, realmsKey).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list realms: %w", err)
 	}

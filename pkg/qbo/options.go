@@ -30,6 +30,10 @@ type Priority int
 const (
 	// Live is for changes somebody waits for.
 	Live Priority = iota
+	// Repair is for scans after an outage or a lapsed authorisation.
+	Repair
+	// Scan is for scans of the usual rhythm.
+	Scan
 	// Backfill is for history.
 	Backfill
 )

@@ -15,12 +15,13 @@ import (
 )
 
 // ErrBudget says that the month's calls are used up, or all but those that are
-// kept for live changes.
+// kept for what goes first: live changes, then scans after an outage, then the usual
+// scans.
 var ErrBudget = errors.New("the month's calls are used up")
 
 const (
-	// liveReserve is the part of a month's calls that backfills leave to live ones.
-	liveReserve = 0.1
+	// What of a month's calls backfills, scans and repairs leave to those before them.
+	backfillReserve, scanReserve, repairReserve = 0.1, 0.05, 0.02
 	// usageAge is how old the counts of all replicas may be, and with it how long a
 	// replica keeps its own to itself.
 	usageAge = 2 * time.Second
@@ -108,11 +109,23 @@ func (b *Budget) Allow(ctx context.Context, p qbo.Priority) error {
 		return err
 	case b.monthly <= 0:
 		return nil
-	case p == qbo.Live && u.Total() >= b.monthly,
-		p != qbo.Live && float64(u.Total()) >= (1-liveReserve)*float64(b.monthly):
+	case float64(u.Total()) >= (1-reserve(p))*float64(b.monthly):
 		return fmt.Errorf("%w: %d of %d in %s", ErrBudget, u.Total(), b.monthly, u.Month.Format("January 2006"))
 	}
 	return nil
+}
+
+// reserve is the part of a month's calls that one of the priority leaves to others.
+func reserve(p qbo.Priority) float64 {
+	switch p {
+	case qbo.Live:
+		return 0
+	case qbo.Repair:
+		return repairReserve
+	case qbo.Scan:
+		return scanReserve
+	}
+	return backfillReserve
 }
 
 // late reports whether the others should be told of our calls.

@@ -51,7 +51,9 @@ func (s *Store) AdvanceCursors(ctx context.Context, realm string, to map[string]
 // entities if entities is nil. It never moves one forward, nor makes one. A
 // zero time forgets them: the next scan loads everything. The realm's open
 // scans are dropped, since verifying one would undo it; a scan under way must
-// be kept from saving itself by the caller (it holds the realm's lease).
+// be kept from saving itself by the caller (it holds the realm's lease). How far
+// loads have come and the realm's [Pace] are forgotten too: the next scan covers
+// everything.
 func (s *Store) RewindCursors(ctx context.Context, realm string, entities []string, to time.Time) error {
 	if entities == nil {
 		cursors, err := s.Cursors(ctx, realm)
@@ -65,7 +67,7 @@ func (s *Store) RewindCursors(ctx context.Context, realm string, entities []stri
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	pipe := s.db.TxPipeline()
-	pipe.Del(ctx, Key("scan", realm))
+	pipe.Del(ctx, Key("scan", realm), Key("loaded", realm), Key("pace", realm))
 	for _, e := range entities {
 		if to.IsZero() {
 			pipe.ZRem(ctx, Key("cur", realm), e)

@@ -18,6 +18,13 @@ import (
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
+//	lf:1:pace:{R}              STRING "scanned,full,changed,a day"  one a realm
+//	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none
+//	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded
+//	lf:1:job:{R}               HASH                                 the last scan asked for; 7 days
+//	lf:1:jobs:{jobs}           ZSET realm → Unix ms, claimed till   realms somebody waits for
+//	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages
+//	lf:1:watch:{outage}        HASH                                 fixed
 //	lf:1:sinks                 SET name                            sinks
 //	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days

@@ -93,3 +93,15 @@ func (s *Store) leave(ctx context.Context, service, id string) error {
 	}
 	return nil
 }
+
+// Replicas returns the ids of the replicas of a service that live, or did some
+// seconds ago.
+func (s *Store) Replicas(ctx context.Context, service string) ([]string, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	ids, err := s.db.ZRange(ctx, ephemeralKey("replicas", service), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list replicas of %s: %w", service, err)
+	}
+	return ids, nil
+}
