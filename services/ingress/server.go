@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,9 @@ type Options struct {
 	Publisher Publisher
 	// Ready says why nothing can be stored now; nil is always ready. See [Server.Ready].
 	Ready func(ctx context.Context) error
+	// Beat is called every five seconds as long as webhooks can be taken; nil tells
+	// nobody. See stream.Conn.Beat.
+	Beat func(ctx context.Context) error
 	// Logger and Registerer may be nil.
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer
@@ -51,6 +55,7 @@ type Server struct {
 	cert      *keyPair // nil without TLS
 	publisher Publisher
 	ready     func(ctx context.Context) error
+	beat      func(ctx context.Context) error
 	now       func() time.Time
 	log       *zap.Logger
 	metrics   *metrics
@@ -78,6 +83,9 @@ func New(o Options) (*Server, error) {
 	if o.Ready == nil {
 		o.Ready = func(context.Context) error { return nil }
 	}
+	if o.Beat == nil {
+		o.Beat = func(context.Context) error { return nil }
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -93,7 +101,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	s := &Server{
-		config: o.Config, publisher: o.Publisher, ready: o.Ready, now: o.Now, log: o.Logger, metrics: m,
+		config: o.Config, publisher: o.Publisher, ready: o.Ready, beat: o.Beat, now: o.Now, log: o.Logger, metrics: m,
 		refusals: map[outcome]*throttle{badSignature: {}, overloaded: {}},
 		tracer:   o.Tracer,
 		access:   rate.NewLimiter(rate.Limit(o.Config.AccessLog), o.Config.AccessLog),
@@ -157,6 +165,13 @@ func (s *Server) Ready(ctx context.Context) error {
 func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.serve() }()
+	beating, stop := context.WithCancel(ctx)
+	var beats sync.WaitGroup
+	beats.Go(func() { s.beats(beating) })
+	defer func() {
+		stop()
+		beats.Wait()
+	}()
 	s.log.Info("webhook endpoint started", telemetry.Address(s.Addr()), telemetry.Count(len(*s.apps.Load())))
 	select {
 	case err := <-ended:

@@ -68,7 +68,8 @@ func (s *service) open(ctx context.Context) error {
 	}
 	readiness := telemetry.NewReadiness(telemetry.ReadinessOptions{Check: conn.Ready})
 	server, err := New(Options{
-		Config: s.config.Ingress, Publisher: conn, Ready: readiness.Ready, Tracer: tracing.Tracer("ingress"),
+		Config: s.config.Ingress, Publisher: conn, Ready: readiness.Ready,
+		Beat: func(ctx context.Context) error { return conn.Beat(ctx, "ingress") }, Tracer: tracing.Tracer("ingress"),
 		Logger: s.log.Named("ingress"), Registerer: s.registry,
 	})
 	if err != nil {
