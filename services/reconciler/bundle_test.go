@@ -92,6 +92,7 @@ func setup(t testing.TB) *bundle {
 	b.config.StartJitter = 0
 	b.config.VerifyEvery = 5 * time.Millisecond
 	b.config.PollInterval = 5 * time.Millisecond
+	b.config.OutageGap = never // the clock of a test jumps
 	b.connect()
 	_, err := b.store.RegisterSinks(t.Context(), []string{"ledger"})
 	require.NoError(t, err)

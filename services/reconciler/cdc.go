@@ -104,29 +104,33 @@ func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest
 		} else {
 			whole = append(whole, f)
 		}
+		s.accepts(ctx, f, wayCDC)
 	}
 	sabotage.At(sabotage.Scanned)
 	if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, loaded); err != nil {
 		return nil, err
 	}
-	return rest, s.conclude(ctx, ledgerfeedv1.Source_SOURCE_CDC, whole, events)
+	if err := s.conclude(ctx, ledgerfeedv1.Source_SOURCE_CDC, whole, events); err != nil {
+		return nil, err
+	}
+	s.ended(whole...)
+	return rest, nil
 }
 
-// source says how what CDC answered was learned. Deletions that an initial load
+// source says how what CDC answered was learned. Deletions that a load
 // takes from it belong to the load: what counts as found by CDC is what a
 // webhook should have told.
 func (f *finding) source() ledgerfeedv1.Source {
-	if f.cursor.IsZero() {
+	if f.load {
 		return ledgerfeedv1.Source_SOURCE_QUERY
 	}
 	return ledgerfeedv1.Source_SOURCE_CDC
 }
 
-// wanted is what of an answer is compared. An initial load takes only deletions
-// from CDC: what is there comes by Query, and is not what a webhook has missed.
+// wanted is what of an answer is compared. A load takes only deletions from CDC: what is there comes by Query, and is not what a webhook has missed.
 func (f *finding) wanted(res qbo.CDCResult) []qbo.Entity {
 	items := res.Entities[f.entity]
-	if f.cursor.IsZero() {
+	if f.load {
 		items = slices.DeleteFunc(slices.Clone(items), func(e qbo.Entity) bool { return !e.Deleted })
 	}
 	return items
@@ -146,14 +150,13 @@ func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult, cause e
 	}
 	s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(cause))
 	if errors.Is(cause, qbo.ErrInvalidQuery) && !errors.Is(cause, qbo.ErrTooOld) {
-		s.r.learn(s.realm, func(known *realmState) { known.noCDC[f.entity] = true })
+		s.refuses(ctx, f.entity, wayCDC)
 	}
 	return []*finding{f}, nil
 }
 
 func (s *scan) callCDC(ctx context.Context, names []string, since time.Time) (qbo.CDCResult, error) {
-	s.calls++
-	res, err := s.r.client.CDC(ctx, s.realm, names, since)
-	s.r.metrics.called("cdc", err)
+	res, err := s.client.CDC(ctx, s.realm, names, since)
+	s.called("cdc", err)
 	return res, err
 }

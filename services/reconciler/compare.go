@@ -21,7 +21,9 @@ func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at t
 	f.answered(at)
 	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
 		// No webhook comes for what is older than the connection.
-		return f.grace && at.Sub(item.LastUpdated) < s.grace && !item.LastUpdated.Before(s.conn.ConnectedAt)
+		// What came before an outage of ours ended may have been lost by it.
+		return f.grace && at.Sub(item.LastUpdated) < s.grace &&
+			!item.LastUpdated.Before(s.conn.ConnectedAt) && item.LastUpdated.After(s.settled)
 	})
 }
 
@@ -44,7 +46,7 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		fresh = append(fresh, item)
 		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
 	}
-	s.items += len(fresh)
+	s.saw(f, fresh)
 	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, want)
 	if err != nil {
 		return nil, err
@@ -66,6 +68,20 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		}
 	}
 	return s.events(f, missing), s.forget(ctx, f)
+}
+
+// saw counts records, and those of them that have changed since the last scan.
+func (s *scan) saw(f *finding, items []qbo.Entity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.items += len(items)
+	f.items += len(items)
+	for _, item := range items {
+		// Not what a cursor that cannot move shows again and again.
+		if !f.load && item.LastUpdated.After(f.cursor) && item.LastUpdated.After(s.pace.Scanned.Add(-margin)) {
+			s.changed++
+		}
+	}
 }
 
 // lacks reports of each change whether some sink has neither it, nor a newer

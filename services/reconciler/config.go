@@ -11,34 +11,40 @@ import (
 
 // ReconcilerConfig is what an operator sets of the reconciler.
 type ReconcilerConfig struct {
-	Interval      time.Duration `koanf:"interval" doc:"How often each realm is scanned. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
-	QueryInterval time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned (two metered calls each); a scan asked for, or made late after an outage, covers them in any case. 0 means seven intervals."`
-	StartJitter   time.Duration `koanf:"start_jitter" doc:"At start all realms become due within that time, at random."`
-	Grace         time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
-	RetryInterval time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
-	Realms        int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
-	CDCEntities   []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
-	QueryEntities []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
-	VerifyEvery   time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
-	VerifyTimeout time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
-	PollInterval  time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
-	LeaseTTL      time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
+	Interval        time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
+	MinInterval     time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
+	DormantInterval time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
+	QueryInterval   time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned (two metered calls each); a scan asked for, or made after an outage, covers them in any case. 0 means seven intervals."`
+	StartJitter     time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
+	OutageGap       time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, or nobody listened, webhooks may have been lost: all realms become due once it is over."`
+	Grace           time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
+	RetryInterval   time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
+	Realms          int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
+	CDCEntities     []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
+	QueryEntities   []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
+	VerifyEvery     time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
+	VerifyTimeout   time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
+	PollInterval    time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
+	LeaseTTL        time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
 }
 
 // DefaultReconcilerConfig scans each realm once a day.
 func DefaultReconcilerConfig() ReconcilerConfig {
 	return ReconcilerConfig{
-		Interval:      24 * time.Hour,
-		StartJitter:   5 * time.Minute,
-		Grace:         5 * time.Minute,
-		RetryInterval: 5 * time.Minute,
-		Realms:        4,
-		CDCEntities:   entity.CDC(),
-		QueryEntities: queryEntities(),
-		VerifyEvery:   time.Second,
-		VerifyTimeout: 10 * time.Minute,
-		PollInterval:  time.Second,
-		LeaseTTL:      30 * time.Second,
+		Interval:        24 * time.Hour,
+		MinInterval:     5 * time.Minute,
+		DormantInterval: maxInterval,
+		StartJitter:     5 * time.Minute,
+		OutageGap:       30 * time.Second,
+		Grace:           5 * time.Minute,
+		RetryInterval:   5 * time.Minute,
+		Realms:          4,
+		CDCEntities:     entity.CDC(),
+		QueryEntities:   queryEntities(),
+		VerifyEvery:     time.Second,
+		VerifyTimeout:   10 * time.Minute,
+		PollInterval:    time.Second,
+		LeaseTTL:        10 * time.Second,
 	}
 }
 
@@ -67,6 +73,9 @@ func (c ReconcilerConfig) Validate() error {
 		}
 	}
 	bad(c.Interval > 0 && c.Interval <= maxInterval, "interval", c.Interval, "give a duration up to 600h (25 days)")
+	bad(c.MinInterval > 0, "min_interval", c.MinInterval, "give a positive duration")
+	bad(c.DormantInterval >= 0 && c.DormantInterval <= maxInterval, "dormant_interval", c.DormantInterval, "give a duration up to 600h (25 days), or 0 to scan every realm once an interval")
+	bad(c.OutageGap >= time.Second, "outage_gap", c.OutageGap, "give at least 1s; the ingress beats every 5s")
 	bad(c.QueryInterval >= 0, "query_interval", c.QueryInterval, "give a positive duration, or 0 for seven intervals")
 	bad(c.StartJitter >= 0, "start_jitter", c.StartJitter, "give a positive duration or 0")
 	bad(c.Grace >= 0 && c.Grace <= 24*time.Hour, "grace", c.Grace, "give a duration from 0 to 24h")

@@ -2,8 +2,9 @@
 // by the API, compares what it sees with what every sink has, puts the missing
 // changes on the stream, and moves the realm's cursors when they are delivered.
 //
-// The steps are files: schedule (which realm is due), plan (what to ask), scan
-// (cdc, query, sweep), compare (what is missing), publish, verify (may the
+// The steps are files: schedule (which realm is due: pace by what changes, outage
+// by what we may have lost, job because somebody asks), plan (what to ask), scan
+// (cdc, query, sweep, load), compare (what is missing), publish, verify (may the
 // cursor move).
 //
 // It guarantees that a cursor says the truth: all changes of its entity up to

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -110,6 +111,8 @@ func (w *world) saved() map[string][]string {
 			for _, z := range db.ZRangeWithScores(ctx, key, 0, -1).Val() {
 				all["ZADD "+key] = append(all["ZADD "+key], fmt.Sprintf("%.0f", z.Score), fmt.Sprint(z.Member))
 			}
+		case "string":
+			all["SET "+key] = []string{db.Get(ctx, key).Val()}
 		case "set":
 			all["SADD "+key] = db.SMembers(ctx, key).Val()
 		default:
@@ -125,7 +128,8 @@ func (w *world) putBack(saved map[string][]string) {
 	ctx, db := w.t.Context(), w.store.Redis()
 	require.NoError(w.t, db.FlushDB(ctx).Err())
 	for key, values := range saved {
-		args := []any{key[:4], key[5:]}
+		command, name, _ := strings.Cut(key, " ")
+		args := []any{command, name}
 		for _, v := range values {
 			args = append(args, v)
 		}

@@ -24,14 +24,11 @@ type ledger struct {
 	// What the verdicts go by, read once and only if something is missing.
 	read    bool
 	heard   map[state.Kind]time.Time
-	outages []outage
+	outages []state.Outage
 
 	kinds   map[state.Kind]bool // of which gaps were found
 	exports int                 // for ids
 }
-
-// outage is a time in which we could not take webhooks.
-type outage struct{ from, to time.Time }
 
 const (
 	// selectedFor is how long a kind of webhook counts as selected after one came.
@@ -147,7 +144,7 @@ func (s *scan) verdictLocked(ctx context.Context, g state.Gap) string {
 	}
 	s.inquireLocked(ctx)
 	for _, o := range s.ledger.outages {
-		if !g.Event.Before(o.from.Add(-outageSlack)) && !g.Event.After(o.to.Add(outageSlack)) {
+		if !g.Event.Before(o.From.Add(-outageSlack)) && !g.Event.After(o.To.Add(outageSlack)) {
 			return state.VerdictOutage
 		}
 	}
@@ -219,5 +216,11 @@ func (s *scan) inquireLocked(ctx context.Context) {
 	}
 }
 
-// outages are the times in which we could not take webhooks.
-func (r *Reconciler) outages(context.Context) ([]outage, error) { return nil, nil }
+// outages are the times in which we are known to have taken no webhooks, or to have lost
+// what they told. That nobody listened is none: webhooks may have been taken.
+func (r *Reconciler) outages(ctx context.Context) ([]state.Outage, error) {
+	all, err := r.state.Outages(ctx)
+	return slices.DeleteFunc(all, func(o state.Outage) bool {
+		return o.Kind != state.OutageIngress && o.Kind != state.OutageBroker
+	}), err
+}

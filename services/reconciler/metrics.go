@@ -23,9 +23,11 @@ type metrics struct {
 	moved      prometheus.Counter
 	forgotten  prometheus.Counter
 	parked     prometheus.Gauge
+	outages    prometheus.Counter
+	jobs       *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, open func() int, lag func() time.Duration) *metrics {
+func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() time.Duration) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "ledgerfeed", Subsystem: "reconciler", Name: name, Help: help})
 		reg.MustRegister(c)
@@ -48,6 +50,8 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag func() time.Dura
 		gaps:       counters("gaps_total", "Changes that no webhook brought, by why.", "verdict"),
 		moved:      counter("cursors_moved_total", "Cursors moved by verified scans."),
 		forgotten:  counter("scans_forgotten_total", "Scans whose changes were not delivered in time; their cursors stay."),
+		outages:    counter("outages_total", "Times that all realms were made due because webhooks may have been lost by us."),
+		jobs:       counters("jobs_total", "Scans that somebody asked for, by how they ended.", "outcome"),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "scan_duration_seconds",
 			Help: "Length of the scan of a realm, without its verification.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 8),
@@ -63,7 +67,10 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag func() time.Dura
 	}, func() float64 { return float64(open()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "cursor_age_seconds",
 		Help: "Age of the oldest cursor of any realm this replica has met and that is not parked. Beyond 29 days a scan costs more than one call.",
-	}, func() float64 { return lag().Seconds() }))
+	}, func() float64 { return lag().Seconds() }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "ingress_silence_seconds",
+		Help: "For how long nothing was heard of any ingress; 0 if none ever was. Beyond reconciler.outage_gap it is an outage.",
+	}, func() float64 { return silence().Seconds() }))
 	return m
 }
 

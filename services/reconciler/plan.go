@@ -23,7 +23,11 @@ type task struct {
 	entity string
 	list   bool      // a name list: Query must name inactive records too
 	grace  bool      // it has webhooks, so young changes may be left to them
-	cursor time.Time // zero: none, this is the initial load
+	cursor time.Time // zero: none, it was never loaded
+	load   bool      // everything is read, whatever the cursor says
+	// loaded is how far an earlier attempt at this load has come; zero: nowhere.
+	loaded time.Time
+	retry  bool // CDC has refused the name a week ago
 	// changedSince is where CDC starts; zero: CDC is not asked.
 	changedSince time.Time
 	// query says that Query must be asked whatever CDC answers; else it is the
@@ -33,29 +37,29 @@ type task struct {
 }
 
 // plan decides what a scan asks. The entities that only Query can find are left
-// out while their own interval lasts, as long as the realm is scanned in its
-// usual rhythm: a scan out of it was asked for, or comes late after an outage or
-// a lapsed authorisation.
-func (r *Reconciler) plan(realm string, cursors map[string]time.Time, o order) []*finding {
-	now := r.now()
-	noCDC, noQuery := r.refused(realm)
-	everything := o.everything || !r.inRhythm(cursors, now, o.start)
+// out while their own interval lasts, unless the scan is to cover everything.
+func (s *scan) plan(o order) []*finding {
+	now := s.r.now()
 	var fs []*finding
-	for _, name := range r.config.CDCEntities {
-		t := newTask(name, cursors[name], now)
-		if noCDC[name] {
+	for _, name := range s.r.config.CDCEntities {
+		t := s.task(name, now, o)
+		no := s.refused[name]
+		t.retry = !no.cdc.IsZero() && now.Sub(no.cdc) >= retryRefused
+		if !no.cdc.IsZero() && !t.retry {
 			t.changedSince, t.query = time.Time{}, true
+			if s.unknown(name, now) {
+				continue
+			}
 		}
-		if noCDC[name] && noQuery[name] {
-			continue
+		if o.wants(name) {
+			fs = append(fs, newFinding(t))
 		}
-		fs = append(fs, newFinding(t))
 	}
-	for _, name := range r.config.QueryEntities {
-		t := newTask(name, cursors[name], now)
+	for _, name := range s.r.config.QueryEntities {
+		t := s.task(name, now, o)
 		t.changedSince, t.query = time.Time{}, true
-		fresh := !t.cursor.IsZero() && now.Sub(t.cursor)-margin < r.config.queryInterval()
-		if noQuery[name] || fresh && !everything {
+		fresh := !t.cursor.IsZero() && now.Sub(t.cursor)-margin < s.r.config.queryInterval()
+		if s.unknown(name, now) || fresh && !o.everything || !o.wants(name) {
 			continue
 		}
 		fs = append(fs, newFinding(t))
@@ -63,16 +67,20 @@ func (r *Reconciler) plan(realm string, cursors map[string]time.Time, o order) [
 	return fs
 }
 
-func newTask(name string, cursor, now time.Time) task {
+func (s *scan) task(name string, now time.Time, o order) task {
 	info, _ := entity.Lookup(name)
-	// A load leaves nothing to webhooks: a sink that was added after they came
-	// gets them no more.
-	t := task{entity: name, list: info.List, grace: len(info.Operations) > 0 && !cursor.IsZero(), cursor: cursor}
+	cursor := s.cursors[name]
+	// The first load leaves nothing to webhooks: a sink that was added after they
+	// came gets them no more.
+	t := task{entity: name, list: info.List, grace: len(info.Operations) > 0 && !cursor.IsZero(), cursor: cursor, load: cursor.IsZero() || o.load}
 	horizon := now.Add(-lookBack).Truncate(time.Second)
 	switch {
-	case cursor.IsZero():
+	case t.load:
 		// The load sees what is there; CDC tells what was deleted before it.
 		t.changedSince, t.query = horizon, true
+		if t.loaded = s.loaded[name]; !t.loaded.IsZero() {
+			t.since = t.loaded.Add(-overlap).Truncate(time.Second)
+		}
 	case cursor.Add(-overlap).Before(horizon):
 		t.changedSince, t.query = horizon, true
 		t.since = cursor.Add(-overlap).Truncate(time.Second)
@@ -83,27 +91,19 @@ func newTask(name string, cursor, now time.Time) task {
 	return t
 }
 
-// inRhythm reports whether about one interval has passed since the last scan.
-// A scan because the process has started may come early.
-func (r *Reconciler) inRhythm(cursors map[string]time.Time, now time.Time, start bool) bool {
-	var last time.Time
-	for _, name := range r.config.CDCEntities {
-		if cursors[name].After(last) {
-			last = cursors[name]
-		}
-	}
-	since := now.Sub(last) - margin
-	return (start || since > r.config.Interval/2) && since < r.config.Interval*3/2
-}
-
-// groups splits the findings that ask CDC into those that start at their
-// cursor and those that must look back as far as CDC goes, so that the latter
-// do not fill the answer of the former. Each is sorted by its start: should the
-// call be cut off, its halves start at different times.
-func groups(fs []*finding) (recent, old []*finding) {
+// groups splits the findings that ask CDC into those that are asked for in one call:
+// those that start at their cursor, and those that must look back as far as CDC goes,
+// so that the latter do not fill the answer of the former. Each is sorted by its
+// start: should the call be cut off, its halves start at different times. A name that
+// was refused is tried again by itself.
+func groups(fs []*finding) [][]*finding {
+	var recent, old []*finding
+	var all [][]*finding
 	for _, f := range fs {
 		switch {
 		case f.changedSince.IsZero():
+		case f.retry:
+			all = append(all, []*finding{f})
 		case f.query:
 			old = append(old, f)
 		default:
@@ -113,19 +113,5 @@ func groups(fs []*finding) (recent, old []*finding) {
 	byStart := func(a, b *finding) int { return a.changedSince.Compare(b.changedSince) }
 	slices.SortStableFunc(recent, byStart)
 	slices.SortStableFunc(old, byStart)
-	return recent, old
-}
-
-// refused returns copies of what the API refuses by name in this realm.
-func (r *Reconciler) refused(realm string) (cdc, query map[string]bool) {
-	cdc, query = map[string]bool{}, map[string]bool{}
-	r.learn(realm, func(s *realmState) {
-		for name := range s.noCDC {
-			cdc[name] = true
-		}
-		for name := range s.noQuery {
-			query[name] = true
-		}
-	})
-	return cdc, query
+	return append([][]*finding{recent, old}, all...)
 }

@@ -20,8 +20,10 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 	if len(events) == 0 {
 		return nil
 	}
+	s.mu.Lock()
 	s.batches++
 	seed := fmt.Sprintf("%s/%d", s.id, s.batches)
+	s.mu.Unlock()
 	envs := envelope.New(source, s.realm, seed, events, envelope.Meta{ReceivedAt: s.r.now()})
 	name := "query"
 	if source == ledgerfeedv1.Source_SOURCE_CDC {
@@ -32,11 +34,13 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 		return fmt.Errorf("publish %d changes: %w", len(events), err)
 	}
 	sabotage.At(sabotage.ScanPublished)
+	s.mu.Lock()
 	if source == ledgerfeedv1.Source_SOURCE_CDC {
 		s.missingCDC += len(events)
 	} else {
 		s.missingQuery += len(events)
 	}
+	s.mu.Unlock()
 	s.r.metrics.missing.WithLabelValues(name).Add(float64(len(events)))
 	return nil
 }
@@ -97,10 +101,13 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 	}
 	var p *pending
 	if len(due) > 0 {
+		s.mu.Lock()
 		s.saved++
+		id := fmt.Sprintf("%d-%s", s.saved, s.id)
+		s.mu.Unlock()
 		var err error
 		p, err = s.r.verifier.remember(ctx, s.realm, state.Scan{
-			ID:        fmt.Sprintf("%d-%s", s.saved, s.id),
+			ID:        id,
 			StartedAt: s.r.now(),
 			Time:      at,
 			Cursors:   due,
@@ -109,7 +116,9 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		if err != nil {
 			return err
 		}
+		s.mu.Lock()
 		s.pending = append(s.pending, p)
+		s.mu.Unlock()
 	}
 	if err := s.publish(ctx, source, events); err != nil {
 		return err

@@ -24,13 +24,14 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	alive := map[string]bool{}
 	err = s.read(ctx, f, f.since, time.Time{}, alive)
 	if errors.Is(err, qbo.ErrInvalidQuery) {
-		s.r.learn(s.realm, func(known *realmState) { known.noQuery[f.entity] = true })
+		s.refuses(ctx, f.entity, wayQuery)
 		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("query %s: %w", f.entity, err)
 	}
+	s.accepts(ctx, f, wayQuery)
 	if err := s.deletions(ctx, f, delivered, alive); err != nil {
 		return fmt.Errorf("deletions of %s: %w", f.entity, err)
 	}
@@ -38,7 +39,13 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 		return fmt.Errorf("%w: quickbooks fails on %d records whose ids are not known, one last updated at %s",
 			errUnreadable, len(f.unread), qbo.FormatTime(f.unread[0]))
 	}
-	return s.conclude(ctx, ledgerfeedv1.Source_SOURCE_QUERY, []*finding{f}, nil)
+	if err := s.conclude(ctx, ledgerfeedv1.Source_SOURCE_QUERY, []*finding{f}, nil); err != nil {
+		return err
+	}
+	if f.loaded.IsZero() || len(f.missing) > 0 {
+		return nil // what is not delivered yet may have to be read again
+	}
+	return s.r.state.SetLoaded(ctx, s.realm, f.entity, time.Time{})
 }
 
 // read pages through the window and publishes what is missing; the ids it sees
@@ -49,6 +56,9 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive m
 		now:   s.r.now,
 		base:  statement{entity: f.entity, list: f.list},
 		page: func(items []qbo.Entity, at time.Time) error {
+			if err := s.expect(ctx, f, len(items), from); err != nil {
+				return err
+			}
 			events, err := s.compare(ctx, f, items, at)
 			if err != nil {
 				return err
@@ -56,7 +66,11 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive m
 			for _, item := range items {
 				alive[item.ID] = true
 			}
-			return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
+			if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events); err != nil {
+				return err
+			}
+			s.tell()
+			return s.keepLoaded(ctx, f, items)
 		},
 		unread: func(second time.Time) { f.unread = append(f.unread, second) },
 	}
@@ -64,10 +78,18 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive m
 }
 
 func (s *scan) callQuery(ctx context.Context, statement string) (qbo.QueryResult, error) {
-	s.calls++
-	res, err := s.r.client.Query(ctx, s.realm, statement)
-	s.r.metrics.called("query", err)
+	res, err := s.client.Query(ctx, s.realm, statement)
+	s.called("query", err)
 	return res, err
+}
+
+// called counts a call.
+func (s *scan) called(kind string, err error) {
+	s.r.metrics.called(kind, err)
+	s.mu.Lock()
+	s.calls++
+	s.mu.Unlock()
+	s.tell()
 }
 
 // count asks how many records match.

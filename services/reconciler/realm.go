@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -16,11 +18,20 @@ import (
 // order says how to scan a realm.
 type order struct {
 	grace      time.Duration
-	everything bool // the entities only Query can find as well, whenever they were last scanned
-	republish  bool // what an unverified scan has published already as well
-	wait       bool // until verified
-	atRest     bool // whoever asks says that the API has caught up
-	start      bool // because this process has started
+	entities   []string // nil: all
+	load       bool     // everything from the beginning
+	everything bool     // the entities only Query can find as well, whenever they were last scanned
+	republish  bool     // what an unverified scan has published already as well
+	wait       bool     // until verified
+	atRest     bool     // whoever asks says that the API has caught up
+
+	// progress is told how far the scan is, and that all is read; nil: nobody watches.
+	progress func(p state.JobProgress, read bool)
+}
+
+// wants reports whether an entity is to be scanned.
+func (o order) wants(entity string) bool {
+	return o.entities == nil || slices.Contains(o.entities, entity)
 }
 
 // isolateAfter is how many scans of a realm must fail in a row before a server
@@ -34,15 +45,27 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 	var s *scan
 	err := r.leased(ctx, realm, func(ctx context.Context) error {
 		var err error
-		if s, err = r.newScan(ctx, realm, o); err != nil {
+		if s, o, err = r.newScan(ctx, realm, o); err != nil {
 			return err
 		}
-		return s.run(ctx, o)
+		if err := s.run(ctx, o); err != nil {
+			return err
+		}
+		if o.entities == nil {
+			s.pace = paced(s.pace, started, s.changed, o.everything)
+			r.keepPace(ctx, realm, s.pace)
+		}
+		return nil
 	})
 	took := r.now().Sub(started)
 	out := outcome{}
 	if s != nil {
 		out = s.outcome
+		if o.progress != nil {
+			s.mu.Lock()
+			o.progress(s.progressLocked(), err == nil)
+			s.mu.Unlock()
+		}
 		// The lease is not needed to wait: verifying only ever adds.
 		out.verified = r.verified(ctx, s.pending, o.wait)
 	}
@@ -54,48 +77,79 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 	return out
 }
 
-// newScan reads what a scan starts from.
-func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan, error) {
+// newScan reads what a scan starts from, and completes the order by it.
+func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan, order, error) {
 	conn, err := r.connections.Get(ctx, realm)
 	if err != nil {
-		return nil, fmt.Errorf("connection: %w", err)
+		return nil, o, fmt.Errorf("connection: %w", err)
 	}
 	if conn.State != connection.Live {
-		return nil, errParked
+		return nil, o, errParked
 	}
 	sinks, err := r.state.Sinks(ctx)
 	if err != nil {
-		return nil, err
+		return nil, o, err
 	}
 	if len(sinks) == 0 {
 		// Compared with no sink nothing is ever missing, and cursors would run ahead.
-		return nil, errNoSinks
+		return nil, o, errNoSinks
 	}
 	if err := r.verifier.adopt(ctx, realm); err != nil {
-		return nil, err
+		return nil, o, err
 	}
-	cursors, err := r.state.Cursors(ctx, realm)
+	x, err := r.occasion(ctx, realm)
 	if err != nil {
-		return nil, err
+		return nil, o, err
 	}
-	r.note(realm, cursors)
+	o.everything = o.everything || r.late(x, conn)
 	s := &scan{
-		r:       r,
-		log:     r.log.With(telemetry.Realm(realm)),
-		realm:   realm,
-		id:      newID(r.now(), sinks),
-		grace:   o.grace,
-		atRest:  o.atRest,
-		conn:    conn,
-		sinks:   sinks,
-		cursors: cursors,
-		ledger:  ledger{kinds: map[state.Kind]bool{}},
+		r:        r,
+		log:      r.log.With(telemetry.Realm(realm)),
+		realm:    realm,
+		id:       newID(r.now(), sinks),
+		grace:    o.grace,
+		atRest:   o.atRest,
+		conn:     conn,
+		sinks:    sinks,
+		settled:  x.since.Add(clockDifference),
+		progress: o.tell(),
+		ledger:   ledger{kinds: map[state.Kind]bool{}},
 	}
+	s.pace = x.pace
+	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
+		return nil, o, err
+	}
+	if s.loaded, err = r.state.Loaded(ctx, realm); err != nil {
+		return nil, o, err
+	}
+	if s.refused, err = r.readRefused(ctx, realm); err != nil {
+		return nil, o, err
+	}
+	switch {
+	case o.load || len(s.cursors) == 0:
+		s.client = r.client.With(qbo.Backfill)
+	case x.repairs(conn):
+		s.client = r.client.With(qbo.Repair)
+	default:
+		s.client = r.client.With(qbo.Scan)
+	}
+	r.note(realm, s.cursors)
 	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
 	if !o.republish {
 		s.underway = r.verifier.underway(realm)
 	}
-	return s, nil
+	return s, o, nil
+}
+
+// clockDifference is how far our clock and Intuit's may be apart.
+const clockDifference = time.Minute
+
+// tell is what a scan tells of its progress.
+func (o order) tell() func(state.JobProgress) {
+	if o.progress == nil {
+		return nil
+	}
+	return func(p state.JobProgress) { o.progress(p, false) }
 }
 
 // note keeps the oldest of a realm's cursors for the metric.
@@ -201,7 +255,7 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		switch {
 		case out.err == nil:
 			known.failures = 0
-		case !parked && ctx.Err() == nil:
+		case !parked && ctx.Err() == nil && !errors.Is(out.err, state.ErrBudget):
 			known.failures++
 		}
 	})
@@ -215,6 +269,9 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		}
 	case ctx.Err() != nil:
 		name = "stopped"
+	case errors.Is(out.err, state.ErrBudget):
+		name = "budget"
+		r.log.Warn("realm not scanned, the month's calls are used up", append(fields, telemetry.Error(out.err))...)
 	case out.err != nil:
 		name = "failed"
 		r.log.Warn("scan failed, it is made again later", append(fields, telemetry.Error(out.err))...)

@@ -17,7 +17,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
-// Options are what the program passes to New. All but Logger, Registerer and
+// Options are what the program passes to New. All but Usage, Logger, Registerer and
 // Now are required.
 type Options struct {
 	Config      ReconcilerConfig
@@ -25,8 +25,11 @@ type Options struct {
 	State       *state.Store
 	QBO         *qbo.Client
 	Connections *connection.Store
-	Logger      *zap.Logger
-	Registerer  prometheus.Registerer
+	// Usage says how many calls the app has made this month; nil: nobody counts.
+	// State.Budget(n).Usage is one.
+	Usage      func(ctx context.Context) (state.Usage, error)
+	Logger     *zap.Logger
+	Registerer prometheus.Registerer
 	// Now is our clock. It only decides when to scan; what a scan covers is
 	// told by Intuit's.
 	Now func() time.Time
@@ -44,21 +47,20 @@ type Reconciler struct {
 	now         func() time.Time
 	verifier    *verifier
 	members     *state.Members
+	usage       func(ctx context.Context) (state.Usage, error)
 
 	mu      sync.Mutex             // guards the rest
 	realms  map[string]*realmState // what this process has learned of a realm
 	leaders []string               // by shard; nil until the replicas are known
+	beat    time.Time              // when the ingress was last heard
 }
 
 // realmState is what one process remembers of a realm to save calls and
 // repeated warnings; losing it costs no more than those.
 type realmState struct {
 	parked   bool
-	starting bool            // its first scan is because this process has started
-	failures int             // scans failed in a row
-	oldest   time.Time       // its oldest cursor; zero: none
-	noCDC    map[string]bool // entities a CDC call refuses by name
-	noQuery  map[string]bool // entities a Query refuses by name
+	failures int       // scans failed in a row
+	oldest   time.Time // its oldest cursor; zero: none
 }
 
 // New makes a reconciler. It opens nothing and starts nothing.
@@ -82,15 +84,16 @@ func New(o Options) (*Reconciler, error) {
 		config:      o.Config,
 		stream:      o.Stream,
 		state:       o.State,
-		client:      o.QBO.With(qbo.Backfill),
+		client:      o.QBO,
 		connections: o.Connections,
 		log:         o.Logger,
 		now:         o.Now,
 		members:     o.State.Members("reconciler", o.Logger),
+		usage:       o.Usage,
 		realms:      map[string]*realmState{},
 	}
 	r.verifier = newVerifier(r)
-	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag)
+	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag, r.silence)
 	return r, nil
 }
 
@@ -98,6 +101,14 @@ func New(o Options) (*Reconciler, error) {
 type Request struct {
 	// Realms to scan; nil means all connected ones.
 	Realms []string
+	// Entities to scan, by canonical name; nil means all that are configured.
+	Entities []string
+	// Load reads everything from the beginning instead of from the cursors, which
+	// stay where they are until it is done.
+	Load bool
+	// Progress is told now and then how far the scan of a realm is, from one goroutine
+	// a realm; nil is nobody.
+	Progress func(realm string, p state.JobProgress)
 	// Grace leaves changes younger than this, by Intuit's clock, to their
 	// webhooks. Zero leaves none, whatever the configuration says, and says
 	// that the API shows all there is: a delivered record that a Query does not
@@ -189,7 +200,7 @@ func (p *Report) add(realm string, out outcome) {
 func (r *Reconciler) known(realm string) *realmState {
 	s, ok := r.realms[realm]
 	if !ok {
-		s = &realmState{noCDC: map[string]bool{}, noQuery: map[string]bool{}}
+		s = &realmState{}
 		r.realms[realm] = s
 	}
 	return s

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -32,13 +34,21 @@ type scan struct {
 	// isolate asks entity by entity after server errors too.
 	isolate bool
 
-	conn    connection.Connection
-	sinks   []string
-	cursors map[string]time.Time // as the scan found them
-	ledger  ledger
+	conn     connection.Connection
+	client   *qbo.Client
+	sinks    []string
+	cursors  map[string]time.Time // as the scan found them
+	loaded   map[string]time.Time // how far loads had come then
+	refused  map[string]refusal
+	settled  time.Time // no change of before then is left to its webhook
+	progress func(state.JobProgress)
+	ledger   ledger
 
-	batches int // published, for ids
-	saved   int // scans remembered, for ids
+	mu       sync.Mutex // guards what follows: entities are read at the same time
+	batches  int        // published, for ids
+	saved    int        // scans remembered, for ids
+	changed  int        // records that have changed since their entity's cursor
+	findings []*finding
 	outcome
 	pending []*pending // what must be delivered before cursors move
 }
@@ -49,6 +59,7 @@ type outcome struct {
 	missingCDC, missingQuery int
 	incomplete               []string
 	verified                 bool
+	pace                     state.Pace
 	err                      error
 }
 
@@ -66,6 +77,11 @@ type finding struct {
 	// every Query fail.
 	unread  []time.Time
 	missing []state.Missing
+	items   int // records seen, guarded by the scan's mu
+	// expected is how many there are to see, if that was asked; guarded as well.
+	expected int
+	done     bool // nothing more is asked about it; guarded as well
+	pages    int  // read since the load's progress was kept
 	// published are those of missing this scan itself puts on the stream.
 	published map[state.Ref]bool
 	kept      int // of missing when it was last gone through
@@ -96,10 +112,11 @@ func (f *finding) target() time.Time {
 // does not serve, cannot answer as a whole, or does not reach back to. An
 // entity that fails does not keep the others from being read.
 func (s *scan) run(ctx context.Context, o order) error {
-	fs := s.r.plan(s.realm, s.cursors, o)
-	recent, old := groups(fs)
+	fs := s.plan(o)
+	s.findings = fs
+	s.tell()
 	var rest []*finding
-	for _, group := range [][]*finding{recent, old} {
+	for _, group := range groups(fs) {
 		more, err := s.cdc(ctx, group)
 		if err != nil {
 			return err
@@ -111,20 +128,46 @@ func (s *scan) run(ctx context.Context, o order) error {
 			rest = append(rest, f)
 		}
 	}
-	var errs []error
-	for _, f := range rest {
-		err := s.query(ctx, f)
-		switch {
-		case err == nil:
-		case errors.Is(err, errUnreadable):
-			s.leaveOut(f, err)
-		case fatal(ctx, err):
-			return errors.Join(append(errs, err)...)
-		default:
-			errs = append(errs, err)
-		}
+	return s.queries(ctx, rest)
+}
+
+// loadsAtOnce is how many entities of a realm are read at the same time while it is
+// loaded: half of the calls that may be under way about it.
+const loadsAtOnce = 4
+
+// queries asks Query for entities: one after the other, or several at a time where
+// there is a load among them.
+func (s *scan) queries(ctx context.Context, fs []*finding) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(1)
+	if slices.ContainsFunc(fs, func(f *finding) bool { return f.load }) {
+		g.SetLimit(loadsAtOnce)
 	}
-	return errors.Join(errs...)
+	var mu sync.Mutex // guards errs
+	var errs []error
+	for _, f := range fs {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			err := s.query(ctx, f)
+			switch {
+			case err == nil:
+				s.ended(f)
+			case errors.Is(err, errUnreadable):
+				s.leaveOut(f, err)
+			case fatal(ctx, err):
+				return err
+			default:
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return errors.Join(append(errs, err)...)
 }
 
 // errUnreadable says that an entity cannot be read as a whole, now or soon.
@@ -132,8 +175,12 @@ var errUnreadable = errors.New("cannot be read as a whole")
 
 // leaveOut keeps the cursor of an entity that cannot be read as a whole.
 func (s *scan) leaveOut(f *finding, err error) {
+	s.mu.Lock()
 	s.incomplete = append(s.incomplete, f.entity)
 	slices.Sort(s.incomplete)
+	f.done = true
+	s.mu.Unlock()
+	s.tell()
 	s.r.metrics.incomplete.WithLabelValues(f.entity).Inc()
 	s.log.Warn("entity left out, its cursor stays", telemetry.Entity(f.entity), telemetry.Error(err))
 }
@@ -141,7 +188,7 @@ func (s *scan) leaveOut(f *finding, err error) {
 // fatal reports whether err stands in the way of the other entities too.
 func fatal(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, errParked) || lapsed(err) ||
-		errors.Is(err, qbo.ErrThrottled) || errors.Is(err, qbo.ErrUnauthorized) || errors.Is(err, qbo.ErrForbidden)
+		errors.Is(err, qbo.ErrThrottled) || errors.Is(err, state.ErrBudget) || errors.Is(err, qbo.ErrUnauthorized) || errors.Is(err, qbo.ErrForbidden)
 }
 
 // lapsed reports whether the realm's authorisation has ended.

@@ -247,11 +247,17 @@ func TestScan_EntityThatCDCRefusesIsQueried(t *testing.T) {
 	b.clock.Advance(time.Hour)
 	require.NoError(t, b.sim.Update(preferences, nil))
 	b.clock.Advance(time.Hour)
-	cdc, query, report := b.calls(r)
-	require.Equal(t, 1, cdc, "what is refused by name is remembered")
+	cdc, query, report := b.calls(b.reconciler())
+	require.Equal(t, 1, cdc, "what is refused by name is remembered, by all")
 	require.Equal(t, 2, query)
 	require.Equal(t, 1, report.MissingQuery)
 	b.requireEqual()
+
+	b.clock.Advance(8 * 24 * time.Hour)
+	cdc, _, _ = b.calls(r)
+	require.Equal(t, 1+2, cdc, "each of the two is tried again by itself, after a week")
+	cdc, _, _ = b.calls(r)
+	require.Equal(t, 1, cdc)
 }
 
 // A deletion once told is final, so a replica that lags must not look like one.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,16 +23,27 @@ var (
 	errNoSinks = errors.New("no sink is registered, so nothing can be verified")
 )
 
-// Run scans every connected realm soon after the start and then once an
-// interval, and moves the cursors of what was delivered. It blocks until ctx
-// ends and everything it started has ended. A server that is away is waited
-// for: nothing of it ends Run.
+// Run scans the connected realms when they are due, and at once where somebody asks
+// or an outage of ours may have cost webhooks, and moves the cursors of what was
+// delivered. It blocks until ctx ends and everything it started has ended. A server
+// that is away is waited for: nothing of it ends Run.
 func (r *Reconciler) Run(ctx context.Context) error {
 	r.log.Debug("reconciler started")
 	defer r.log.Debug("reconciler stopped")
+	// A realm that is due and one that an outage makes due is scanned once, so the outage
+	// comes first.
+	known := make(chan struct{})
 	var g errgroup.Group
+	g.Go(func() error { return r.watch(ctx, sync.OnceFunc(func() { close(known) })) })
 	g.Go(func() error { return r.every(ctx, enrolPolls*r.config.PollInterval, r.enrol()) })
-	g.Go(func() error { return r.work(ctx) })
+	g.Go(func() error {
+		select {
+		case <-known:
+			return r.work(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	g.Go(func() error { r.members.Run(ctx, r.lead); return nil })
 	g.Go(func() error { return r.every(ctx, r.config.VerifyEvery, r.verifier.checkAll) })
 	return g.Wait()
@@ -57,13 +70,19 @@ func (r *Reconciler) every(ctx context.Context, d time.Duration, step func(conte
 	}
 }
 
-// enrol returns a step that makes realms due that this process has not seen
-// before, and those parked ones that were connected again. The realms found at
-// the start are spread over the jitter; a new connection is due at once.
+// enrol returns a step that puts realms on the schedule that are not: new
+// connections at once, and those found at the start spread over the jitter; also those
+// parked ones that were connected again. What is on it keeps its time, so that a
+// restart costs no call: if it took long, it was an outage.
 func (r *Reconciler) enrol() func(context.Context) error {
 	known := map[string]bool{}
 	first := true
 	return func(ctx context.Context) error {
+		if first {
+			if err := r.state.NoteCoverage(ctx, r.coverage(), r.now()); err != nil {
+				return err
+			}
+		}
 		realms, err := r.connections.List(ctx)
 		if err != nil {
 			return fmt.Errorf("list connections: %w", err)
@@ -76,15 +95,10 @@ func (r *Reconciler) enrol() func(context.Context) error {
 			if known[realm] && !again {
 				continue
 			}
-			at := r.now()
-			if first {
-				at = at.Add(jitter(r.config.StartJitter))
-				r.learn(realm, func(known *realmState) { known.starting = true })
-			}
 			if err := r.verifier.adopt(ctx, realm); err != nil {
 				return err
 			}
-			if err := r.state.Schedule(ctx, realm, at); err != nil {
+			if err := r.onSchedule(ctx, realm, again, first); err != nil {
 				return err
 			}
 			known[realm] = true
@@ -92,6 +106,26 @@ func (r *Reconciler) enrol() func(context.Context) error {
 		first = false
 		return nil
 	}
+}
+
+// onSchedule makes a realm due that is not on the schedule, or was connected again.
+func (r *Reconciler) onSchedule(ctx context.Context, realm string, again, first bool) error {
+	due, err := r.state.Due(ctx, realm)
+	if err != nil || !due.IsZero() && !again {
+		return err
+	}
+	at := r.now()
+	if first {
+		at = at.Add(jitter(r.config.StartJitter))
+	}
+	return r.state.Schedule(ctx, realm, at)
+}
+
+// coverage spells what scans cover.
+func (r *Reconciler) coverage() string {
+	names := append(slices.Clone(r.config.CDCEntities), r.config.QueryEntities...)
+	slices.Sort(names)
+	return strings.Join(names, ",")
 }
 
 func jitter(most time.Duration) time.Duration {
@@ -118,26 +152,81 @@ func (r *Reconciler) reconnected(ctx context.Context, realm string) (bool, error
 	return conn.State == connection.Live, nil
 }
 
-// work claims due realms and scans them, at most Realms at a time. It returns
-// when ctx has ended and so has every scan.
+// work starts scans as long as there is room for them: first those somebody asked for,
+// then those that are due. It returns when ctx has ended and so has every scan.
 func (r *Reconciler) work(ctx context.Context) error {
-	var scans sync.WaitGroup
-	defer scans.Wait()
-	free := make(chan struct{}, r.config.Realms)
-	return r.every(ctx, r.config.PollInterval, func(ctx context.Context) error {
-		n := cap(free) - len(free)
-		if n == 0 {
-			return nil
+	w := &worker{
+		r: r, free: make(chan struct{}, r.config.Realms), freed: make(chan struct{}, 1),
+		// What people ask for may take hours: the schedule keeps a place.
+		jobs: make(chan struct{}, max(1, r.config.Realms-1)),
+	}
+	defer w.running.Wait()
+	tick := time.NewTicker(r.config.PollInterval)
+	defer tick.Stop()
+	for {
+		more, err := w.fill(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("reconciler step failed, it is tried again", telemetry.Error(err))
 		}
-		realms, err := r.claim(ctx, n)
-		for _, realm := range realms {
-			free <- struct{}{}
-			scans.Go(func() {
-				defer func() { <-free }()
-				r.due(ctx, realm)
+		var freed chan struct{}
+		if more {
+			freed = w.freed
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-freed:
+		}
+	}
+}
+
+// worker is the places for scans.
+type worker struct {
+	r       *Reconciler
+	running sync.WaitGroup
+	free    chan struct{} // holds one for each scan under way
+	jobs    chan struct{} // and one for each of those that was asked for
+	freed   chan struct{} // a place has become free
+}
+
+// fill fills the free places. It reports whether there was more to do than places.
+func (w *worker) fill(ctx context.Context) (more bool, err error) {
+	if n := min(cap(w.free)-len(w.free), cap(w.jobs)-len(w.jobs)); n > 0 {
+		jobs, err := w.r.state.ClaimJobs(ctx, w.r.now(), w.r.visibility(), n)
+		for _, j := range jobs {
+			w.jobs <- struct{}{}
+			w.start(func() {
+				defer func() { <-w.jobs }()
+				w.r.job(ctx, j)
 			})
 		}
-		return err
+		if err != nil {
+			return false, err
+		}
+	}
+	n := cap(w.free) - len(w.free)
+	if n < (cap(w.free)+1)/2 {
+		return true, nil // some at a time: looking for them costs as much for many as for one
+	}
+	realms, err := w.r.claim(ctx, n)
+	for _, realm := range realms {
+		w.start(func() { w.r.due(ctx, realm) })
+	}
+	return len(realms) == n, err
+}
+
+func (w *worker) start(scan func()) {
+	w.free <- struct{}{}
+	w.running.Go(func() {
+		defer func() {
+			<-w.free
+			select {
+			case w.freed <- struct{}{}:
+			default: // somebody has said so already
+			}
+		}()
+		scan()
 	})
 }
 
@@ -182,32 +271,57 @@ func (r *Reconciler) lead(replicas []string) {
 
 // visibility is how long a claim lasts when its holder dies; a scan under way
 // prolongs it with its lease.
-func (r *Reconciler) visibility() time.Duration { return 2 * r.config.LeaseTTL }
+func (r *Reconciler) visibility() time.Duration { return r.config.LeaseTTL * 3 / 2 }
 
-// due scans a claimed realm and says when it is due next.
+// due scans a claimed realm, unless it rests, and says when it is due next.
 func (r *Reconciler) due(ctx context.Context, realm string) {
-	o := order{grace: r.config.Grace}
-	r.learn(realm, func(known *realmState) { o.start, known.starting = known.starting, false })
-	out := r.scan(ctx, realm, o)
+	at, err := r.dueNext(ctx, realm)
 	if ctx.Err() != nil {
 		return // the claim runs out and another replica, or the next start, goes on
 	}
-	next := r.config.Interval
-	switch {
-	case out.err == nil, errors.Is(out.err, errParked):
-	case errors.Is(out.err, state.ErrHeld):
-		next = min(next, r.config.LeaseTTL)
-	default:
-		next = min(next, r.config.RetryInterval)
+	if err != nil {
+		r.log.Warn("realm not scanned", telemetry.Realm(realm), telemetry.Error(err))
 	}
-	if err := r.state.Done(ctx, realm, r.now().Add(next)); err != nil {
+	if err := r.state.Done(ctx, realm, at); err != nil {
 		r.log.Warn("end of a scan not noted, its claim will run out", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }
 
+func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Time, error) {
+	soon := r.now().Add(min(r.config.Interval, r.config.RetryInterval))
+	x, err := r.occasion(ctx, realm)
+	if err != nil {
+		return soon, err
+	}
+	until, err := r.rests(ctx, realm, x)
+	if err != nil {
+		return soon, err
+	}
+	if !until.IsZero() {
+		return until, nil
+	}
+	out := outcome{}
+	if x.pace.Scanned.IsZero() {
+		out = r.firstLoad(ctx, realm)
+	} else {
+		out = r.scan(ctx, realm, order{grace: r.config.Grace})
+	}
+	return r.now().Add(r.next(ctx, out)), nil
+}
+
 // demand scans a realm because somebody asked, and waits for whoever scans it.
 func (r *Reconciler) demand(ctx context.Context, realm string, q Request) outcome {
-	o := order{grace: q.Grace, everything: true, republish: true, wait: q.Wait, atRest: q.Grace == 0}
+	o := order{
+		grace: q.Grace, entities: q.Entities, load: q.Load, everything: true, republish: true, wait: q.Wait, atRest: q.Grace == 0,
+	}
+	if q.Progress != nil {
+		o.progress = func(p state.JobProgress, _ bool) { q.Progress(realm, p) }
+	}
+	return r.patient(ctx, realm, o)
+}
+
+// patient scans a realm, after whoever scans it now.
+func (r *Reconciler) patient(ctx context.Context, realm string, o order) outcome {
 	for {
 		out := r.scan(ctx, realm, o)
 		if !errors.Is(out.err, state.ErrHeld) {

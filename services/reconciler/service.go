@@ -36,7 +36,7 @@ func Serve(ctx context.Context, environ []string) error {
 	return backend.Start(ctx, "reconciler", cfg.Config, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
 		r, err := New(Options{
 			Config: cfg.Reconciler, Stream: b.Stream, State: b.State, QBO: b.QBO, Connections: b.Connections,
-			Logger: b.Log.Named("reconciler"), Registerer: b.Registry, Now: sabotage.Now,
+			Usage: b.Budget.Usage, Logger: b.Log.Named("reconciler"), Registerer: b.Registry, Now: sabotage.Now,
 		})
 		if err != nil {
 			return nil, lifecycle.Usage(err)

@@ -37,6 +37,7 @@ func (f *feed) processorConfig() processor.ProcessorConfig {
 func (f *feed) reconcilerConfig() reconciler.ReconcilerConfig {
 	c := reconciler.DefaultReconcilerConfig()
 	c.Interval, c.QueryInterval = f.o.ReconcileEvery, f.o.ReconcileEvery
+	c.DormantInterval = 0 // whoever tries it out does not wait for a month
 	c.StartJitter, c.Grace = 0, grace
 	c.RetryInterval = time.Second
 	c.PollInterval, c.VerifyEvery = 200*time.Millisecond, 100*time.Millisecond

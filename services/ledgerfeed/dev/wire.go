@@ -109,6 +109,7 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 	}
 	f.ingress, err = ingress.New(ingress.Options{
 		Config: f.ingressConfig(), Publisher: f.stream, Ready: f.stream.Ready, Logger: log.Named("ingress"), Registerer: f.registry,
+		Beat: func(ctx context.Context) error { return f.stream.Beat(ctx, "ingress") },
 	})
 	if err != nil {
 		return f, cannotListen("listen", o.Listen, err)
