@@ -88,6 +88,11 @@ chaos-points: servers ## kill a process exactly between any two steps of the flo
 chaos-mutants: servers ## plant each bug of pkg/sabotage and require that the chaos run catches it
 	go test -count=1 -v -timeout 3h -run '^TestMutants_AreCaught$$' ./services/ledgerfeed/chaos -args -chaos.mutants
 
+.PHONY: scale
+scale: servers ## the reconciler with 10,000 realms: bytes in Redis, spread and takeover over three replicas, scans a second
+	go test -count=1 -v -timeout 30m -run '^TestScale_' -parallel 1 ./services/reconciler -args -scale.realms=10000
+	go test -run '^$$' -bench QuietScans -benchtime 3x -timeout 30m ./services/reconciler -args -scale.realms=10000
+
 .PHONY: lint
 lint: ## import rules, gofmt, vet, staticcheck and friends
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }

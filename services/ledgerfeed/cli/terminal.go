@@ -88,6 +88,13 @@ func (b *progress) describe(what string) {
 	}
 }
 
+// of changes how much work there is.
+func (b *progress) of(total int) {
+	if b.total = total; b.bar != nil {
+		b.bar.ChangeMax(total)
+	}
+}
+
 func (b *progress) show(n int) {
 	if b.bar != nil {
 		_ = b.bar.Set(n)

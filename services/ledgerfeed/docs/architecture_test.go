@@ -31,6 +31,13 @@ func TestArchitecture_NamesWhatExists(t *testing.T) {
 	}
 }
 
+// So does the page about scans.
+func TestReconciliation_NamesWhatExists(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "reconciliation.md"))
+	require.NoError(t, err)
+	requireTests(t, string(page), 5)
+}
+
 // requireTests wants page to name tests, more than least, and each to be there.
 func requireTests(t *testing.T, page string, least int) {
 	t.Helper()

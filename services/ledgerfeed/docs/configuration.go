@@ -53,8 +53,7 @@ func Configuration() string {
 	}
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
-	broker, again := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig()
-	look := cli.DefaultStateConfig()
+	broker, again, look := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig(), cli.DefaultStateConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
@@ -62,7 +61,7 @@ func Configuration() string {
 	add("ledgerfeed connect, realm, token, budget", &servers)
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
-	add("ledgerfeed gap", &look)
+	add("ledgerfeed gap, cursor, scan and backfill", &look)
 
 	var b strings.Builder
 	b.WriteString(intro)
