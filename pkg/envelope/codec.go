@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -36,12 +37,22 @@ func Encode(env *ledgerfeedv1.Envelope) ([]byte, error) {
 	return b, nil
 }
 
-// Decode returns the envelope in data, or an *InvalidError. Fields of a newer
-// version are kept and encoded again. It never panics.
+// Format is the highest Envelope.format that this version understands.
+const Format = 0
+
+// ErrNewer: the envelope is of a format that only a newer version understands. It is
+// not at fault, so it must wait for such a one.
+var ErrNewer = errors.New("the envelope is of a newer version")
+
+// Decode returns the envelope in data, an *InvalidError, or an error that wraps
+// ErrNewer. Fields of a newer version are kept and encoded again. It never panics.
 func Decode(data []byte) (*ledgerfeedv1.Envelope, error) {
 	env := new(ledgerfeedv1.Envelope)
 	if err := proto.Unmarshal(data, env); err != nil {
 		return nil, &InvalidError{Reason: "not a protobuf envelope"}
+	}
+	if env.GetFormat() > Format {
+		return nil, fmt.Errorf("%w: its format is %d, this one knows %d", ErrNewer, env.GetFormat(), Format)
 	}
 	if err := validate(env); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
@@ -108,6 +109,11 @@ func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 		return
 	}
 	env, err := m.Envelope()
+	if errors.Is(err, envelope.ErrNewer) {
+		leave()
+		p.postpone(m, err)
+		return
+	}
 	if err == nil {
 		err = p.known(env)
 	}
@@ -139,6 +145,21 @@ func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 	}
 	msg.open.Store(int64(len(msg.units)))
 	p.lanes.add(ctx, msg.units)
+}
+
+// newerDelay is how long a message stays away that only a newer version understands:
+// a replica of that version is there, or will be when the upgrade goes on.
+const newerDelay = 10 * time.Second
+
+// postpone leaves a message to a replica of a newer version.
+func (p *Processor) postpone(m *stream.Message, why error) {
+	p.count.newer.Inc()
+	if m.Delivered()%20 == 1 {
+		p.log.Warn("message left to a newer version of the processor", telemetry.Stream(m.Subject()), telemetry.Error(why))
+	}
+	if err := m.Nak(newerDelay); err != nil {
+		p.log.Debug("message not given back", telemetry.Error(err))
+	}
 }
 
 var errUnknownSink = errors.New("the envelope is for a sink that is not configured")

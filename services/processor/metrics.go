@@ -60,6 +60,7 @@ type counters struct {
 	backlog *prometheus.GaugeVec // by group
 	parcels *prometheus.GaugeVec // by sink
 	waiting prometheus.Gauge
+	newer   prometheus.Counter
 }
 
 func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters {
@@ -117,6 +118,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.backlog = prometheus.NewGaugeVec(gauge("events_waiting", "Messages of a group of partitions that are not settled, over all replicas."), []string{"group"})
 	c.parcels = prometheus.NewGaugeVec(gauge("sink_backlog", "Messages on the retry queue of a sink, over all replicas."), []string{"sink"})
 	c.waiting = prometheus.NewGauge(gauge("messages_waiting", "Messages of realms that cannot be read, which wait aside for their next try, over all replicas."))
+	c.newer = prometheus.NewCounter(counter("newer_messages_total", "Messages left to a newer version of the processor; they come again."))
 	if r != nil {
 		for _, out := range outputs {
 			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -124,7 +126,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 				Help: "The circuit breaker of the sink: 0 writes go through, 1 one is tried, 2 none.",
 			}, out.state))
 		}
-		r.MustRegister(c.waits, c.steps, c.tries, c.stales, c.filters, c.oldest, c.backlog, c.parcels, c.waiting)
+		r.MustRegister(c.waits, c.steps, c.tries, c.stales, c.filters, c.oldest, c.backlog, c.parcels, c.waiting, c.newer)
 		r.MustRegister(c.deliveries, c.latency, c.writes, c.duplicates, c.deaths, c.parkings, c.calls, c.ids,
 			c.retries, c.putOffs, inHandGauge)
 	}

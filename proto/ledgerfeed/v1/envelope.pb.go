@@ -168,7 +168,11 @@ type Envelope struct {
 	Traceparent string   `protobuf:"bytes,7,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	Events      []*Event `protobuf:"bytes,8,rep,name=events,proto3" json:"events,omitempty"`
 	// The one sink a retried or replayed envelope is for; empty means all.
-	Sink          string `protobuf:"bytes,9,opt,name=sink,proto3" json:"sink,omitempty"`
+	Sink string `protobuf:"bytes,9,opt,name=sink,proto3" json:"sink,omitempty"`
+	// What a reader must know to act on it: 0, the only one so far. A change that an
+	// older reader would misunderstand takes the next number; one that it may ignore
+	// is a new field and nothing more.
+	Format        uint32 `protobuf:"varint,10,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,6 +268,13 @@ func (x *Envelope) GetSink() string {
 		return x.Sink
 	}
 	return ""
+}
+
+func (x *Envelope) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
 }
 
 // Event is one entity that changed.
@@ -377,7 +388,7 @@ var File_ledgerfeed_v1_envelope_proto protoreflect.FileDescriptor
 
 const file_ledgerfeed_v1_envelope_proto_rawDesc = "" +
 	"\n" +
-	"\x1cledgerfeed/v1/envelope.proto\x12\rledgerfeed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x02\n" +
+	"\x1cledgerfeed/v1/envelope.proto\x12\rledgerfeed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n" +
 	"\bEnvelope\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\x06source\x18\x02 \x01(\x0e2\x15.ledgerfeed.v1.SourceR\x06source\x12\x10\n" +
@@ -389,7 +400,9 @@ const file_ledgerfeed_v1_envelope_proto_rawDesc = "" +
 	"intuit_tid\x18\x06 \x01(\tR\tintuitTid\x12 \n" +
 	"\vtraceparent\x18\a \x01(\tR\vtraceparent\x12,\n" +
 	"\x06events\x18\b \x03(\v2\x14.ledgerfeed.v1.EventR\x06events\x12\x12\n" +
-	"\x04sink\x18\t \x01(\tR\x04sink\"\x9f\x02\n" +
+	"\x04sink\x18\t \x01(\tR\x04sink\x12\x16\n" +
+	"\x06format\x18\n" +
+	" \x01(\rR\x06format\"\x9f\x02\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06entity\x18\x02 \x01(\tR\x06entity\x12\x1b\n" +
