@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 type Config struct {
 	URL     secret.String `koanf:"url" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded."`
 	Cluster bool          `koanf:"cluster" doc:"Whether the URL names a node of a Redis Cluster; name more of them by ?addr=HOST:PORT&addr=HOST:PORT."`
+	// Sentinel is about which server to write to; user, password and database of URL
+	// are Redis's own.
+	Sentinel string `koanf:"sentinel" doc:"Name of the master where the URL names a Sentinel that says which server it is; more Sentinels by ?addr=HOST:PORT&addr=HOST:PORT. User, password and database of the URL are those of Redis; the Sentinels have no password. Empty: the URL is Redis itself."`
 }
 
 // DefaultConfig is a Redis on this machine.
@@ -40,6 +44,9 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 	}
 	if u.Scheme != "redis" && u.Scheme != "rediss" {
 		return nil, "", fmt.Errorf("%w; not %s://", errURL, u.Scheme)
+	}
+	if c.Sentinel != "" {
+		return c.dialSentinel(u)
 	}
 	if c.Cluster {
 		o, err := redis.ParseClusterURL(c.URL.Reveal())
@@ -65,6 +72,36 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, callTimeout)
 	o.PoolSize = cmp.Or(o.PoolSize, poolSize)
 	return redis.NewClient(o), o.Addr, nil
+}
+
+// dialSentinel makes a client that asks the Sentinels for the master, and again
+// when they tell of another one or its connections break.
+func (c Config) dialSentinel(u *url.URL) (redis.UniversalClient, string, error) {
+	if c.Cluster {
+		return nil, "", errors.New("redis.sentinel and redis.cluster are both set: a cluster elects its masters by itself, leave one out")
+	}
+	bare, query := *u, u.Query()
+	sentinels := append([]string{u.Host}, query["addr"]...)
+	query.Del("addr")
+	bare.RawQuery = query.Encode()
+	o, err := redis.ParseURL(bare.String())
+	if err != nil {
+		return nil, "", errURL
+	}
+	for _, address := range sentinels {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			return nil, "", errors.New("redis.url: with redis.sentinel, give every Sentinel as host:port")
+		}
+	}
+	return redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: c.Sentinel, SentinelAddrs: sentinels,
+		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
+		ContextTimeoutEnabled: true,
+		DialTimeout:           cmp.Or(o.DialTimeout, dialTimeout),
+		ReadTimeout:           cmp.Or(o.ReadTimeout, callTimeout),
+		WriteTimeout:          cmp.Or(o.WriteTimeout, callTimeout),
+		PoolSize:              cmp.Or(o.PoolSize, poolSize),
+	}), c.Sentinel + " of " + u.Host, nil
 }
 
 const (
