@@ -6,6 +6,7 @@ SHELL := /bin/bash
 MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed services/ledgerfeed/bench docs/examples/inventory
 SERVICES := ingress processor reconciler ledgerfeed
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VERSION)
 
 # Tools are pinned here and built by the Go toolchain; nothing is downloaded prebuilt.
@@ -13,6 +14,7 @@ BUF           := github.com/bufbuild/buf/cmd/buf@v1.75.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+DOCKER    ?= docker
 ARGS      ?=
 FUZZTIME  ?= 60s
 BENCHTIME ?= 1s
@@ -47,6 +49,7 @@ servers:
 .PHONY: test
 test: servers ## run every test (installs redis-server and PostgreSQL from Debian's packages when missing)
 	go test work
+	cd deploy && GOWORK=off go test ./k8s
 
 .PHONY: property
 property: servers ## try SEQUENCES (10000) random interleavings of events and crashes on three replicas
@@ -99,6 +102,7 @@ lint: ## import rules, gofmt, vet, staticcheck and friends
 	go vet work
 	go test -count=1 ./pkg/internal/archtest
 	@for m in $(MODULES); do echo "golangci-lint $$m"; (cd $$m && go run $(GOLANGCI) run ./...); done
+	@echo "golangci-lint deploy"; cd deploy && GOWORK=off go run $(GOLANGCI) run ./...
 
 .PHONY: generate
 generate: ## make the generated files anew (protobuf code, docs/configuration.md)
@@ -108,7 +112,7 @@ generate: ## make the generated files anew (protobuf code, docs/configuration.md
 
 .PHONY: verify
 verify: ## fail on generated code, go.mod files or docs that are out of date; build each module alone
-	@.ci/verify "$(BUF)" "$(PROTOC_GEN_GO)" $(MODULES)
+	@.ci/verify "$(BUF)" "$(PROTOC_GEN_GO)" $(MODULES) deploy
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (60s)
@@ -130,6 +134,18 @@ bench-processor: servers ## compare the processor with a bare limit and River (B
 .PHONY: bench-doc
 bench-doc: ## put the figures of the last bench-ingress and bench-processor into docs/benchmarks.md
 	go test -count=1 -run '^TestDocument' ./services/ledgerfeed/bench -args -bench.update -bench.out=$(CURDIR)/build/bench
+
+.PHONY: images
+images: ## build the container images, ledgerfeed/SERVICE:VERSION, and print digests and sizes (ARGS=-check builds twice and compares)
+	@cd deploy && GOWORK=off go run ./images -root .. -docker $(DOCKER) -version $(VERSION) -revision $(REVISION) $(ARGS)
+
+.PHONY: e2e-compose
+e2e-compose: servers ## build the images and run the stack of docker-compose.yml under load, restarts and a cut network (needs a container engine)
+	@.ci/engine
+	@cd deploy && GOWORK=off go build -o ../bin/images ./images
+	@[ "$$(uname)" != Linux ] || deploy/docker/standins $(DOCKER)
+	@bin/images -root . -docker $(DOCKER) -version dev -revision $(REVISION) -modcache -check
+	cd deploy && GOWORK=off go test -count=1 -v -timeout 40m -run '^TestCompose$$' ./e2e
 
 .PHONY: up
 up: ## start the stack with docker compose, the simulated QuickBooks included

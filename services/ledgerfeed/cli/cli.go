@@ -55,6 +55,8 @@ type grammar struct {
 	Token    tokenCmd    `cmd:"" help:"Work on the OAuth tokens of connected companies."`
 	Budget   budgetCmd   `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`
 }
 
 // process is what a command gets beside its flags.
