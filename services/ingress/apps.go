@@ -72,3 +72,17 @@ func parseApps(s secret.String) (map[string]*app, error) {
 	}
 	return apps, errors.Join(errs...)
 }
+
+// VerifierTokens are the apps of ingress.apps with their tokens, for tools that
+// sign as Intuit does.
+func VerifierTokens(apps secret.String) (map[string][]secret.String, error) {
+	parsed, err := parseApps(apps)
+	if err != nil {
+		return nil, err
+	}
+	tokens := make(map[string][]secret.String, len(parsed))
+	for name, a := range parsed {
+		tokens[name] = a.tokens
+	}
+	return tokens, nil
+}

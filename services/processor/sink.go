@@ -135,7 +135,7 @@ func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Co
 	}
 }
 
-func (c ProcessorConfig) openWebhook(s sinkSpec) (Sink, error) {
+func (c ProcessorConfig) openWebhook(s sinkSpec) (*webhook.Sink, error) {
 	secrets, err := parseSecrets(c.WebhookSecrets)
 	if err != nil {
 		return nil, err

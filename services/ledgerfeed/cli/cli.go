@@ -54,6 +54,7 @@ type grammar struct {
 	Realm    realmCmd    `cmd:"" help:"List, show, park and disconnect companies."`
 	Token    tokenCmd    `cmd:"" help:"Work on the OAuth tokens of connected companies."`
 	Budget   budgetCmd   `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
+	Doctor   doctorCmd   `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`

@@ -7,6 +7,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/cli"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/doctor"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
@@ -54,6 +55,7 @@ func Configuration() string {
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
 	broker, again, look := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig(), cli.DefaultStateConfig()
+	exam := doctor.DefaultConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
@@ -61,6 +63,7 @@ func Configuration() string {
 	add("ledgerfeed connect, realm, token, budget", &servers)
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
+	add("ledgerfeed doctor", &exam)
 	add("ledgerfeed gap, cursor, scan and backfill", &look)
 
 	var b strings.Builder

@@ -1,0 +1,168 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+)
+
+const (
+	checkConnections = "connections"
+	checkTokens      = "tokens"
+)
+
+// When a deadline of a token is reported. A refresh moves the one of 100 days, and
+// there is one an hour: two weeks before its end nothing has refreshed for long.
+const (
+	refreshWarn = 14 * 24 * time.Hour
+	hardWarn    = 60 * 24 * time.Hour
+	// named is how many realms a line names.
+	named = 5
+)
+
+// realm is one that is or was connected.
+type realm struct {
+	connection.Connection
+	sealed error // its token cannot be opened
+}
+
+// connections reads every realm's connection, and looks at its state and deadlines.
+func (x *exam) connections(ctx context.Context) {
+	if x.store == nil {
+		x.skip(checkConnections, "mend Redis first", "not looked at")
+		return
+	}
+	if err := x.Config.Connection.Validate(); err != nil {
+		x.skip(checkConnections, "set LEDGERFEED_CONNECTION_KEYS as the services have it", "not looked at: %v", err)
+		return
+	}
+	if err := x.readConnections(ctx); err != nil {
+		x.fail(checkConnections, "see the log of Redis", "%v", err)
+		return
+	}
+	x.states()
+	x.deadlines()
+}
+
+func (x *exam) readConnections(ctx context.Context) error {
+	store, err := connection.New(connection.Options{State: x.store, Config: x.Config.Connection, Refresher: noRefresh{}, Now: x.Now, Logger: x.Logger})
+	if err != nil {
+		return err
+	}
+	ids, err := store.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		c, err := store.Get(ctx, id)
+		switch {
+		case errors.Is(err, connection.ErrNotConnected):
+			continue
+		case errors.Is(err, connection.ErrSealed):
+			x.realms = append(x.realms, realm{c, err})
+		case err != nil:
+			return err
+		default:
+			x.realms = append(x.realms, realm{c, nil})
+		}
+	}
+	return nil
+}
+
+// states tells how many realms can be read, and since when Intuit sends webhooks:
+// it sends none for what was before the connection.
+func (x *exam) states() {
+	counts := map[connection.State]int{}
+	var lapsed []string
+	var first, last time.Time
+	for _, r := range x.realms {
+		counts[r.State]++
+		switch r.State {
+		case connection.ReauthRequired:
+			lapsed = append(lapsed, fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt)))
+		case connection.Live:
+			if first.IsZero() || r.ConnectedAt.Before(first) {
+				first = r.ConnectedAt
+			}
+			if r.ConnectedAt.After(last) {
+				last = r.ConnectedAt
+			}
+		}
+	}
+	if len(lapsed) > 0 {
+		x.fail(checkConnections, "have a person connect them again; their cursors wait, and nothing is lost", "%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
+	}
+	switch {
+	case counts[connection.Live] > 0:
+		x.ok(checkConnections, "%d companies connected, the first on %s, the last on %s; webhooks come only for changes after that, what was before is loaded",
+			counts[connection.Live], day(first), day(last))
+	case len(lapsed) == 0:
+		x.warn(checkConnections, "connect one: Intuit sends webhooks only for companies that are connected", "no company is connected")
+	}
+}
+
+// deadlines looks at the ends of the tokens: some 100 days since the last refresh,
+// five years since the connection.
+func (x *exam) deadlines() {
+	var sealed, expired, expiring, ending []string
+	now, live := x.Now(), 0
+	for _, r := range x.realms {
+		if r.State != connection.Live {
+			continue
+		}
+		live++
+		soft, hard := r.Token.RefreshExpires, r.Token.RefreshHardExpires
+		switch {
+		case r.sealed != nil:
+			sealed = append(sealed, r.RealmID)
+		case ends(soft, now) || ends(hard, now):
+			expired = append(expired, fmt.Sprintf("%s on %s", r.RealmID, day(earlier(soft, hard))))
+		case ends(hard, now.Add(hardWarn)):
+			ending = append(ending, fmt.Sprintf("%s on %s", r.RealmID, day(hard)))
+		case ends(soft, now.Add(refreshWarn)):
+			expiring = append(expiring, fmt.Sprintf("%s on %s", r.RealmID, day(soft)))
+		}
+	}
+	if len(sealed) > 0 {
+		x.fail(checkTokens, "put the key back into LEDGERFEED_CONNECTION_KEYS, or connect them anew", "the tokens of %d companies cannot be opened with the keys there are: %s", len(sealed), some(sealed))
+	}
+	if len(expired) > 0 {
+		x.fail(checkTokens, "have a person connect them again", "the refresh tokens of %d companies have expired: %s", len(expired), some(expired))
+	}
+	if len(ending) > 0 {
+		x.warn(checkTokens, "have a person connect them again before: no refresh moves this end", "the authorisation of %d companies reaches its five years: %s", len(ending), some(ending))
+	}
+	if len(expiring) > 0 {
+		x.warn(checkTokens, "see why they are not refreshed: is a reconciler running?", "the refresh tokens of %d companies expire: %s", len(expiring), some(expiring))
+	}
+	if live > 0 && len(sealed)+len(expired)+len(ending)+len(expiring) == 0 {
+		x.ok(checkTokens, "%d refresh tokens, none expires within %d days", live, int(refreshWarn.Hours()/24))
+	}
+}
+
+func ends(at, by time.Time) bool { return !at.IsZero() && !at.After(by) }
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func day(t time.Time) string {
+	if t.IsZero() {
+		return "an unknown day"
+	}
+	return t.UTC().Format(time.DateOnly)
+}
+
+func some(names []string) string {
+	if len(names) <= named {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:named], ", "), len(names)-named)
+}

@@ -1,0 +1,278 @@
+package doctor_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/doctor"
+)
+
+const (
+	host  = "hooks.example.com"
+	token = "verifier"
+	realm = "9130347712345678"
+)
+
+// system is a set-up that nothing is wrong with, until a test breaks it.
+type system struct {
+	t           *testing.T
+	options     doctor.Options
+	roots       *x509.CertPool
+	listener    http.HandlerFunc
+	redis       *redis.Client
+	store       *state.Store
+	connections *connection.Store
+}
+
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	s := &system{t: t, roots: x509.NewCertPool()}
+	s.listener = func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			_, err = webhook.Verify(body, r.Header.Get(webhook.SignatureHeader), []secret.String{token})
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	}
+	cfg := doctor.DefaultConfig()
+	cfg.Ingress.Apps = "production=" + token
+	cfg.Connection.Keys = []secret.String{secret.String("test:" + base64.StdEncoding.EncodeToString(make([]byte, 32)))}
+	cfg.QBO.ClientID, cfg.QBO.ClientSecret = "id", "hush"
+	api := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(api.Close)
+	cfg.QBO.BaseURL = api.URL
+
+	address := devtest.RealRedis(t)
+	cfg.Redis.URL = secret.String(address)
+	o, err := redis.ParseURL(address)
+	require.NoError(t, err)
+	s.redis = redis.NewClient(o)
+	t.Cleanup(func() { s.redis.Close() })
+	s.set("appendonly", "yes")
+	s.set("maxmemory-policy", "noeviction")
+	s.store, err = state.Open(t.Context(), state.Options{Config: cfg.Redis})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.store.Close() })
+	s.connections, err = connection.New(connection.Options{State: s.store, Config: cfg.Connection, Refresher: noRefresh{}})
+	require.NoError(t, err)
+
+	cfg.NATS = s.broker(true)
+	cfg.Processor.Sinks = []string{"jsonl:" + t.TempDir() + "/changes.jsonl"}
+	s.options = doctor.Options{Config: cfg, Tries: 5}
+	return s
+}
+
+type noRefresh struct{}
+
+func (noRefresh) Refresh(context.Context, secret.String) (qbo.Token, error) {
+	return qbo.Token{}, io.ErrUnexpectedEOF
+}
+
+func (s *system) set(name, value string) {
+	s.t.Helper()
+	require.NoError(s.t, s.redis.ConfigSet(s.t.Context(), name, value).Err())
+}
+
+// broker starts one, with the streams.
+func (s *system) broker(synced bool) stream.Config {
+	s.t.Helper()
+	server, err := devserver.StartNATS(devserver.NATSOptions{Dir: s.t.TempDir(), SyncAlways: synced, Monitor: true})
+	require.NoError(s.t, err)
+	s.t.Cleanup(server.Close)
+	cfg := stream.DefaultConfig()
+	cfg.URL, cfg.MonitorURL, cfg.Profile = server.URL(), server.MonitorURL(), stream.Single
+	conn, err := stream.Connect(s.t.Context(), stream.Options{Config: cfg})
+	require.NoError(s.t, err)
+	defer conn.Close()
+	require.NoError(s.t, conn.EnsureTopology(s.t.Context()))
+	return cfg
+}
+
+// connect connects the realm with a token that can be refreshed until then.
+func (s *system) connect(until time.Time) {
+	s.t.Helper()
+	require.NoError(s.t, s.connections.Connect(s.t.Context(), realm, "production", qbo.Token{
+		Access: "a", Refresh: "r", AccessExpires: time.Now().Add(time.Hour), RefreshExpires: until, RefreshHardExpires: time.Now().Add(5 * 365 * 24 * time.Hour),
+	}))
+}
+
+// look serves the listener by TLS, with a certificate of an authority that Intuit
+// trusts or with one that signed itself, and returns what doctor finds.
+func (s *system) look(selfSigned bool) doctor.Report {
+	s.t.Helper()
+	server := httptest.NewUnstartedServer(s.listener)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{s.certificate(selfSigned)}, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	s.t.Cleanup(server.Close)
+	o := s.options
+	o.Roots = s.roots
+	o.PublicURL = &url.URL{Scheme: "https", Host: host, Path: "/webhooks/production"}
+	o.Resolve = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("93.184.215.14")}, nil
+	}
+	o.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
+	}
+	return doctor.Look(s.t.Context(), o)
+}
+
+func (s *system) certificate(selfSigned bool) tls.Certificate {
+	s.t.Helper()
+	root, rootKey := s.sign("authority", nil, nil)
+	if selfSigned {
+		leaf, key := s.sign(host, nil, nil)
+		return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
+	}
+	s.roots.AddCert(root)
+	leaf, key := s.sign(host, root, rootKey)
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
+}
+
+func (s *system) sign(name string, by *x509.Certificate, byKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(s.t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	if by == nil {
+		by, byKey = template, key
+		if name != host {
+			template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+		}
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, by, &key.PublicKey, byKey)
+	require.NoError(s.t, err)
+	cert, err := x509.ParseCertificate(raw)
+	require.NoError(s.t, err)
+	return cert, key
+}
+
+// text is a report as a person reads it.
+func text(r doctor.Report) string {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		f.Print(&b)
+	}
+	return b.String()
+}
+
+func TestDoctor_AHealthySystemHasNoFinding(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.connect(time.Now().Add(100 * 24 * time.Hour))
+	r := s.look(false)
+	require.Zero(t, r.Count(doctor.Fail), text(r))
+	require.Zero(t, r.Count(doctor.Warn), text(r))
+	require.NotContains(t, text(r), token+" ")
+}
+
+// Each of these is found, named, and said what to do about; nothing else fails for it.
+func TestDoctor_FindsWhatIsBroken(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name       string
+		breaks     func(*testing.T, *system)
+		selfSigned bool
+		check      string
+		want, do   string
+	}{
+		{name: "self-signed chain", selfSigned: true, check: "certificate", want: "self-signed", do: "public authority"},
+		{name: "slow endpoint", breaks: func(_ *testing.T, s *system) {
+			s.options.Patience = 500 * time.Millisecond
+			fast := s.listener
+			s.listener = func(w http.ResponseWriter, r *http.Request) {
+				fast(&late{ResponseWriter: w, by: 700 * time.Millisecond}, r)
+			}
+		}, check: "probe", want: "had no answer within 500ms", do: "latency of the broker's disk"},
+		{name: "wrong token", breaks: func(_ *testing.T, s *system) { s.options.Token = "another" }, check: "probe", want: "answered 401", do: "verifier token"},
+		{name: "Redis without AOF", breaks: func(_ *testing.T, s *system) { s.set("appendonly", "no") }, check: "redis-disk", want: "appendonly is no", do: "set appendonly yes"},
+		{name: "Redis that evicts", breaks: func(_ *testing.T, s *system) { s.set("maxmemory-policy", "allkeys-lru") }, check: "redis-memory", want: "allkeys-lru", do: "noeviction"},
+		{name: "broker without sync always", breaks: func(_ *testing.T, s *system) { s.options.Config.NATS = s.broker(false) }, check: "durability", want: "sync_interval 2m0s instead of always", do: "set sync_interval: always"},
+		{name: "expired token", breaks: func(_ *testing.T, s *system) { s.connect(time.Now().Add(-time.Hour)) }, check: "tokens", want: "have expired: " + realm, do: "connect them again"},
+		{name: "an entity whose webhooks never come", breaks: func(t *testing.T, s *system) {
+			told := s.store.Sightings(nil)
+			told.Note(realm, state.Webhook{Kind: state.Kind{Entity: "Bill", Operation: "create"}, ID: "1", Event: time.Now(), Received: time.Now(), First: true})
+			require.NoError(t, told.Flush(t.Context()))
+			for i := range 12 {
+				one := fmt.Sprint(9130347700000000 + i)
+				var gaps []state.Gap
+				for j := range 5 {
+					gaps = append(gaps, state.Gap{
+						Realm: one, Ref: state.Ref{Entity: "Invoice", ID: fmt.Sprint(j)}, Version: int64(j + 1), Found: time.Now(),
+						Event: time.Now().Add(-time.Hour), Operation: "update", Source: "cdc", Verdict: state.VerdictNotSelected,
+					})
+				}
+				fresh, err := s.store.NoteGaps(t.Context(), one, gaps)
+				require.NoError(t, err)
+				require.NoError(t, s.store.CountGaps(t.Context(), one, fresh, map[state.Kind]bool{{Entity: "Invoice", Operation: "update"}: true}))
+			}
+		}, check: "webhooks", want: "Invoice", do: "portal"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSystem(t)
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+			if tc.breaks != nil {
+				tc.breaks(t, s)
+			}
+			r := s.look(tc.selfSigned)
+			found := false
+			for _, f := range r.Findings {
+				if f.Level != doctor.Fail && f.Level != doctor.Warn {
+					continue
+				}
+				require.Equal(t, tc.check, f.Check, text(r))
+				found = found || strings.Contains(f.Text, tc.want) && strings.Contains(f.Do, tc.do)
+			}
+			require.True(t, found, text(r))
+		})
+	}
+}
+
+// late answers what is right too late.
+type late struct {
+	http.ResponseWriter
+	by time.Duration
+}
+
+func (l *late) WriteHeader(code int) {
+	if code == http.StatusOK {
+		time.Sleep(l.by)
+	}
+	l.ResponseWriter.WriteHeader(code)
+}

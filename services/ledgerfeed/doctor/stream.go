@@ -1,0 +1,102 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+)
+
+const (
+	checkBroker     = "broker"
+	checkDurability = "durability"
+	checkSpace      = "stream-space"
+)
+
+// stream opens the broker, and asks what a PubAck means and how full it is.
+func (x *exam) stream(ctx context.Context) {
+	if err := x.Config.NATS.Validate(); err != nil {
+		x.fail(checkBroker, "mend the settings", "%v", err)
+		return
+	}
+	var err error
+	x.broker, err = stream.Connect(ctx, stream.Options{Config: x.Config.NATS, Name: "ledgerfeed-doctor", Logger: x.Logger.Named("nats")})
+	if err != nil {
+		do := "mend nats.url"
+		if errors.Is(err, stream.ErrUnreachable) {
+			do = "start the broker, or mend nats.url; until then webhooks are answered 503"
+		}
+		x.fail(checkBroker, do, "%v", err)
+		return
+	}
+	x.ok(checkBroker, "NATS at %s", x.broker.Address())
+	d, err := x.broker.Durability(ctx)
+	if err != nil {
+		x.fail(checkDurability, "start the services once: they make the streams", "%v", err)
+		return
+	}
+	x.durability(d)
+	x.space(ctx)
+}
+
+func (x *exam) durability(d stream.Durability) {
+	for _, p := range d.Problems {
+		x.fail(checkDurability, adviceOnBroker(p), "profile %s: %s", d.Profile, p)
+	}
+	if len(d.Problems) > 0 {
+		return
+	}
+	var servers []string
+	for _, s := range d.Servers {
+		servers = append(servers, fmt.Sprintf("%s %s", s.Name, s.Version))
+	}
+	text := fmt.Sprintf("profile %s, %d replica(s) on nats-server %s", d.Profile, d.Replicas, strings.Join(servers, ", "))
+	if d.Profile == stream.SingleRelaxed {
+		x.warn(checkDurability, "set sync_interval: always and nats.profile single, unless you want it so", "%s: a power cut loses up to two minutes of what was acknowledged to Intuit", text)
+		return
+	}
+	x.ok(checkDurability, "%s", text)
+}
+
+func adviceOnBroker(problem string) string {
+	switch {
+	case strings.Contains(problem, "did not say"):
+		return "set nats.monitor_url"
+	case strings.Contains(problem, "sync_interval"):
+		return "set sync_interval: always in the jetstream block of the server's configuration, or choose the profile single-relaxed"
+	case strings.Contains(problem, "replicas"):
+		return "give the stream as many replicas as the profile has, or choose the profile single"
+	case strings.Contains(problem, "needs"):
+		return "upgrade nats-server"
+	}
+	return "mend the server, or choose the profile that fits"
+}
+
+func (x *exam) space(ctx context.Context) {
+	usage, err := x.broker.Usage(ctx)
+	if err != nil {
+		x.fail(checkSpace, "start the services once: they make the streams", "%v", err)
+		return
+	}
+	var all []string
+	full := false
+	for _, u := range usage {
+		if u.MaxBytes <= 0 {
+			continue
+		}
+		share := float64(u.Bytes) / float64(u.MaxBytes)
+		text := fmt.Sprintf("%s %.0f %% of %d MiB", u.Stream, 100*share, u.MaxBytes>>20)
+		all = append(all, text)
+		// The changes of the NATS sink push out the oldest: full is how it is meant.
+		if u.Stream == stream.ChangeStream || share < nearlyFull {
+			continue
+		}
+		full = true
+		x.warn(checkSpace, "find out what is not taken off it (ledgerfeed dead ls, sink ls), or raise its size (nats.*_max_bytes)", "%s: when it is full, webhooks are answered 503 or messages stay where they are", text)
+	}
+	if !full {
+		x.ok(checkSpace, "%s", strings.Join(all, ", "))
+	}
+}
