@@ -49,7 +49,7 @@ servers:
 .PHONY: test
 test: servers ## run every test (installs redis-server and PostgreSQL from Debian's packages when missing)
 	go test work
-	cd deploy && GOWORK=off go test ./k8s
+	cd deploy && GOWORK=off go test ./k8s ./observe
 
 .PHONY: property
 property: servers ## try SEQUENCES (10000) random interleavings of events and crashes on three replicas
