@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -39,7 +41,14 @@ type books struct {
 	meters  map[string]*meter
 	secrets map[string]bool // tokens that were given out
 	faults  qbosim.Faults   // as the run wants them
+	// refreshing are the tokens that refreshes under way are made with, shared counts
+	// those that were used by two at the same time.
+	refreshing map[string]int
+	shared     int
 }
+
+// tokenLatency is how long the token endpoint takes.
+const tokenLatency = 100 * time.Millisecond
 
 // meter counts the calls of a realm by the real clock.
 type meter struct {
@@ -79,7 +88,7 @@ func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	}
 	b := &books{
 		Sim: sim, addr: l.Addr().String(), url: "http://" + l.Addr().String(), ended: make(chan error, 1),
-		meters: map[string]*meter{}, secrets: map[string]bool{},
+		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{},
 	}
 	b.server = &http.Server{Handler: http.HandlerFunc(b.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { b.ended <- b.server.Serve(l) }()
@@ -99,8 +108,31 @@ func (b *books) serve(w http.ResponseWriter, r *http.Request) {
 	b.Handler().ServeHTTP(w, r)
 }
 
-// tokens passes a refresh on and keeps what it answers, to look for in logs.
+// tokens passes a refresh on, notes whether another one is made with the same token
+// at the same time, and keeps what it answers, to look for in logs.
 func (b *books) tokens(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+	if err != nil {
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if form, err := url.ParseQuery(string(body)); err == nil && form.Get("refresh_token") != "" {
+		token := form.Get("refresh_token")
+		b.mu.Lock()
+		b.refreshing[token]++
+		if b.refreshing[token] > 1 {
+			b.shared++
+		}
+		b.mu.Unlock()
+		defer func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.refreshing[token]--
+		}()
+	}
+	if sleep(r.Context(), tokenLatency) != nil {
+		return
+	}
 	answer := &overheard{ResponseWriter: w}
 	b.Handler().ServeHTTP(answer, r)
 	var given struct {
@@ -171,6 +203,12 @@ func (b *books) calls(realm string) int {
 		return m.total
 	}
 	return 0
+}
+
+func (b *books) sharedTokens() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.shared
 }
 
 // given are the tokens that were given out.

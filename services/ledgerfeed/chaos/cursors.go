@@ -145,7 +145,7 @@ func (c *cursors) judge(ctx context.Context) {
 	}
 	for _, p := range open {
 		for name, row := range map[string]sink.Row{sinkTable: table[p.ref], sinkPost: c.plant.endpoint.row(p.ref)} {
-			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row) {
+			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row, c.gen > 0) {
 				continue
 			}
 			c.wrong = append(c.wrong, wrongCursor{ref: p.ref, text: fmt.Sprintf("the cursor of realm %s %s is at %s, and the sink %s has of %s version %d instead of %d",

@@ -40,8 +40,22 @@ func (p *plant) waiting(ctx context.Context, retries bool) (uint64, error) {
 	return left, nil
 }
 
+// askWait bounds how long a broker may take to show all dead letters, on a busy
+// machine that has just been through everything.
+const askWait = 2 * time.Minute
+
 // dead are the records that dead letters tell of.
-func (p *plant) dead(ctx context.Context) (map[sink.Ref]stream.Reason, error) {
+func (p *plant) dead(ctx context.Context) (all map[sink.Ref]stream.Reason, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	for {
+		if all, err = p.readDead(ctx); err == nil || sleep(ctx, poll) != nil {
+			return all, err
+		}
+	}
+}
+
+func (p *plant) readDead(ctx context.Context) (map[sink.Ref]stream.Reason, error) {
 	all := map[sink.Ref]stream.Reason{}
 	err := p.conn.EachDead(ctx, stream.DeadFilter{}, func(d stream.DeadLetter) error {
 		for _, e := range d.Envelope.GetEvents() {
@@ -264,6 +278,9 @@ func (r *run) judgeTokens(ctx context.Context, res *Result) {
 	var wrong []string
 	if n := stats.RefreshReplays; n > 0 && !r.effects.forgets && !r.effects.repeats {
 		wrong = append(wrong, fmt.Sprintf("%d refreshes were made with a token that had been replaced, and nothing had crashed", n))
+	}
+	if n := r.plant.books.sharedTokens(); n > 0 && !r.effects.forgets {
+		wrong = append(wrong, fmt.Sprintf("%d refreshes were made while another one was under way with the same token", n))
 	}
 	for _, realm := range r.plant.realms {
 		c, err := r.plant.connections.Get(ctx, realm)

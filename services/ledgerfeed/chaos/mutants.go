@@ -14,6 +14,9 @@ type mutant struct {
 	breaks []string      // any of these invariants
 	realms int           // companies, if not as many as usual
 	rate   float64       // changes a second, if not as many as usual
+	env    []string      // more settings of the processors
+	// latency is that of an API call, if not as usual.
+	latency time.Duration
 }
 
 // adjust makes o a run in which the bug can do harm.
@@ -28,18 +31,28 @@ func (m mutant) adjust(o *Options) {
 
 // mutants are the bugs of package sabotage, by the name that CHAOS_BUG knows.
 var mutants = map[string]mutant{
-	"answer-before-ack":  {faults: []string{"link-slow", "kill-broker", "broker-leader"}, speed: 1, scans: never, breaks: []string{"I1"}},
-	"mark-before-write":  {faults: []string{"sink-500", "kill-postgres", "kill-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
-	"ack-before-mark":    {faults: []string{"kill-processor", "api-5xx", "api-429"}, speed: 1, scans: never, breaks: []string{"I2"}},
-	"no-version-guard":   {faults: []string{"pause-processor", "kill-processor", "link-deaf", "redis-old"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"answer-before-ack": {faults: []string{"link-slow", "kill-broker", "broker-leader"}, speed: 1, scans: never, breaks: []string{"I1"}},
+	"mark-before-write": {faults: []string{"sink-500", "kill-postgres", "kill-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
+	"ack-before-mark":   {faults: []string{"kill-processor", "api-5xx", "api-429"}, speed: 1, scans: never, breaks: []string{"I2"}},
+	"no-version-guard": {
+		// A replica is stopped while it waits for an answer, and writes it late.
+		faults: []string{"pause-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}, latency: 500 * time.Millisecond,
+	},
 	"ties-dropped":       {faults: []string{"webhook-loss", "webhook-disorder", "restart-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
 	"cursor-at-publish":  {faults: []string{"pause-processor", "webhook-loss", "webhook-outage", "sink-500", "kill-postgres"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I4"}},
 	"cursor-by-event":    {faults: []string{"webhook-loss", "webhook-outage"}, speed: 30, scans: 8 * time.Second, breaks: []string{"I4"}},
 	"truncated-accepted": {faults: []string{"flood-unheard"}, speed: 30, scans: 8 * time.Second, breaks: []string{"I4", "I3"}},
 	"max-deliver":        {faults: []string{"api-5xx", "api-429", "kill-redis", "link-cut"}, speed: 1, scans: never, breaks: []string{"I2"}},
 	"refresh-unleased":   {faults: []string{"token-expire"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I7"}},
-	"limiter-apart":      {faults: []string{"flood", "pause-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I6"}, realms: 1, rate: 120},
-	"tombstone-dropped":  {faults: []string{"webhook-loss"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"limiter-apart": {
+		faults: []string{"api-timeout"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I6"}, realms: 1, rate: 60,
+		// Both replicas work on the one company, and no call serves two changes.
+		env: []string{
+			"LEDGERFEED_PROCESSOR_COALESCE_WINDOW=0s", "LEDGERFEED_PROCESSOR_BATCH_SIZE=1",
+			"LEDGERFEED_PROCESSOR_REALM_PARALLEL=32", "LEDGERFEED_PROCESSOR_MAX_IN_HAND=1048576",
+		},
+	},
+	"tombstone-dropped": {faults: []string{"webhook-loss"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
 }
 
 // Mutants are the names of the bugs that can be planted.

@@ -39,7 +39,7 @@ type Options struct {
 // DefaultOptions is one run of a minute with everything that can go wrong.
 func DefaultOptions() Options {
 	return Options{
-		Seed: 1, For: time.Minute, Runs: 1, Rate: 40, Realms: 3, Settle: 3 * time.Minute,
+		Seed: 1, For: time.Minute, Runs: 1, Rate: 40, Realms: 3, Settle: 4 * time.Minute,
 		Stdout: io.Discard, Stderr: io.Discard,
 	}
 }

@@ -355,6 +355,9 @@ func (p *plant) serviceSpec(r *replica, env []string) spec {
 		every := time.Duration(p.scanEvery.Load()).String()
 		env = append(env, "LEDGERFEED_RECONCILER_INTERVAL="+every, "LEDGERFEED_RECONCILER_QUERY_INTERVAL="+every)
 	}
+	if r.kind == "processor" {
+		env = append(env, mutants[p.mutant].env...)
+	}
 	if skew != 0 || deadly != "" || p.mutant != "" {
 		binary = p.bin.altered[r.kind]
 		env = append(env, "CHAOS_CLOCK="+skew.String(), "CHAOS_BUG="+p.mutant, "CHAOS_CRASH="+string(deadly))

@@ -17,7 +17,7 @@ type chaosCmd struct {
 	Faults []string      `placeholder:"NAME" help:"Faults to draw from, separated by commas; all of them by default. --list names them."`
 	Rate   float64       `default:"40" placeholder:"R" help:"Changes a second over all companies (${default})."`
 	Realms int           `default:"3" placeholder:"N" help:"Companies that change; one more stays quiet (${default})."`
-	Settle time.Duration `default:"3m" placeholder:"D" help:"How long the feed may take to be equal to the books after the last fault (${default})."`
+	Settle time.Duration `default:"4m" placeholder:"D" help:"How long the feed may take to be equal to the books after the last fault (${default})."`
 	Dir    string        `placeholder:"DIR" help:"Where the runs keep their files; those of a run that fails stay there."`
 	Mutant string        `placeholder:"NAME" help:"Plant a bug into the services and expect the run to catch it; --list names them."`
 	List   bool          `help:"Print the names of the faults and of the bugs, and exit."`
