@@ -26,6 +26,9 @@ import (
 //	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages
 //	lf:1:watch:{outage}        HASH                                 fixed
 //	lf:1:sinks                 SET name                            sinks
+//	lf:1:paused                SET name                            sinks that are paused
+//	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
+//	lf:1:series:{app}:name     HASH slot → JSON                    Series.Size; a ring
 //	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days
 //	lf:1:cover:{app}:date      HASH "entity:operation" → counts    entities × operations; a month

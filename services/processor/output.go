@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math/bits"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -63,6 +64,7 @@ type output struct {
 	filter  filter
 	timeout time.Duration
 	breaker circuitbreaker.CircuitBreaker[any]
+	paused  atomic.Bool // by a person, see pause
 }
 
 func newOutput(s Sink, f filter, timeout time.Duration, log *zap.Logger) *output {
@@ -79,10 +81,12 @@ func newOutput(s Sink, f filter, timeout time.Duration, log *zap.Logger) *output
 }
 
 // down reports whether a write would not even be tried.
-func (o *output) down() bool { return o.breaker.IsOpen() && o.breaker.RemainingDelay() > 0 }
+func (o *output) down() bool {
+	return o.paused.Load() || o.breaker.IsOpen() && o.breaker.RemainingDelay() > 0
+}
 
 func (o *output) write(ctx context.Context, changes []*ledgerfeedv1.Change, shared bool) error {
-	if !o.breaker.TryAcquirePermit() {
+	if o.paused.Load() || !o.breaker.TryAcquirePermit() {
 		return errSinkDown
 	}
 	timeout := o.timeout
@@ -111,9 +115,11 @@ func answered(err error) bool {
 	return err == nil || permanent
 }
 
-// state is the breaker's: 0 closed, 1 half open, 2 open.
+// state is the breaker's: 0 closed, 1 half open, 2 open; 3 is paused.
 func (o *output) state() float64 {
 	switch {
+	case o.paused.Load():
+		return 3
 	case o.down():
 		return 2
 	case o.breaker.IsClosed():

@@ -189,6 +189,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers, consuming := errgroup.WithContext(ctx)
 	consumers.Go(func() error { p.affinity.run(consuming); return nil })
 	consumers.Go(func() error { return p.watch(consuming) })
+	p.lookPaused(ctx)
+	consumers.Go(func() error { return p.keepPaused(consuming) })
 	for _, out := range p.outputs {
 		consumers.Go(func() error { return p.keepGaps(consuming, out) })
 	}
