@@ -67,6 +67,10 @@ race: servers ## run every test under the race detector
 e2e: servers ## run the whole feed as a user would, longer than `make test` does
 	go test -count=1 -timeout 20m ./services/ledgerfeed/e2e -args -e2e.for=20s
 
+.PHONY: e2e-ui
+e2e-ui: bin/ledgerfeed ## drive the console in headless Chromium: every page and action, two sizes, axe (needs node and Debian's chromium)
+	@.ci/e2e-ui
+
 .PHONY: outage
 outage: servers ## stop each server the processor stands on for 3 minutes under load
 	go test -count=1 -v -timeout 30m -run '^TestOutage$$' ./services/processor -args -outage=3m

@@ -19,7 +19,7 @@ const FileEnv = Prefix + "CONFIG"
 // not have is for another one, and left alone.
 func Groups() []string {
 	return []string{
-		"admin", "connection", "ingress", "log", "nats", "processor", "qbo",
+		"admin", "connection", "console", "ingress", "log", "nats", "processor", "qbo",
 		"reconciler", "redis", "sim", "trace",
 	}
 }

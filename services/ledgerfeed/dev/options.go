@@ -11,6 +11,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
 
 const (
@@ -45,6 +46,8 @@ type Options struct {
 	DataDir  string
 	// Listen is the address of the ingress; port 0 takes any free one.
 	Listen string
+	// ConsoleListen is the address of the console, on this machine; "off" is none.
+	ConsoleListen string
 	// SimListen is the address of the simulator's API.
 	SimListen     string
 	VerifierToken secret.String
@@ -72,6 +75,7 @@ func DefaultOptions() Options {
 		DataDir:        ".ledgerfeed",
 		Listen:         "127.0.0.1:8080",
 		SimListen:      "127.0.0.1:0",
+		ConsoleListen:  consoleOff,
 		VerifierToken:  "ledgerfeed-dev",
 		WebhookSecret:  "whsec_bGVkZ2VyZmVlZC1kZXY=", // of "ledgerfeed-dev"
 		ReconcileEvery: 30 * time.Second,
@@ -115,6 +119,11 @@ func (o Options) Validate() error {
 		bad(!seen[t.key()], "sink", t, "it is given twice; give each sink once")
 		seen[t.key()] = true
 		bad(o.For == 0 || t.Kind != kindWebhook, "sink", t, "--for compares the sinks with QuickBooks, and what an endpoint holds cannot be read: leave one of them out")
+	}
+	if o.ConsoleListen != consoleOff {
+		cfg := console.DefaultConsoleConfig()
+		cfg.Listen = o.ConsoleListen
+		bad(cfg.Validate() == nil, "console-listen", o.ConsoleListen, "use HOST:PORT of this machine, such as 127.0.0.1:8090 (port 0 takes any free one), or off")
 	}
 	bad(o.NATSURL == "" || strings.Contains(o.NATSURL, "://"), "nats-url", o.NATSURL, "use nats://HOST:PORT")
 	return errors.Join(errs...)

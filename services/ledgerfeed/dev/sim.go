@@ -117,9 +117,12 @@ func connectElsewhere(ctx context.Context, o SimOptions, sim *simulator, realms 
 }
 
 // oauth is the app as the simulator knows it.
-func (s *simulator) oauth() (*qbo.OAuth, error) {
+func (s *simulator) oauth() (*qbo.OAuth, error) { return s.oauthAt(redirectURL) }
+
+// oauthAt is the same for a flow that comes back to redirect.
+func (s *simulator) oauthAt(redirect string) (*qbo.OAuth, error) {
 	oauth, err := qbo.NewOAuth(qbo.OAuthOptions{
-		ClientID: clientID, ClientSecret: clientSecret, RedirectURL: redirectURL,
+		ClientID: clientID, ClientSecret: clientSecret, RedirectURL: redirect,
 		AuthorizeURL: s.url + "/connect/oauth2",
 		TokenURL:     s.url + "/oauth2/v1/tokens/bearer",
 		RevokeURL:    s.url + "/v2/oauth2/tokens/revoke",

@@ -19,6 +19,9 @@ const (
 // announce says where to look.
 func (f *feed) announce() {
 	f.term.Printf("ingress     %s", f.webhookURL())
+	if f.console != nil {
+		f.term.Printf("console     %s", f.console.URL())
+	}
 	for _, s := range f.sinks {
 		f.term.Printf("sink        %s", s.target)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
@@ -47,6 +48,8 @@ type feed struct {
 	reconciler            *reconciler.Reconciler
 	ingress               *ingress.Server
 	load                  *load
+	budget                *state.Budget
+	console               *console.Server // nil without one
 
 	registry      *prometheus.Registry
 	firstDelivery atomic.Pointer[time.Time]
@@ -89,7 +92,8 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 		return f, err
 	}
 
-	api, err := qbo.New(qbo.Options{BaseURL: f.sim.url, Tokens: f.connections, Limiter: f.state.Limiter(limits())})
+	f.budget = f.state.Budget(0)
+	api, err := qbo.New(qbo.Options{BaseURL: f.sim.url, Tokens: f.connections, Limiter: f.state.Limiter(limits()), Observe: f.budget.Observe})
 	if err != nil {
 		return f, fmt.Errorf("build the QuickBooks client: %w", err)
 	}
@@ -120,11 +124,18 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 	f.sim.SetWebhookURL(f.webhookURL())
 	f.load = newLoad(f.sim.Sim, f.realms, o.Rate, o.Seed)
 
+	if err := f.openConsole(api); err != nil {
+		return f, err
+	}
+
 	f.group.Go("processor", f.processor.Run)
 	f.group.Go("reconciler", f.reconciler.Run)
 	f.group.Go("ingress", f.ingress.Run)
 	f.group.Go("webhooks", f.sim.Run)
 	f.group.Go("status", f.showStatus)
+	if f.console != nil {
+		f.group.Go("console", f.console.Run)
+	}
 	return f, nil
 }
 

@@ -53,7 +53,7 @@ func start(t *testing.T, args ...string) *process {
 // startDev runs dev on the directory, on a port of its own.
 func startDev(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
-	return start(t, append([]string{"dev", "--data-dir", dir, "--listen", "127.0.0.1:0"}, args...)...)
+	return start(t, append([]string{"dev", "--data-dir", dir, "--listen", "127.0.0.1:0", "--console-listen", "off"}, args...)...)
 }
 
 // code waits for the end.

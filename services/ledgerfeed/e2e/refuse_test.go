@@ -53,7 +53,7 @@ func TestDev_RefusesWhatCannotWork(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, append([]string{"dev", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0"}, tt.args...)...)
+			p := start(t, append([]string{"dev", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--console-listen", "off"}, tt.args...)...)
 			require.Equal(t, tt.code, p.code())
 			for _, want := range tt.want {
 				require.Contains(t, p.stderr.String(), want)

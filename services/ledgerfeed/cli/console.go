@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
+)
+
+// ConsoleConfig is what `ledgerfeed console` reads from the environment: the services'
+// variables and its own.
+type ConsoleConfig struct {
+	backend.Config `koanf:",squash"`
+	Console        console.ConsoleConfig `koanf:"console"`
+}
+
+// DefaultConsoleConfig is what is used where nothing is set.
+func DefaultConsoleConfig() ConsoleConfig {
+	return ConsoleConfig{Config: backend.DefaultConfig(), Console: console.DefaultConsoleConfig()}
+}
+
+// Validate names every setting that cannot be used.
+func (c ConsoleConfig) Validate() error {
+	return errors.Join(c.Config.Validate(), c.Console.Validate())
+}
+
+type consoleCmd struct {
+	Listen string `placeholder:"ADDR" help:"Address to serve at (LEDGERFEED_CONSOLE_LISTEN, 127.0.0.1:8090)."`
+}
+
+// Help is the long help of the command.
+func (consoleCmd) Help() string {
+	return `Serves the console: how the feed is doing, company by company, dead letters, sinks, calls, and what an operator
+does about them; /api/v1/openapi.json describes the same as JSON. The settings are the services' own
+(LEDGERFEED_NATS_URL, LEDGERFEED_REDIS_URL, LEDGERFEED_CONNECTION_KEYS, LEDGERFEED_QBO_CLIENT_ID,
+LEDGERFEED_QBO_CLIENT_SECRET) and LEDGERFEED_CONSOLE_…, see docs/configuration.md.
+
+On an address that other machines reach it refuses to start without LEDGERFEED_CONSOLE_TOKEN or OpenID Connect.
+With LEDGERFEED_QBO_REDIRECT_URL it connects companies, too.
+
+Examples:
+  ledgerfeed console
+  LEDGERFEED_CONSOLE_TOKEN_FILE=token.txt ledgerfeed console --listen :8090
+  LEDGERFEED_CONSOLE_SCRAPE=http://ingress:9090/metrics,http://processor:9090/metrics ledgerfeed console`
+}
+
+// Run serves until ctx ends.
+func (c *consoleCmd) Run(ctx context.Context, p process) error {
+	cfg := DefaultConsoleConfig()
+	environ := os.Environ()
+	if c.Listen != "" {
+		environ = append(without(environ, "LEDGERFEED_CONSOLE_LISTEN"), "LEDGERFEED_CONSOLE_LISTEN="+c.Listen)
+	}
+	if err := config.Load(&cfg, "", environ); err != nil {
+		return err
+	}
+	return backend.Start(ctx, "console", cfg.Config, p.stderr, func(b *backend.Backend) (func(context.Context) error, error) {
+		budget := b.State.Budget(cfg.QBO.MonthlyCalls)
+		o := console.Options{
+			Config: cfg.Console, State: b.State, Stream: b.Stream, Connections: b.Connections, QBO: b.QBO, Budget: budget,
+			Settings: config.Describe(&cfg), Logger: b.Log.Named("console"),
+		}
+		if cfg.QBO.RedirectURL != "" {
+			var err error
+			if o.Connect, err = connectHandler(cfg, b, budget); err != nil {
+				return nil, lifecycle.Usage(err)
+			}
+		}
+		server, err := console.New(o)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(p.stdout, "console  %s\n", server.URL())
+		return server.Run, nil
+	})
+}
+
+func connectHandler(cfg ConsoleConfig, b *backend.Backend, budget *state.Budget) (*connect.Handler, error) {
+	oauth, err := cfg.QBO.OAuth()
+	if err != nil {
+		return nil, err
+	}
+	limiter := b.State.Limiter(state.DefaultLimits()).Within(budget)
+	return connect.New(connect.Options{
+		Connections: b.Connections, OAuth: oauth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
+		Company: connect.CompanyName(cfg.QBO, limiter, budget.Observe), RealmURL: func(realm string) string { return "/realms/" + realm },
+	})
+}
