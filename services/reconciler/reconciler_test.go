@@ -352,6 +352,25 @@ func TestReconciler_SaysWhyAWebhookDidNotCome(t *testing.T) {
 	require.Equal(t, "cdc create not-selected", b.verdicts()["Invoice"])
 }
 
+func TestReconciler_SaysWhichGapsAnOutageOfOursMade(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 0)
+	b.clock.Advance(time.Hour)
+	b.heard("another realm", "Invoice", "create", "Bill", "create", "Estimate", "create")
+	for kind, name := range map[string]string{state.OutageIngress: "Invoice", state.OutageUnwatched: "Bill"} {
+		b.clock.Advance(30 * time.Minute)
+		b.create(name)
+		require.NoError(t, b.store.AddOutage(t.Context(), state.Outage{Kind: kind, From: b.clock.Now().Add(-5 * time.Minute), To: b.clock.Now()}))
+	}
+	b.clock.Advance(time.Hour)
+	b.create("Estimate")
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	require.Empty(t, cmp.Diff(map[string]string{
+		"Invoice": "cdc create ingress-outage", "Bill": "cdc create lost", "Estimate": "cdc create lost",
+	}, b.verdicts()))
+}
+
 // heard has webhooks come to a realm: pairs of entity and operation.
 func (b *bundle) heard(realm string, kinds ...string) {
 	b.t.Helper()
