@@ -39,7 +39,7 @@ func paused(err error) error {
 	return stream.RetryAfter(fmt.Errorf("%w: %w", errPaused, err), time.Second+rand.N(2*time.Second))
 }
 
-var errPaused = errors.New("Redis does not answer")
+var errPaused = errors.New("no answer from Redis")
 
 // dedupe takes out of each unit the sinks that have its effect, and out of the
 // batch the items that no sink lacks.

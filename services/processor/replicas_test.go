@@ -102,7 +102,9 @@ type sequence struct {
 
 // play makes everything happen, lets the replicas come to rest, and judges.
 func (c *cluster) play(ops []op) error {
-	c.played++
+	if c.played++; c.played%100 == 0 {
+		c.t.Logf("%d sequences, %d crashes", c.played, c.crashes.Load())
+	}
 	s := &sequence{c: c, realm: fmt.Sprint(10_000 + 2*c.played), side: fmt.Sprint(10_001 + 2*c.played), crashes: c.crashes.Load()}
 	c.begin(s.realm, s.side)
 	for _, o := range ops {
@@ -383,26 +385,31 @@ func (s *sequence) dead() (map[qbosim.Ref]bool, error) {
 
 // rest waits until no queue holds a message.
 func (c *cluster) rest() error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patient)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 6*patient) // what steps aside is tried again after up to 32 s
 	defer cancel()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	for {
-		stored := uint64(0)
-		for queue, durable := range map[stream.Queue]string{stream.Events: "processor", stream.Waiting: "processor_waiting", stream.Retry("a"): "processor-a", stream.Retry("b"): "processor-b"} {
-			lag, err := c.conn.Lag(ctx, queue, durable)
-			if err != nil {
-				return fmt.Errorf("not at rest: %w", err)
-			}
-			stored += lag.Stored
-		}
-		if stored == 0 {
+		stored, err := c.stored(ctx)
+		if err == nil && stored == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not at rest: %d messages are left", stored)
+			return fmt.Errorf("not at rest: %d messages are left, %v", stored, err)
 		case <-poll.C:
 		}
 	}
+}
+
+// stored is how many messages the queues hold.
+func (c *cluster) stored(ctx context.Context) (n uint64, err error) {
+	for queue, durable := range map[stream.Queue]string{stream.Events: "processor", stream.Waiting: "processor_waiting", stream.Retry("a"): "processor-a", stream.Retry("b"): "processor-b"} {
+		lag, err := c.conn.Lag(ctx, queue, durable)
+		if err != nil {
+			return n, err
+		}
+		n += lag.Stored
+	}
+	return n, nil
 }
