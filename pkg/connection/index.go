@@ -102,7 +102,7 @@ func unix(t time.Time) int64 {
 	return max(t.Unix(), 0)
 }
 
-// Reindex makes the index anew from what is stored, which takes about a second for
+// Reindex makes the index anew from what is stored, which takes some seconds for
 // 100,000 realms. Nobody has to call it: [Store.Page] and [Store.Watch] do when the
 // index is behind.
 func (s *Store) Reindex(ctx context.Context) error {

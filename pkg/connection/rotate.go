@@ -78,7 +78,7 @@ func (s *Store) reseal(realm, record string) (string, error) {
 // KeyUse is how many realms each key of the store seals something of, by its id.
 type KeyUse map[string]int
 
-// KeyUse looks at every realm, which takes about a second for 100,000. Of a realm
+// KeyUse looks at every realm, which takes some seconds for 100,000. Of a realm
 // whose tokens cannot be opened the key is counted all the same.
 func (s *Store) KeyUse(ctx context.Context) (KeyUse, error) {
 	use := KeyUse{}

@@ -140,6 +140,10 @@ type Watch struct {
 // Pending reports whether realms must be made due for an outage.
 func (w Watch) Pending() bool { return w.Since.After(w.Settled) }
 
+// Down reports whether no ingress was heard when somebody last listened: an outage that
+// has not ended.
+func (w Watch) Down() bool { return w.down() }
+
 func (w Watch) down() bool { return !w.Beat.IsZero() && w.Watched.Sub(w.Beat) > w.gap }
 
 // NoteWatch says that somebody listens for the beats of the ingress, and whether he

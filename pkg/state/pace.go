@@ -26,13 +26,21 @@ func (s *Store) Pace(ctx context.Context, realm string) (Pace, error) {
 	if errors.Is(err, redis.Nil) {
 		return Pace{}, nil
 	}
-	var scanned, full, changed int64
 	var p Pace
 	if err == nil {
-		_, err = fmt.Sscanf(text, "%d,%d,%d,%d", &scanned, &full, &changed, &p.PerDay)
+		p, err = parsePace(text)
 	}
 	if err != nil {
 		return Pace{}, fmt.Errorf("read the pace of realm %s: %w", realm, err)
+	}
+	return p, nil
+}
+
+func parsePace(text string) (Pace, error) {
+	var scanned, full, changed int64
+	var p Pace
+	if _, err := fmt.Sscanf(text, "%d,%d,%d,%d", &scanned, &full, &changed, &p.PerDay); err != nil {
+		return Pace{}, err
 	}
 	p.Scanned, p.Full, p.Changed = fromSeconds(scanned), fromSeconds(full), fromSeconds(changed)
 	return p, nil

@@ -15,6 +15,10 @@ type Progress struct {
 	Cursors map[string]time.Time
 	// Scans is how many scans are not verified yet.
 	Scans int
+	// Loading is how many entities are being loaded.
+	Loading int
+	// Pace is as [Store.Pace] returns it.
+	Pace Pace
 	// Due is when the realm is due, or its claim ends; zero if it is not scheduled.
 	Due time.Time
 	// Claimed: a reconciler has it in hand.
@@ -32,6 +36,8 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 	type answers struct {
 		cursors    *redis.ZSliceCmd
 		scans      *redis.IntCmd
+		loading    *redis.IntCmd
+		pace       *redis.StringCmd
 		due, claim *redis.FloatCmd
 	}
 	pipe := s.db.Pipeline()
@@ -41,6 +47,8 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 		asked[i] = answers{
 			cursors: pipe.ZRangeWithScores(ctx, Key("cur", realm), 0, -1),
 			scans:   pipe.HLen(ctx, Key("scan", realm)),
+			loading: pipe.HLen(ctx, Key("loaded", realm)),
+			pace:    pipe.Get(ctx, Key("pace", realm)),
 			due:     pipe.ZScore(ctx, shardKey("due", shard), realm),
 			claim:   pipe.ZScore(ctx, shardKey("claim", shard), realm),
 		}
@@ -51,12 +59,19 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 	all := make([]Progress, len(realms))
 	for i, a := range asked {
 		// A missing due or claim hides the error of another command of the pipeline.
-		if err := errors.Join(a.cursors.Err(), a.scans.Err()); err != nil {
+		if err := errors.Join(a.cursors.Err(), a.scans.Err(), a.loading.Err()); err != nil {
 			return nil, fmt.Errorf("read the progress of realm %s: %w", realms[i], err)
 		}
-		p := Progress{Cursors: make(map[string]time.Time, len(a.cursors.Val())), Scans: int(a.scans.Val())}
+		p := Progress{Cursors: make(map[string]time.Time, len(a.cursors.Val())), Scans: int(a.scans.Val()), Loading: int(a.loading.Val())}
 		for _, z := range a.cursors.Val() {
 			p.Cursors[z.Member.(string)] = fromScore(z.Score)
+		}
+		text, err := a.pace.Result()
+		if err == nil {
+			p.Pace, err = parsePace(text)
+		}
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("read the pace of realm %s: %w", realms[i], err)
 		}
 		for _, score := range []*redis.FloatCmd{a.due, a.claim} {
 			if err := score.Err(); err != nil && !errors.Is(err, redis.Nil) {

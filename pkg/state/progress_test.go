@@ -23,12 +23,16 @@ func TestProgresses_AreThoseOfEachRealm(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"3"}, realms)
 
+	pace := state.Pace{Scanned: now, Full: now.Add(-time.Hour), PerDay: 7}
+	require.NoError(t, s.SetPace(ctx, "1", pace))
+	require.NoError(t, s.SetLoaded(ctx, "1", "Vendor", now))
+
 	got, err := s.Progresses(ctx, []string{"3", "1", "none", "2"})
 	require.NoError(t, err)
 	none := map[string]time.Time{}
 	require.Empty(t, cmp.Diff([]state.Progress{
 		{Cursors: none, Due: now.Add(59 * time.Second), Claimed: true},
-		{Cursors: map[string]time.Time{"Invoice": now, "Bill": now.Add(-time.Hour)}, Scans: 2},
+		{Cursors: map[string]time.Time{"Invoice": now, "Bill": now.Add(-time.Hour)}, Scans: 2, Loading: 1, Pace: pace},
 		{Cursors: none},
 		{Cursors: none, Due: now},
 	}, got))

@@ -35,6 +35,7 @@ type realmView struct {
 
 	CoveredUpTo    time.Time `json:"covered_up_to,omitzero"`
 	FurthestBehind string    `json:"furthest_behind,omitempty"`
+	LastScan       time.Time `json:"last_scan,omitzero"`
 	OpenScans      int       `json:"open_scans"`
 	Due            time.Time `json:"due,omitzero"`
 	BeingScanned   bool      `json:"being_scanned"`
@@ -47,7 +48,7 @@ func viewOf(r realm.Realm) realmView {
 		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
 		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
-		OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
+		LastScan: r.Pace.Scanned, OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
 	}
 	if r.Claimed {
 		v.Due = time.Time{} // it is when the claim ends

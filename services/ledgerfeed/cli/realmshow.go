@@ -69,6 +69,7 @@ func (c *realmShowCmd) print(p process, r realm.Realm) error {
 	if !v.LapsedAt.IsZero() {
 		row(t, "last ceased to be live", stamp(v.LapsedAt))
 	}
+	row(t, "last scan", stamp(v.LastScan))
 	switch {
 	case v.BeingScanned:
 		row(t, "next scan", "now")

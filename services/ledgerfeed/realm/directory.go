@@ -144,10 +144,14 @@ func (d *Directory) judge(ctx context.Context, listed []connection.Listed) ([]Re
 	if err != nil {
 		return nil, err
 	}
+	watch, err := d.state.Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
 	realms := make([]Realm, len(listed))
 	for i, l := range listed {
 		r := Realm{Listed: l, Progress: progress[i]}
-		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress)
+		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress, watch)
 		r.OldestEntity, r.OldestCursor = oldest(r.Cursors)
 		realms[i] = r
 	}

@@ -53,8 +53,9 @@ const (
 	margin = 2 * time.Minute
 )
 
-// judge says how a realm is doing at a time. Why is empty for one that is live.
-func judge(now time.Time, c connection.Connection, p state.Progress) (s State, why string) {
+// judge says how a realm is doing at a time, given the outages of ours. Why is empty
+// for one that is live.
+func judge(now time.Time, c connection.Connection, p state.Progress, w state.Watch) (s State, why string) {
 	switch c.State {
 	case connection.Disconnected:
 		return Disconnected, orElse(c.Reason, "its tokens were forgotten")
@@ -63,24 +64,60 @@ func judge(now time.Time, c connection.Connection, p state.Progress) (s State, w
 	case connection.Parked:
 		return Parked, orElse(c.Reason, "by request")
 	}
-	if len(p.Cursors) == 0 {
-		return CatchingUp, "its first load has not come to an end for any kind of record"
+	if why := missed(now, c, p, w); why != "" {
+		return GapSuspected, why
 	}
-	lapsed := !c.LapsedAt.IsZero() && newest(p.Cursors).Add(margin).Before(c.ChangedAt)
-	switch {
-	case p.Scans > 0:
-		return CatchingUp, fmt.Sprintf("what %d scans found missing is being delivered", p.Scans)
-	case lapsed:
-		return GapSuspected, "nothing could be read from " + moment(c.LapsedAt) + " to " + moment(c.ChangedAt) + ", and no scan has covered that yet"
-	case p.Due.IsZero():
-		return GapSuspected, "it is not on the schedule of scans"
-	case !p.Claimed && now.Sub(p.Due) > overdueAfter:
-		return GapSuspected, "its scan is due since " + moment(p.Due) + ", and no reconciler makes it"
+	if why := comes(p); why != "" {
+		return CatchingUp, why
 	}
 	if name, at := oldest(p.Cursors); !at.IsZero() && now.Sub(at) > staleAfter {
 		return GapSuspected, name + " was last covered up to " + moment(at)
 	}
 	return Live, ""
+}
+
+// missed says what a scan should have looked at and did not, if anything.
+func missed(now time.Time, c connection.Connection, p state.Progress, w state.Watch) string {
+	if !p.Due.IsZero() && !p.Claimed && now.Sub(p.Due) > overdueAfter {
+		return "its scan is due since " + moment(p.Due) + ", and no reconciler makes it"
+	}
+	if len(p.Cursors) == 0 {
+		return "" // its first load covers everything
+	}
+	last := scanned(p)
+	switch {
+	case !c.LapsedAt.IsZero() && last.Before(c.ChangedAt):
+		return "nothing could be read from " + moment(c.LapsedAt) + " to " + moment(c.ChangedAt) + ", and no scan has covered that yet"
+	case w.Down():
+		return "no ingress was heard of since " + moment(w.Beat) + ": webhooks are not taken"
+	case last.Before(w.Since) && c.ConnectedAt.Before(w.Since):
+		return "webhooks may have been lost up to " + moment(w.Since) + " (an outage of ours), and no scan has covered that yet"
+	case p.Due.IsZero():
+		return "it is not on the schedule of scans"
+	}
+	return ""
+}
+
+// comes says what is known to be missing and on its way, if anything.
+func comes(p state.Progress) string {
+	switch {
+	case len(p.Cursors) == 0:
+		return "its first load has not come to an end for any kind of record"
+	case p.Loading > 0:
+		return fmt.Sprintf("%d kinds of record are being loaded", p.Loading)
+	case p.Scans > 0:
+		return fmt.Sprintf("what %d scans found missing is being delivered", p.Scans)
+	}
+	return ""
+}
+
+// scanned is when the last scan began that read everything. Without a note of it, the
+// cursors tell.
+func scanned(p state.Progress) time.Time {
+	if at := newest(p.Cursors).Add(margin); at.After(p.Pace.Scanned) {
+		return at
+	}
+	return p.Pace.Scanned
 }
 
 func newest(cursors map[string]time.Time) time.Time {
