@@ -55,6 +55,8 @@ type grammar struct {
 	Token    tokenCmd    `cmd:"" help:"Work on the OAuth tokens of connected companies."`
 	Budget   budgetCmd   `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
 	Doctor   doctorCmd   `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
+	Sink     sinkCmd     `cmd:"" help:"List, pause and resume sinks."`
+	Console  consoleCmd  `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+)
+
+type sinkCmd struct {
+	Ls     sinkLsCmd     `cmd:"" help:"List the sinks and which are paused."`
+	Pause  sinkPauseCmd  `cmd:"" help:"Write nothing more to a sink; what is for it waits."`
+	Resume sinkResumeCmd `cmd:"" help:"Write to a paused sink again."`
+}
+
+type sinkLsCmd struct {
+	redisFlags `embed:""`
+	JSON       bool `help:"Print one JSON object a line."`
+}
+
+// Help is the long help of the command.
+func (sinkLsCmd) Help() string {
+	return `Examples:
+  ledgerfeed sink ls
+  ledgerfeed sink ls --json | jq -r 'select(.paused) | .sink'`
+}
+
+// Run lists.
+func (c *sinkLsCmd) Run(ctx context.Context, p process) error {
+	store, err := c.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	names, err := store.Sinks(ctx)
+	if err != nil {
+		return err
+	}
+	paused, err := store.PausedSinks(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		for _, name := range names {
+			err = errors.Join(err, json.NewEncoder(p.stdout).Encode(struct {
+				Sink   string `json:"sink"`
+				Paused bool   `json:"paused"`
+			}{name, slices.Contains(paused, name)}))
+		}
+		return err
+	}
+	if len(names) == 0 {
+		fmt.Fprintln(p.stderr, "no sinks: no processor has made one known yet")
+		return nil
+	}
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SINK\tSTATE")
+	for _, name := range names {
+		fmt.Fprintf(t, "%s\t%s\n", plain(name), map[bool]string{true: "paused", false: "written to"}[slices.Contains(paused, name)])
+	}
+	return t.Flush()
+}
+
+// sinkSwitch is what pausing and resuming have in common.
+type sinkSwitch struct {
+	redisFlags `embed:""`
+	Sink       string `arg:"" help:"The sink, by its name in processor.sinks."`
+	DryRun     bool   `help:"Show what would be done and do nothing."`
+	Yes        bool   `short:"y" help:"Do not ask."`
+}
+
+func (c *sinkSwitch) run(ctx context.Context, p process, verb, done string, do func(*state.Store, context.Context, string) error) error {
+	if !c.DryRun && !c.Yes && !p.terminal() {
+		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	}
+	store, err := c.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	if err := sinkKnown(ctx, store, c.Sink); err != nil {
+		return err
+	}
+	if c.DryRun {
+		_, err := fmt.Fprintf(p.stdout, "would %s sink %s\n", verb, c.Sink)
+		return err
+	}
+	if !c.Yes {
+		yes, err := p.confirm(ctx, fmt.Sprintf("%s sink %s?", verb, c.Sink))
+		if err != nil || !yes {
+			return errors.Join(err, errors.New("nothing was done"))
+		}
+	}
+	if err := do(store, ctx, c.Sink); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s %s\n", done, c.Sink)
+	return err
+}
+
+type sinkPauseCmd struct {
+	sinkSwitch `embed:""`
+}
+
+// Help is the long help of the command.
+func (sinkPauseCmd) Help() string {
+	return `All processors stop writing to the sink within some seconds. What is for it waits on its retry queue; the other
+sinks go on.
+
+Examples:
+  ledgerfeed sink pause crm
+  ledgerfeed sink pause crm --yes`
+}
+
+// Run pauses.
+func (c *sinkPauseCmd) Run(ctx context.Context, p process) error {
+	return c.run(ctx, p, "pause", "paused", (*state.Store).PauseSink)
+}
+
+type sinkResumeCmd struct {
+	sinkSwitch `embed:""`
+}
+
+// Help is the long help of the command.
+func (sinkResumeCmd) Help() string {
+	return `The sink is given what waited for it within a minute or so.
+
+Examples:
+  ledgerfeed sink resume crm --yes`
+}
+
+// Run resumes.
+func (c *sinkResumeCmd) Run(ctx context.Context, p process) error {
+	return c.run(ctx, p, "resume", "resumed", (*state.Store).ResumeSink)
+}
