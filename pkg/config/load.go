@@ -41,17 +41,7 @@ func Load(cfg any, file string, environ []string) error {
 	if err != nil {
 		return err
 	}
-	if file == "" {
-		file = lookup(environ, FileEnv)
-	}
-	var settings []setting
-	var errs []error
-	if file != "" {
-		fromFile, ferrs := s.readFile(file)
-		settings, errs = append(settings, fromFile...), append(errs, ferrs...)
-	}
-	fromEnv, eerrs := s.readEnv(environ)
-	settings, errs = append(settings, fromEnv...), append(errs, eerrs...)
+	settings, errs := s.read(file, environ)
 	for _, set := range settings {
 		if err := set.apply(); err != nil {
 			errs = append(errs, err)
@@ -61,6 +51,18 @@ func Load(cfg any, file string, environ []string) error {
 		errs = append(errs, v.Validate())
 	}
 	return lifecycle.Usage(errors.Join(errs...))
+}
+
+// read returns what the file and then the environment set.
+func (s *schema) read(file string, environ []string) (settings []setting, errs []error) {
+	if file == "" {
+		file = lookup(environ, FileEnv)
+	}
+	if file != "" {
+		settings, errs = s.readFile(file)
+	}
+	fromEnv, eerrs := s.readEnv(environ)
+	return append(settings, fromEnv...), append(errs, eerrs...)
 }
 
 // setting is a value some source gives to a field.

@@ -57,6 +57,7 @@ type grammar struct {
 	Doctor   doctorCmd   `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
 	Sink     sinkCmd     `cmd:"" help:"List, pause and resume sinks."`
 	Console  consoleCmd  `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
+	Config   configCmd   `cmd:"" help:"Show and check the settings of the services."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`
@@ -101,11 +102,4 @@ func (p process) run(ctx context.Context, args, environ []string) error {
 		return lifecycle.Usage(err)
 	}
 	return cmd.Run(p)
-}
-
-type versionCmd struct{}
-
-func (versionCmd) Run(p process) error {
-	_, err := fmt.Fprintln(p.stdout, "ledgerfeed", lifecycle.Version())
-	return err
 }

@@ -64,7 +64,7 @@ func Configuration() string {
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed doctor", &exam)
-	add("ledgerfeed gap, cursor, scan and backfill", &look)
+	add("ledgerfeed gap, cursor, scan, backfill and sink", &look)
 
 	var b strings.Builder
 	b.WriteString(intro)
