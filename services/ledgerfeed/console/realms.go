@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -93,6 +92,7 @@ type realmView struct {
 	TokenEnds  time.Time   `json:"refresh_token_ends,omitzero"`
 	AccessEnds time.Time   `json:"access_token_ends,omitzero"`
 	Loaded     int         `json:"entities_loaded"`
+	Job        *jobView    `json:"scan,omitempty"` // the last that was asked for
 	Entities   []entityRow `json:"entities"`
 	Timeline   []happening `json:"timeline"`
 	Kinds      []string    `json:"-"`
@@ -122,6 +122,9 @@ func (s *Server) realm(c echo.Context) (any, error) {
 	v := realmView{
 		realmRow: rowOf(r), Reason: r.Reason, Loaded: len(r.Cursors), TokenEnds: r.Token.RefreshExpires, AccessEnds: r.Token.AccessExpires,
 		Timeline: timeline(seen, gaps), Kinds: scannable(), Connect: s.o.Connect != nil,
+	}
+	if v.Job, err = s.job(ctx, id); err != nil {
+		return nil, err
 	}
 	all := state.Coverage{}
 	for _, w := range weeks {
@@ -195,58 +198,4 @@ func (s *Server) known(c echo.Context) (string, string, error) {
 	id := c.Param("realm")
 	_, err := s.o.Connections.Known(c.Request().Context(), id)
 	return id, "/realms/" + url.PathEscape(id), err
-}
-
-func (s *Server) scan(c echo.Context) (result, error) {
-	id, back, err := s.known(c)
-	r := result{On: "realm " + id, Back: back}
-	if err != nil {
-		return r, err
-	}
-	if err := s.o.State.Schedule(c.Request().Context(), id, s.o.Now()); err != nil {
-		return r, err
-	}
-	r.Message = "A scan is asked for; a reconciler takes it within some seconds."
-	return r, nil
-}
-
-const (
-	// scanLease is the lease that a reconciler scans a realm under.
-	scanLease     = "scan:"
-	scanLeaseTime = 20 * time.Second
-)
-
-// backfill forgets cursors, so that the next scan loads everything. It holds the
-// realm's lease: a scan under way would put its cursors back.
-func (s *Server) backfill(c echo.Context) (result, error) {
-	ctx := c.Request().Context()
-	id, back, err := s.known(c)
-	r := result{On: "realm " + id, Back: back}
-	if err != nil {
-		return r, err
-	}
-	var names []string
-	if name := c.FormValue("entity"); name != "" {
-		if !slices.Contains(scannable(), name) {
-			return r, problem(http.StatusBadRequest, "No such kind of record", "Name one as the API of QuickBooks does, such as Invoice.")
-		}
-		names = []string{name}
-		r.On += " " + name
-	}
-	lease, err := s.o.State.Lease(ctx, scanLease+id, scanLeaseTime)
-	if errors.Is(err, state.ErrHeld) {
-		return r, problem(http.StatusConflict, "A scan is under way", "Wait until it is over, and ask again.")
-	}
-	if err != nil {
-		return r, err
-	}
-	err = s.o.State.RewindCursors(ctx, id, names, time.Time{})
-	if err := errors.Join(err, lease.Release(ctx)); err != nil {
-		return r, err
-	}
-	if err := s.o.State.Schedule(ctx, id, s.o.Now()); err != nil {
-		return r, err
-	}
-	r.Message = "The cursors are forgotten; the next scan, in some seconds, loads everything anew. This page shows how far it is."
-	return r, nil
 }

@@ -85,9 +85,9 @@ func (d *Directory) List(ctx context.Context, q Query) (Page, error) {
 	}
 	q.Limit = min(q.Limit, connection.MaxPage)
 	var page Page
-	after := q.After
+	after, read := q.After, q.Limit
 	for range maxPages {
-		found, next, err := d.page(ctx, q, after)
+		found, next, err := d.page(ctx, q, after, read)
 		if err != nil {
 			return Page{}, err
 		}
@@ -104,21 +104,19 @@ func (d *Directory) List(ctx context.Context, q Query) (Page, error) {
 		if next == "" || len(page.Realms) == q.Limit {
 			return page, nil
 		}
+		// Few were wanted: look at more at a time.
+		read = min(4*read, connection.MaxPage)
 	}
 	return page, nil
 }
 
-// page reads one page of connections and judges them.
-func (d *Directory) page(ctx context.Context, q Query, after string) ([]Realm, string, error) {
+// page reads one page of up to limit connections and judges them.
+func (d *Directory) page(ctx context.Context, q Query, after string, limit int) ([]Realm, string, error) {
 	var states []connection.State
 	for _, s := range q.States {
 		states = append(states, s.connections()...)
 	}
 	slices.Sort(states)
-	limit := q.Limit
-	if derived(q.States) {
-		limit = connection.MaxPage // most will be left out
-	}
 	found, err := d.connections.Page(ctx, connection.Query{
 		After: after, Limit: limit, States: slices.Compact(states), Prefix: q.Prefix, App: q.App,
 	})
@@ -127,12 +125,6 @@ func (d *Directory) page(ctx context.Context, q Query, after string) ([]Realm, s
 	}
 	realms, err := d.judge(ctx, found.Realms)
 	return realms, found.Next, err
-}
-
-// derived reports whether the connection's state alone does not say what is wanted.
-func derived(states []State) bool {
-	return slices.Contains(states, Live) != slices.Contains(states, CatchingUp) ||
-		slices.Contains(states, Live) != slices.Contains(states, GapSuspected)
 }
 
 func (d *Directory) judge(ctx context.Context, listed []connection.Listed) ([]Realm, error) {
@@ -200,7 +192,7 @@ func (d *Directory) Summary(ctx context.Context, maxAge time.Duration) (Summary,
 	q := Query{Limit: connection.MaxPage, States: []State{Live, CatchingUp, GapSuspected}}
 	for after, more := "", true; more; more = after != "" {
 		var found []Realm
-		if found, after, err = d.page(ctx, q, after); err != nil {
+		if found, after, err = d.page(ctx, q, after, q.Limit); err != nil {
 			return Summary{}, err
 		}
 		for _, r := range found {

@@ -105,7 +105,8 @@ await check('backfill loads a kind again', async () => {
     await page.getByRole('button', {name: 'Backfill', exact: true}).click()
     return !(await page.locator('h1').innerText()).includes('scan is under way')
   })
-  await until('the cursor is back', async () => (await get('/realms/' + realm)).entities.some(e => e.entity === 'Vendor' && e.cursor))
+  await page.locator('section.job').waitFor()
+  await until('it is done', async () => { const j = (await get('/realms/' + realm)).scan; return j.load && j.state === 'done' && j.progress.records > 0 })
 })
 await check('pause and resume a sink', async () => {
   await page.goto(base + '/sinks')
