@@ -123,7 +123,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 		for _, out := range outputs {
 			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Namespace: space, Subsystem: part, Name: "sink_state", ConstLabels: prometheus.Labels{"sink": out.Name()},
-				Help: "The circuit breaker of the sink: 0 writes go through, 1 one is tried, 2 none.",
+				Help: "The circuit breaker of the sink: 0 writes go through, 1 one is tried, 2 none, 3 it is paused.",
 			}, out.state))
 		}
 		r.MustRegister(c.waits, c.steps, c.tries, c.stales, c.filters, c.oldest, c.backlog, c.parcels, c.waiting, c.newer)
