@@ -65,9 +65,9 @@ func run(ctx context.Context, o options) error {
 	if b.scratch, err = os.MkdirTemp("", "ledgerfeed-images-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.scratch)
+	defer func() { _ = os.RemoveAll(b.scratch) }()
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	defer table.Flush()
+	defer func() { _ = table.Flush() }()
 	for i, s := range services {
 		first, err := b.build(ctx, s.name, false)
 		if err != nil {

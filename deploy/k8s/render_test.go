@@ -2,7 +2,6 @@ package k8s_test
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -187,7 +186,7 @@ func copyTree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"base", "components", "overlays"} {
-		require.NoError(t, os.CopyFS(filepath.Join(dir, name), os.DirFS(name).(fs.FS)))
+		require.NoError(t, os.CopyFS(filepath.Join(dir, name), os.DirFS(name)))
 	}
 	return dir
 }

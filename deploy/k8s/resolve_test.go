@@ -16,10 +16,7 @@ func set(m map[string]string) labels.Set { return labels.Set(m) }
 
 // documents cuts a file at its "---" lines.
 func documents(text []byte) (parts [][]byte) {
-	for _, part := range bytes.Split(append([]byte("\n"), text...), []byte("\n---\n")) {
-		parts = append(parts, part)
-	}
-	return parts
+	return bytes.Split(append([]byte("\n"), text...), []byte("\n---\n"))
 }
 
 // report collects what is wrong.

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
@@ -57,7 +56,7 @@ func problems(expr string, known map[string][]string) (found []string) {
 		}
 		allowed = append(allowed, has...)
 		for _, m := range v.LabelMatchers {
-			if m.Name != labels.MetricName && !slices.Contains(has, m.Name) {
+			if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) {
 				found = append(found, v.Name+" has no label "+m.Name)
 			}
 		}

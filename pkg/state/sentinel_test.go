@@ -32,7 +32,7 @@ func TestStore_FollowsTheSentinelToTheReplica(t *testing.T) {
 		require.NoError(t, c.ConfigSet(t.Context(), "masterauth", password).Err())
 	}
 	require.NoError(t, to.ConfigSet(t.Context(), "requirepass", password).Err())
-	require.NoError(t, from.SlaveOf(t.Context(), host, port).Err())
+	require.NoError(t, from.ReplicaOf(t.Context(), host, port).Err())
 	require.NoError(t, from.ConfigSet(t.Context(), "requirepass", password).Err())
 	from = dialRedis(t, replica.URL(), password)
 	require.Eventually(t, func() bool {

@@ -396,7 +396,7 @@ func (c *cluster) rest() error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not at rest: %d messages are left, %v", stored, err)
+			return fmt.Errorf("not at rest: %d messages are left: %w", stored, errors.Join(ctx.Err(), err))
 		case <-poll.C:
 		}
 	}

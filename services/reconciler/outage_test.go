@@ -60,9 +60,9 @@ func (b *bundle) has(name, id string) bool {
 
 func TestOutage_SilenceOfTheIngressMakesRealmsDue(t *testing.T) {
 	t.Parallel()
-	b, r := loaded(t, 20)
+	b, _ := loaded(t, 20)
 	b.config.OutageGap = 10 * time.Minute
-	r = b.reconciler()
+	r := b.reconciler()
 	defer run(t, r)()
 	b.beat()
 	b.rest()
@@ -108,9 +108,9 @@ func (b *bundle) rest() {
 
 func TestOutage_NobodyListenedCountsAsOne(t *testing.T) {
 	t.Parallel()
-	b, r := loaded(t, 20)
+	b, _ := loaded(t, 20)
 	b.config.OutageGap = 10 * time.Minute
-	r = b.reconciler()
+	r := b.reconciler()
 	stop := run(t, r)
 	b.beat()
 	b.rest()
@@ -278,8 +278,9 @@ func (b *bundle) leastQueries(realm string) int {
 // connectMany connects realms with some records each.
 func (b *bundle) connectMany(n int) []string {
 	b.t.Helper()
-	all := make([]string, n-1)
-	for i := range all {
+	all := make([]string, n)
+	all[n-1] = b.realm
+	for i := range all[:n-1] {
 		all[i] = fmt.Sprintf("91303477%08d", i)
 		on := *b
 		on.realm = all[i]
@@ -289,7 +290,7 @@ func (b *bundle) connectMany(n int) []string {
 		}
 	}
 	b.clock.Advance(time.Hour)
-	return append(all, b.realm)
+	return all
 }
 
 // restAll waits until a running reconciler has scanned what is due.

@@ -281,9 +281,7 @@ func TestScale_RedisBytesARealm(t *testing.T) {
 	n := *scaleRealms
 	realm := func(i int) string { return strconv.Itoa(9130347700000000 + i*7919) }
 	names := entity.CDC()
-	for _, name := range entity.QueryOnly() {
-		names = append(names, name)
-	}
+	names = append(names, entity.QueryOnly()...)
 	names = names[:min(len(names), 28)]
 	require.Len(t, names, 28)
 	step := func(do func(ctx context.Context, realm string) error) {

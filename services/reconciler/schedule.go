@@ -300,7 +300,7 @@ func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Time, erro
 	if !until.IsZero() {
 		return until, nil
 	}
-	out := outcome{}
+	var out outcome
 	if x.pace.Scanned.IsZero() {
 		out = r.firstLoad(ctx, realm)
 	} else {

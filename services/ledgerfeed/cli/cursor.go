@@ -54,7 +54,7 @@ func (c *cursorLsCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	realms, err := connection.Realms(ctx, store)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (c *cursorShowCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	if _, err := choice.realms(ctx, store); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (c *cursorRewindCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	realms, err := c.realms(ctx, store)
 	if err != nil {
 		return err

@@ -92,7 +92,7 @@ func (c *askFlags) run(ctx context.Context, p process, verb string, load bool) e
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	realms, err := c.realms(ctx, store)
 	if err != nil {
 		return err

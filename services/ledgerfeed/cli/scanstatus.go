@@ -42,7 +42,7 @@ func (c *scanStatusCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	jobs, err := c.jobs(ctx, store)
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func (c *scanCancelCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	open, err := c.underway(ctx, store)
 	if err != nil {
 		return err

@@ -139,7 +139,9 @@ func (s *Server) Run(ctx context.Context) error {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		err = s.http.Shutdown(drain)
 		cancel()
-		<-ended
+		if serve := <-ended; !errors.Is(serve, http.ErrServerClosed) {
+			err = errors.Join(err, serve)
+		}
 	}
 	s.stop()
 	stop()
