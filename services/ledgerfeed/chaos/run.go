@@ -265,6 +265,10 @@ func (r *run) settle(ctx context.Context) error {
 	if err := r.awaitEqual(ctx, true); err != nil {
 		r.note("settle", "", err.Error())
 	}
+	// A process that has just begun does not know SIGTERM yet, which comes next.
+	if err := r.plant.ready(ctx); err != nil {
+		r.note("settle", "", err.Error())
+	}
 	return nil
 }
 
