@@ -27,7 +27,8 @@ func newMessage(m jetstream.Msg) *Message {
 	return &Message{msg: m, meta: meta}
 }
 
-// Envelope decodes the message; the error is an *envelope.InvalidError.
+// Envelope decodes the message; the error is an *envelope.InvalidError, or
+// envelope.ErrNewer.
 func (m *Message) Envelope() (*ledgerfeedv1.Envelope, error) { return envelope.Decode(m.msg.Data()) }
 
 // Data is the message as stored. It must not be changed.
