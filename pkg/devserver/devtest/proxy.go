@@ -1,221 +1,22 @@
 package devtest
 
 import (
-	"net"
-	"sync"
 	"testing"
-	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 )
 
 // Proxy is a TCP proxy in front of a server, to break the network at a chosen
 // moment.
-type Proxy struct {
-	target   string
-	listener net.Listener
-	done     sync.WaitGroup
-
-	mu      sync.Mutex // guards the rest, and the links
-	cond    *sync.Cond
-	muted   bool
-	stalled bool
-	down    bool
-	counted bool  // CutAfter waits for its moment
-	left    int64 // bytes from clients until then
-	delay   time.Duration
-	links   map[*link]struct{}
-}
-
-// link is one connection through the proxy.
-type link struct {
-	client, server net.Conn
-	gone           chan struct{} // closed when it was ended
-	ended          bool
-	halfOpen       bool
-}
+type Proxy = faultproxy.Proxy
 
 // NewProxy starts a proxy for target, a host:port, that lives as long as the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	p, err := faultproxy.Start(t.Context(), target, nil)
 	if err != nil {
 		t.Fatalf("devtest: %v", err)
 	}
-	p := &Proxy{target: target, listener: l, links: map[*link]struct{}{}}
-	p.cond = sync.NewCond(&p.mu)
-	p.done.Add(1)
-	go p.serve()
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	return p
-}
-
-// Addr is where clients connect to.
-func (p *Proxy) Addr() string { return p.listener.Addr().String() }
-
-// Mute holds back everything the server says, as if its answers were still on
-// the way; what the client says arrives. Unmute lets them through.
-func (p *Proxy) Mute() { p.set(func() { p.muted = true }) }
-
-// Unmute ends Mute.
-func (p *Proxy) Unmute() { p.set(func() { p.muted = false }) }
-
-// Stall lets nothing through in either direction until Unstall; connections stay
-// open, and new ones are accepted but not served.
-func (p *Proxy) Stall() { p.set(func() { p.stalled = true }) }
-
-// Unstall ends Stall. What was sent meanwhile goes on, late.
-func (p *Proxy) Unstall() { p.set(func() { p.stalled = false }) }
-
-// HalfOpen makes each connection there is one whose other end is gone without a
-// word: what either side sends is lost and neither is told, for good. New
-// connections are served.
-func (p *Proxy) HalfOpen() {
-	p.set(func() {
-		for l := range p.links {
-			l.halfOpen = true
-		}
-	})
-}
-
-// Slow delays everything that is read at once by d, in both directions, so that
-// an answer takes 2×d and a large message longer. Slow(0) ends it.
-func (p *Proxy) Slow(d time.Duration) { p.set(func() { p.delay = d }) }
-
-// Cut ends every connection and refuses new ones until Restore. What Mute holds
-// back is lost.
-func (p *Proxy) Cut() { p.set(p.cutLocked) }
-
-// CutAfter is Cut as soon as clients have sent n more bytes: those arrive, the
-// next does not, though it may be the next of the same message.
-func (p *Proxy) CutAfter(n int64) { p.set(func() { p.counted, p.left = true, n }) }
-
-// Restore lets new connections through again.
-func (p *Proxy) Restore() { p.set(func() { p.down, p.counted = false, false }) }
-
-// Drop ends every connection and lets new ones through.
-func (p *Proxy) Drop() { p.set(p.dropLocked) }
-
-// IsCut reports whether connections are refused: CutAfter has had its moment.
-func (p *Proxy) IsCut() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.down
-}
-
-func (p *Proxy) set(change func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	change()
-	p.cond.Broadcast()
-}
-
-func (p *Proxy) cutLocked() {
-	p.down = true
-	p.dropLocked()
-}
-
-func (p *Proxy) dropLocked() {
-	for l := range p.links {
-		p.endLocked(l)
-	}
-}
-
-func (p *Proxy) endLocked(l *link) {
-	if l.ended {
-		return
-	}
-	l.ended = true
-	close(l.gone)
-	l.client.Close()
-	l.server.Close()
-	delete(p.links, l)
-}
-
-func (p *Proxy) close() {
-	p.listener.Close()
-	p.Cut()
-	p.done.Wait()
-}
-
-func (p *Proxy) serve() {
-	defer p.done.Done()
-	for {
-		client, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := dial(p.target)
-		if err != nil {
-			client.Close()
-			continue
-		}
-		l := &link{client: client, server: server, gone: make(chan struct{})}
-		p.set(func() {
-			p.links[l] = struct{}{}
-			if p.down {
-				p.endLocked(l)
-			}
-		})
-		p.done.Add(2)
-		go p.pipe(l, server, client, false)
-		go p.pipe(l, client, server, true)
-	}
-}
-
-func (p *Proxy) pipe(l *link, to, from net.Conn, answers bool) {
-	defer p.done.Done()
-	defer p.set(func() { p.endLocked(l) })
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		n, last := p.admit(l, n, answers)
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-		if last {
-			p.Cut()
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// admit waits until n bytes may go on and returns how many of them do, and
-// whether everything is to be cut behind them.
-func (p *Proxy) admit(l *link, n int, answers bool) (admitted int, last bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if d := p.delay; d > 0 && n > 0 {
-		p.waitLocked(l, d)
-	}
-	// Whoever is held back is not told of the other side's end either.
-	for !l.ended && (p.stalled || answers && p.muted || n == 0 && answers && l.halfOpen) {
-		p.cond.Wait()
-	}
-	switch {
-	case l.ended, l.halfOpen:
-		return 0, false
-	case answers || !p.counted:
-		return n, false
-	case int64(n) < p.left:
-		p.left -= int64(n)
-		return n, false
-	}
-	n = int(p.left)
-	p.left = 0
-	return n, true
-}
-
-func (p *Proxy) waitLocked(l *link, d time.Duration) {
-	p.mu.Unlock()
-	defer p.mu.Lock()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.gone:
-	}
 }

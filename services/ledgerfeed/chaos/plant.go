@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -54,7 +55,7 @@ type plant struct {
 	front    *front
 	acks     *acks
 	services map[string][]*replica
-	links    map[string][]*proxy // by what they lead to: "broker", "redis", …
+	links    map[string][]*faultproxy.Proxy // by what they lead to: "broker", "redis", …
 
 	conn        *stream.Conn
 	state       *state.Store
@@ -69,7 +70,7 @@ type plant struct {
 type replica struct {
 	*process
 	admin string
-	links map[string][]*proxy
+	links map[string][]*faultproxy.Proxy
 
 	mu     sync.Mutex     // guards the rest
 	skew   time.Duration  // of its clock, from the next start on
@@ -113,7 +114,7 @@ func (p *plant) open(ctx context.Context, o Options, seed uint64, speed float64)
 	if err := p.makeRealms(ctx, o.Realms, seed); err != nil {
 		return err
 	}
-	p.services, p.links = map[string][]*replica{}, map[string][]*proxy{}
+	p.services, p.links = map[string][]*replica{}, map[string][]*faultproxy.Proxy{}
 	var behind []string
 	for _, kind := range services {
 		for i := range replicas {
@@ -127,7 +128,7 @@ func (p *plant) open(ctx context.Context, o Options, seed uint64, speed float64)
 				if err != nil {
 					return err
 				}
-				behind = append(behind, link.addr())
+				behind = append(behind, link.Addr())
 			}
 		}
 	}
@@ -252,22 +253,22 @@ func (p *plant) consent(ctx context.Context, realm string) error {
 	return p.connections.Connect(ctx, realm, app, token)
 }
 
-func (p *plant) link(ctx context.Context, r *replica, to, target string) (*proxy, error) {
-	link, err := newProxy(ctx, r.name+"→"+to, target)
+func (p *plant) link(ctx context.Context, r *replica, to, target string) (*faultproxy.Proxy, error) {
+	var tap func() faultproxy.Tap
+	if to == "broker" && r.kind == "ingress" {
+		tap = p.acks.tap
+	}
+	link, err := faultproxy.Start(ctx, target, tap)
 	if err != nil {
 		return nil, err
 	}
-	if to == "broker" && r.kind == "ingress" {
-		link.newTap = p.acks.tap
-	}
-	link.start()
 	r.links[to] = append(r.links[to], link)
 	p.links[to] = append(p.links[to], link)
 	return link, nil
 }
 
 func (p *plant) newReplica(ctx context.Context, free ports, kind string, i int) (r *replica, listen string, err error) {
-	r = &replica{links: map[string][]*proxy{}}
+	r = &replica{links: map[string][]*faultproxy.Proxy{}}
 	name := fmt.Sprintf("%s-%d", kind, i+1)
 	r.process = newProcess(p.journal, p.dir, kind, name, nil)
 	admin, err := free.next(ctx)
@@ -281,7 +282,7 @@ func (p *plant) newReplica(ctx context.Context, free ports, kind string, i int) 
 		if err != nil {
 			return nil, "", err
 		}
-		urls = append(urls, "nats://"+link.addr())
+		urls = append(urls, "nats://"+link.Addr())
 	}
 	env := []string{
 		"LEDGERFEED_NATS_URL=" + strings.Join(urls, ","), "LEDGERFEED_NATS_PROFILE=cluster",
@@ -317,8 +318,8 @@ func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
 		return nil, err
 	}
 	env := []string{
-		"LEDGERFEED_REDIS_URL=redis://" + redis.addr() + "/0", "LEDGERFEED_CONNECTION_KEYS=" + connectionKey.Reveal(),
-		"LEDGERFEED_QBO_BASE_URL=http://" + api.addr(), "LEDGERFEED_QBO_TOKEN_URL=http://" + api.addr() + "/oauth2/v1/tokens/bearer",
+		"LEDGERFEED_REDIS_URL=redis://" + redis.Addr() + "/0", "LEDGERFEED_CONNECTION_KEYS=" + connectionKey.Reveal(),
+		"LEDGERFEED_QBO_BASE_URL=http://" + api.Addr(), "LEDGERFEED_QBO_TOKEN_URL=http://" + api.Addr() + "/oauth2/v1/tokens/bearer",
 		"LEDGERFEED_QBO_CLIENT_ID=" + clientID, "LEDGERFEED_QBO_CLIENT_SECRET=" + clientSecret, "LEDGERFEED_QBO_TIMEOUT=6s",
 	}
 	if r.kind == "reconciler" {
@@ -337,8 +338,8 @@ func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
 		return nil, err
 	}
 	return append(env,
-		"LEDGERFEED_PROCESSOR_SINKS="+sinkTable+"=postgres:"+strings.Replace(p.database.url(0), local(0), table.addr(), 1)+
-			","+sinkPost+"=webhook:http://"+post.addr()+"/changes",
+		"LEDGERFEED_PROCESSOR_SINKS="+sinkTable+"=postgres:"+strings.Replace(p.database.url(0), local(0), table.Addr(), 1)+
+			","+sinkPost+"=webhook:http://"+post.Addr()+"/changes",
 		"LEDGERFEED_PROCESSOR_WEBHOOK_SECRETS="+sinkPost+"="+endpointSecret, "LEDGERFEED_PROCESSOR_WEBHOOK_ALLOW=127.0.0.0/8",
 		"LEDGERFEED_PROCESSOR_ACK_WAIT="+ackWait.String(), "LEDGERFEED_PROCESSOR_READ_TIMEOUT=20s", "LEDGERFEED_PROCESSOR_WRITE_TIMEOUT=5s",
 	), nil
@@ -443,7 +444,7 @@ func (p *plant) close() error {
 		r.stop(syscall.SIGKILL, killWait)
 		for _, links := range r.links {
 			for _, l := range links {
-				l.close()
+				l.Close()
 			}
 		}
 	}

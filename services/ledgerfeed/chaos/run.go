@@ -276,7 +276,7 @@ func (r *run) settle(ctx context.Context) error {
 func (p *plant) heal() {
 	for _, links := range p.links {
 		for _, l := range links {
-			l.heal()
+			l.Heal()
 		}
 	}
 	for _, s := range p.servers() {

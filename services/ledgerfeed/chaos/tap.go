@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 )
 
 // acks are the messages that the broker has acknowledged to an ingress, as its
@@ -54,14 +56,17 @@ type natsTap struct {
 	down    splitter
 }
 
-func (a *acks) tap() tap {
+func (a *acks) tap() faultproxy.Tap {
 	t := &natsTap{acks: a, replies: map[string]string{}}
 	t.up.take, t.down.take = t.published, t.received
 	return t
 }
 
-func (t *natsTap) client(data []byte) { t.up.feed(data) }
-func (t *natsTap) server(data []byte) { t.down.feed(data) }
+// Client hears what is published.
+func (t *natsTap) Client(data []byte) { t.up.feed(data) }
+
+// Server hears how that is answered.
+func (t *natsTap) Server(data []byte) { t.down.feed(data) }
 
 const msgID = "nats-msg-id"
 

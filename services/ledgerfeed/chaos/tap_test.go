@@ -40,8 +40,8 @@ func TestTap_KnowsWhatIsAcknowledged(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			a := newTestAcks(t)
 			tap := a.tap()
-			feed(tap.client, sent, size)
-			feed(tap.server, said, size)
+			feed(tap.Client, sent, size)
+			feed(tap.Server, said, size)
 			now := time.Now()
 			require.False(t, a.before("first", now), "nobody answered")
 			require.True(t, a.before("second", now))
@@ -62,8 +62,8 @@ func feed(to func([]byte), text string, size int) {
 func TestTap_BytesThatAreNoProtocolSilenceIt(t *testing.T) {
 	a := newTestAcks(t)
 	tap := a.tap()
-	tap.client([]byte("HPUB a b c d\r\n"))
-	tap.client([]byte(publication("lf.event.01.1", "_INBOX.a.1", "first", "")))
-	tap.server([]byte(answer("_INBOX.a.1", `{"stream":"LF_EVENTS","seq":1}`)))
+	tap.Client([]byte("HPUB a b c d\r\n"))
+	tap.Client([]byte(publication("lf.event.01.1", "_INBOX.a.1", "first", "")))
+	tap.Server([]byte(answer("_INBOX.a.1", `{"stream":"LF_EVENTS","seq":1}`)))
 	require.False(t, a.before("first", time.Now()))
 }

@@ -1,4 +1,4 @@
-package devtest_test
+package faultproxy_test
 
 import (
 	"io"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 )
 
 // echo is a server that says what it hears, and tells what it heard.
@@ -49,12 +49,20 @@ func newEcho(t *testing.T) *echo {
 	return e
 }
 
+func start(t *testing.T, target string) *faultproxy.Proxy {
+	t.Helper()
+	p, err := faultproxy.Start(t.Context(), target, nil)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	return p
+}
+
 type caller struct {
 	t *testing.T
 	net.Conn
 }
 
-func call(t *testing.T, p *devtest.Proxy) caller {
+func call(t *testing.T, p *faultproxy.Proxy) caller {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.Addr())
 	require.NoError(t, err)
@@ -95,7 +103,7 @@ func (c caller) hearEnd() {
 
 func TestProxy_MuteHoldsBackTheAnswer(t *testing.T) {
 	e := newEcho(t)
-	p := devtest.NewProxy(t, e.Addr().String())
+	p := start(t, e.Addr().String())
 	c := call(t, p)
 	p.Mute()
 	c.say("a")
@@ -107,7 +115,7 @@ func TestProxy_MuteHoldsBackTheAnswer(t *testing.T) {
 
 func TestProxy_StallHoldsBackBothDirections(t *testing.T) {
 	e := newEcho(t)
-	p := devtest.NewProxy(t, e.Addr().String())
+	p := start(t, e.Addr().String())
 	c := call(t, p)
 	c.say("a")
 	c.hear("a")
@@ -125,7 +133,7 @@ func TestProxy_StallHoldsBackBothDirections(t *testing.T) {
 
 func TestProxy_HalfOpenLosesWhatIsSaidAndTellsNobody(t *testing.T) {
 	e := newEcho(t)
-	p := devtest.NewProxy(t, e.Addr().String())
+	p := start(t, e.Addr().String())
 	c := call(t, p)
 	c.say("a")
 	c.hear("a")
@@ -142,7 +150,7 @@ func TestProxy_HalfOpenLosesWhatIsSaidAndTellsNobody(t *testing.T) {
 
 func TestProxy_CutAfterCountsTheBytesOfTheClient(t *testing.T) {
 	e := newEcho(t)
-	p := devtest.NewProxy(t, e.Addr().String())
+	p := start(t, e.Addr().String())
 	c := call(t, p)
 	c.say("abc")
 	c.hear("abc")
@@ -164,7 +172,7 @@ func TestProxy_CutAfterCountsTheBytesOfTheClient(t *testing.T) {
 
 func TestProxy_DropEndsWhatIsThere(t *testing.T) {
 	e := newEcho(t)
-	p := devtest.NewProxy(t, e.Addr().String())
+	p := start(t, e.Addr().String())
 	c := call(t, p)
 	c.say("a")
 	c.hear("a")
@@ -177,7 +185,7 @@ func TestProxy_DropEndsWhatIsThere(t *testing.T) {
 
 func TestProxy_SlowDelaysBothWays(t *testing.T) {
 	e := newEcho(t)
-	p := devtest.NewProxy(t, e.Addr().String())
+	p := start(t, e.Addr().String())
 	c := call(t, p)
 	p.Slow(50 * time.Millisecond)
 	started := time.Now()
@@ -187,4 +195,55 @@ func TestProxy_SlowDelaysBothWays(t *testing.T) {
 	p.Slow(0)
 	c.say("b")
 	c.hear("b")
+}
+
+func TestProxy_TruncatePassesHalfOn(t *testing.T) {
+	e := newEcho(t)
+	p := start(t, e.Addr().String())
+	c := call(t, p)
+	p.Truncate()
+	c.say("abcd")
+	require.Equal(t, "ab", <-e.heard)
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+	_, err := io.Copy(io.Discard, c) // what was answered meanwhile may come before the end
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	p.Heal()
+	c = call(t, p)
+	c.say("e")
+	c.hear("e")
+}
+
+func TestProxy_HealEndsWhatIsHalfOpenAndServesAgain(t *testing.T) {
+	e := newEcho(t)
+	p := start(t, e.Addr().String())
+	c := call(t, p)
+	c.say("a")
+	c.hear("a")
+	p.HalfOpen()
+	c.say("b")
+	c.hearNothing()
+	p.Cut()
+	p.Heal()
+	c.hearEnd()
+	c = call(t, p)
+	c.say("c")
+	c.hear("c")
+}
+
+type tap struct{ said, heard chan string }
+
+func (x tap) Client(data []byte) { x.said <- string(data) }
+func (x tap) Server(data []byte) { x.heard <- string(data) }
+
+func TestProxy_ATapHearsBothSides(t *testing.T) {
+	e := newEcho(t)
+	x := tap{make(chan string, 9), make(chan string, 9)}
+	p, err := faultproxy.Start(t.Context(), e.Addr().String(), func() faultproxy.Tap { return x })
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	c := call(t, p)
+	c.say("a")
+	c.hear("a")
+	require.Equal(t, "a", <-x.said)
+	require.Equal(t, "a", <-x.heard)
 }
