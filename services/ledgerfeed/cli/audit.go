@@ -14,7 +14,6 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
-	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/audit"
@@ -58,20 +57,14 @@ Examples:
 }
 
 func (c *auditCmd) validate(p process) error {
-	for _, realm := range c.Realm {
-		if !realmID.MatchString(realm) {
-			return lifecycle.Usage(fmt.Errorf("--realm %q: give company ids, digits only, as Intuit's redirect names them (realmId)", realm))
-		}
+	if err := validRealms("--realm", c.Realm...); err != nil {
+		return err
 	}
-	for i, name := range c.Entity {
-		info, ok := entity.Lookup(name)
-		if !ok || !info.Query {
-			return lifecycle.Usage(fmt.Errorf("--entity %s: QuickBooks cannot be asked for it; name one as the API does, such as Invoice", name))
-		}
-		c.Entity[i] = info.Name
+	names, err := entities(c.Entity)
+	if err != nil {
+		return err
 	}
-	slices.Sort(c.Entity)
-	c.Entity = slices.Compact(c.Entity)
+	c.Entity = names
 	switch {
 	case c.MaxCalls < 0:
 		return lifecycle.Usage(fmt.Errorf("--max-calls %d: give a number of calls", c.MaxCalls))
@@ -110,9 +103,8 @@ func (c *auditCmd) Run(ctx context.Context, p process) error {
 	}
 	defer func() { _ = table.Close() }()
 	if c.Repair && !c.Yes {
-		yes, err := p.confirm(ctx, fmt.Sprintf("audit %d companies and repair what differs at %s?", len(realms), c.Sink))
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
+		if err := p.agree(ctx, fmt.Sprintf("audit %d companies and repair what differs at %s?", len(realms), c.Sink)); err != nil {
+			return err
 		}
 	}
 	report, err := c.audit(ctx, p, servers, table, realms)

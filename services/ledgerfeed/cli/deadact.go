@@ -21,8 +21,7 @@ type letterChoice struct {
 	letterFilter `embed:""`
 	Seq          []uint64 `arg:"" optional:"" help:"Numbers of the letters, as ls shows them."`
 	All          bool     `help:"All dead letters there are."`
-	DryRun       bool     `help:"Show what would be done and do nothing."`
-	Yes          bool     `short:"y" help:"Do not ask."`
+	consent      `embed:""`
 }
 
 type deadRequeueCmd struct {
@@ -107,10 +106,8 @@ func (c *letterChoice) validate(p process) (stream.DeadFilter, error) {
 		return f, lifecycle.Usage(errors.New("say which letters: their numbers, a filter such as --reason, or --all"))
 	case given > 1:
 		return f, lifecycle.Usage(errors.New("give either numbers of letters, or a filter, or --all"))
-	case !c.DryRun && !c.Yes && !p.terminal():
-		return f, lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
 	}
-	return f, nil
+	return f, c.possible(p)
 }
 
 func (c *letterChoice) run(ctx context.Context, p process, a action) error {
@@ -134,11 +131,8 @@ func (c *letterChoice) run(ctx context.Context, p process, a action) error {
 	if c.DryRun {
 		return a.dryRun(ctx, p, conn, meant)
 	}
-	if !c.Yes {
-		yes, err := p.confirm(ctx, fmt.Sprintf("%s %s?", a.verb, meant))
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
-		}
+	if err := c.ask(ctx, p, fmt.Sprintf("%s %s?", a.verb, meant)); err != nil {
+		return err
 	}
 	return a.run(ctx, p, conn, meant)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -56,7 +55,7 @@ func (c *deadLsCmd) Run(ctx context.Context, p process) error {
 		return err
 	}
 	if c.JSON {
-		return printLetters(p.stdout, letters)
+		return printJSON(p.stdout, letters)
 	}
 	if err := tableOf(p.stdout, letters); err != nil {
 		return err
@@ -104,17 +103,6 @@ func newestOfAll(ctx context.Context, conn *stream.Conn, limit int) (letters []l
 		total += int(n)
 	}
 	return letters, total, err
-}
-
-func printLetters(w io.Writer, letters []letter) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	for _, l := range letters {
-		if err := enc.Encode(l); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func tableOf(w io.Writer, letters []letter) error {

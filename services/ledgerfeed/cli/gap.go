@@ -24,10 +24,10 @@ type gapCmd struct {
 
 // checkRealm refuses what is no company id; empty is all.
 func checkRealm(realm string) error {
-	if realm != "" && !realmID.MatchString(realm) {
-		return lifecycle.Usage(fmt.Errorf("--realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", realm))
+	if realm == "" {
+		return nil
 	}
-	return nil
+	return validRealms("--realm", realm)
 }
 
 // knownEntity is the name as the API spells it.

@@ -97,11 +97,11 @@ func (c *importCmd) lines(p process) ([]tokenfile.Line, error) {
 }
 
 func (c *importCmd) single(p process) ([]tokenfile.Line, error) {
-	switch {
-	case c.Realm == "":
+	if c.Realm == "" {
 		return nil, lifecycle.Usage(errors.New("say which companies: --realm ID, or --file FILE"))
-	case !realmID.MatchString(c.Realm):
-		return nil, lifecycle.Usage(fmt.Errorf("--realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", c.Realm))
+	}
+	if err := validRealms("--realm", c.Realm); err != nil {
+		return nil, err
 	}
 	text, err := body(c.RefreshTokenFile, p.stdin)
 	if err != nil {

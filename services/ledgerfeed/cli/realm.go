@@ -81,11 +81,11 @@ func away(ctx context.Context, s *servers, err error) error {
 	return err
 }
 
-// validRealms refuses ids that are none.
-func validRealms(ids []string) error {
+// validRealms refuses ids that are none; flag is what they were given by.
+func validRealms(flag string, ids ...string) error {
 	for _, id := range ids {
 		if !realmID.MatchString(id) {
-			return lifecycle.Usage(fmt.Errorf("realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", id))
+			return lifecycle.Usage(fmt.Errorf("%s %q: give the company id, digits only, as Intuit's redirect names it (realmId)", flag, id))
 		}
 	}
 	return nil

@@ -7,15 +7,13 @@ import (
 	"fmt"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 )
 
 // realmChoice are the flags of what changes companies.
 type realmChoice struct {
-	Realm  []string `arg:"" help:"Company ids (realmId)."`
-	DryRun bool     `help:"Show what would be done and do nothing."`
-	Yes    bool     `short:"y" help:"Do not ask."`
-	JSON   bool     `help:"Print one JSON object a company."`
+	Realm   []string `arg:"" help:"Company ids (realmId)."`
+	consent `embed:""`
+	JSON    bool `help:"Print one JSON object a company."`
 }
 
 // realmAction is what is done to each company.
@@ -32,22 +30,19 @@ type realmOutcome struct {
 }
 
 func (c *realmChoice) run(ctx context.Context, p process, a realmAction) error {
-	if err := validRealms(c.Realm); err != nil {
+	if err := validRealms("realm", c.Realm...); err != nil {
 		return err
 	}
-	if !c.DryRun && !c.Yes && !p.terminal() {
-		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	if err := c.possible(p); err != nil {
+		return err
 	}
 	s, err := openConnections(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer s.close(ctx)
-	if !c.DryRun && !c.Yes {
-		yes, err := p.confirm(ctx, fmt.Sprintf("%s %d companies?", a.verb, len(c.Realm)))
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
-		}
+	if err := c.ask(ctx, p, fmt.Sprintf("%s %d companies?", a.verb, len(c.Realm))); err != nil {
+		return err
 	}
 	failed := 0
 	for _, id := range c.Realm {

@@ -19,10 +19,8 @@ type realmSelection struct {
 }
 
 func (c *realmSelection) validate() error {
-	for _, realm := range c.Realm {
-		if !realmID.MatchString(realm) {
-			return lifecycle.Usage(fmt.Errorf("--realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", realm))
-		}
+	if err := validRealms("--realm", c.Realm...); err != nil {
+		return err
 	}
 	if (len(c.Realm) > 0) == c.All {
 		return lifecycle.Usage(errors.New("say which companies: --realm ID, or --all"))
@@ -51,7 +49,7 @@ func entities(names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {
 		info, ok := entity.Lookup(name)
-		if !ok || !info.Query && !info.CDC {
+		if !ok || !info.Query {
 			return nil, lifecycle.Usage(fmt.Errorf("--entity %s: QuickBooks cannot be asked for it; name one as the API does, such as Invoice", name))
 		}
 		all = append(all, info.Name)

@@ -31,7 +31,7 @@ Examples:
 
 // Run shows.
 func (c *realmShowCmd) Run(ctx context.Context, p process) error {
-	if err := validRealms([]string{c.Realm}); err != nil {
+	if err := validRealms("realm", c.Realm); err != nil {
 		return err
 	}
 	s, directory, err := openDirectory(ctx, p)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
-	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/replay"
 )
 
@@ -59,18 +58,14 @@ Examples:
 }
 
 func (c *replayCmd) validate() error {
-	if !realmID.MatchString(c.Realm) {
-		return lifecycle.Usage(fmt.Errorf("--realm %q: give the company id, digits only, as Intuit's redirect names it (realmId)", c.Realm))
+	if err := validRealms("--realm", c.Realm); err != nil {
+		return err
 	}
-	for i, name := range c.Entity {
-		info, ok := entity.Lookup(name)
-		if !ok || !info.Query {
-			return lifecycle.Usage(fmt.Errorf("--entity %s: QuickBooks cannot be asked for it; name one as the API does, such as Invoice", name))
-		}
-		c.Entity[i] = info.Name
+	names, err := entities(c.Entity)
+	if err != nil {
+		return err
 	}
-	slices.Sort(c.Entity)
-	c.Entity = slices.Compact(c.Entity)
+	c.Entity = names
 	if len(c.ID) > 0 && (len(c.Entity) != 1 || !c.Since.time().IsZero() || !c.Until.time().IsZero()) {
 		return lifecycle.Usage(errors.New("--id: give one --entity that the ids are of, and neither --since nor --until"))
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
@@ -34,9 +33,8 @@ type cursorRewindCmd struct {
 	Entity         []string      `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
 	To             rewindTime    `required:"" placeholder:"TIME" help:"2026-11-20, 2026-11-20T15:04:05Z, 36h or 7d ago; zero forgets the cursors, so that everything is loaded again."`
 	Wait           time.Duration `default:"1m" placeholder:"D" help:"How long to wait for a scan of the company that is under way (${default})."`
-	DryRun         bool          `help:"Show which cursors would move and do nothing."`
-	Yes            bool          `short:"y" help:"Do not ask."`
-	JSON           bool          `help:"Print the cursors that were moved, one JSON object a line."`
+	consent        `embed:""`
+	JSON           bool `help:"Print the cursors that were moved, one JSON object a line."`
 }
 
 // Help is the long help of the command.
@@ -61,8 +59,8 @@ func (c *cursorRewindCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	if !c.DryRun && !c.Yes && !p.terminal() {
-		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	if err := c.possible(p); err != nil {
+		return err
 	}
 	store, err := c.open(ctx, p)
 	if err != nil {
@@ -84,11 +82,9 @@ func (c *cursorRewindCmd) Run(ctx context.Context, p process) error {
 		return nil
 	case c.DryRun:
 		return c.print(p, moves, "would be")
-	case !c.Yes:
-		yes, err := p.confirm(ctx, question)
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
-		}
+	}
+	if err := c.ask(ctx, p, question); err != nil {
+		return err
 	}
 	for _, realm := range realms {
 		if err := c.rewind(ctx, store, realm, names); err != nil {

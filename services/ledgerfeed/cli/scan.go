@@ -23,9 +23,8 @@ type askFlags struct {
 	realmSelection `embed:""`
 	Entity         []string `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
 	Detach         bool     `help:"Do not wait; see ledgerfeed scan status."`
-	DryRun         bool     `help:"Show what would be asked for and do nothing."`
-	Yes            bool     `short:"y" help:"Do not ask."`
-	JSON           bool     `help:"Print what came of it, one JSON object a line."`
+	consent        `embed:""`
+	JSON           bool `help:"Print what came of it, one JSON object a line."`
 }
 
 type scanStartCmd struct {
@@ -85,8 +84,8 @@ func (c *askFlags) run(ctx context.Context, p process, verb string, load bool) e
 	if err != nil {
 		return err
 	}
-	if !c.DryRun && !c.Yes && !p.terminal() {
-		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	if err := c.possible(p); err != nil {
+		return err
 	}
 	store, err := c.open(ctx, p)
 	if err != nil {
@@ -107,11 +106,8 @@ func (c *askFlags) run(ctx context.Context, p process, verb string, load bool) e
 	if err := c.somebody(ctx, store); err != nil {
 		return err
 	}
-	if !c.Yes {
-		yes, err := p.confirm(ctx, fmt.Sprintf("%s %s?", verb, several(len(realms), "company", "companies")))
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
-		}
+	if err := c.ask(ctx, p, fmt.Sprintf("%s %s?", verb, several(len(realms), "company", "companies"))); err != nil {
+		return err
 	}
 	for _, realm := range realms {
 		job, fresh, err := store.Ask(ctx, state.Job{Realm: realm, Entities: names, Load: load, By: asker(verb)})

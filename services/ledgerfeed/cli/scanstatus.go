@@ -7,7 +7,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -223,8 +222,7 @@ func ended(p process, jobs []state.Job, asJSON bool) error {
 type scanCancelCmd struct {
 	redisFlags     `embed:""`
 	realmSelection `embed:""`
-	DryRun         bool `help:"Show what would be cancelled and do nothing."`
-	Yes            bool `short:"y" help:"Do not ask."`
+	consent        `embed:""`
 	JSON           bool `help:"Print the scans as they were, one JSON object a line."`
 }
 
@@ -243,8 +241,8 @@ func (c *scanCancelCmd) Run(ctx context.Context, p process) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	if !c.DryRun && !c.Yes && !p.terminal() {
-		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	if err := c.possible(p); err != nil {
+		return err
 	}
 	store, err := c.open(ctx, p)
 	if err != nil {
@@ -261,11 +259,9 @@ func (c *scanCancelCmd) Run(ctx context.Context, p process) error {
 		return nil
 	case c.DryRun:
 		return c.print(p, open, "would be cancelled")
-	case !c.Yes:
-		yes, err := p.confirm(ctx, fmt.Sprintf("cancel %s?", several(len(open), "scan", "scans")))
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
-		}
+	}
+	if err := c.ask(ctx, p, fmt.Sprintf("cancel %s?", several(len(open), "scan", "scans"))); err != nil {
+		return err
 	}
 	for _, j := range open {
 		if _, err := store.Cancel(ctx, j.Realm); err != nil {

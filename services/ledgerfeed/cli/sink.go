@@ -8,7 +8,6 @@ import (
 	"slices"
 	"text/tabwriter"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -70,13 +69,12 @@ func (c *sinkLsCmd) Run(ctx context.Context, p process) error {
 type sinkSwitch struct {
 	redisFlags `embed:""`
 	Sink       string `arg:"" help:"The sink, by its name in processor.sinks."`
-	DryRun     bool   `help:"Show what would be done and do nothing."`
-	Yes        bool   `short:"y" help:"Do not ask."`
+	consent    `embed:""`
 }
 
 func (c *sinkSwitch) run(ctx context.Context, p process, verb, done string, do func(*state.Store, context.Context, string) error) error {
-	if !c.DryRun && !c.Yes && !p.terminal() {
-		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	if err := c.possible(p); err != nil {
+		return err
 	}
 	store, err := c.open(ctx, p)
 	if err != nil {
@@ -90,11 +88,8 @@ func (c *sinkSwitch) run(ctx context.Context, p process, verb, done string, do f
 		_, err := fmt.Fprintf(p.stdout, "would %s sink %s\n", verb, c.Sink)
 		return err
 	}
-	if !c.Yes {
-		yes, err := p.confirm(ctx, fmt.Sprintf("%s sink %s?", verb, c.Sink))
-		if err != nil || !yes {
-			return errors.Join(err, errors.New("nothing was done"))
-		}
+	if err := c.ask(ctx, p, fmt.Sprintf("%s sink %s?", verb, c.Sink)); err != nil {
+		return err
 	}
 	if err := do(store, ctx, c.Sink); err != nil {
 		return err

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,37 @@ func isTerminal(f any) bool {
 
 // terminal reports whether there is somebody to ask.
 func (p process) terminal() bool { return isTerminal(p.stdin) }
+
+// consent is what a command that changes something asks for first.
+type consent struct {
+	DryRun bool `help:"Show what would be done and do nothing."`
+	Yes    bool `short:"y" help:"Do not ask."`
+}
+
+// possible refuses to begin where nobody could be asked.
+func (c consent) possible(p process) error {
+	if !c.DryRun && !c.Yes && !p.terminal() {
+		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	}
+	return nil
+}
+
+// ask is nil if it may be done.
+func (c consent) ask(ctx context.Context, p process, question string) error {
+	if c.DryRun || c.Yes {
+		return nil
+	}
+	return p.agree(ctx, question)
+}
+
+// agree is nil if the answer is yes.
+func (p process) agree(ctx context.Context, question string) error {
+	yes, err := p.confirm(ctx, question)
+	if err != nil || !yes {
+		return errors.Join(err, errors.New("nothing was done"))
+	}
+	return nil
+}
 
 // confirm asks, and takes anything but y or yes for no.
 func (p process) confirm(ctx context.Context, question string) (bool, error) {

@@ -13,13 +13,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 )
 
 type tokenRotateCmd struct {
-	DryRun bool `help:"Count what each key encrypts and do nothing."`
-	Yes    bool `short:"y" help:"Do not ask."`
-	JSON   bool `help:"Print the result as one line of JSON."`
+	consent `embed:""`
+	JSON    bool `help:"Print the result as one line of JSON."`
 }
 
 // Help is the long help of the command.
@@ -48,8 +46,8 @@ type rotation struct {
 
 // Run rotates.
 func (c *tokenRotateCmd) Run(ctx context.Context, p process) error {
-	if !c.DryRun && !c.Yes && !p.terminal() {
-		return lifecycle.Usage(errors.New("there is no terminal to ask at: give --yes, or --dry-run to see what would be done"))
+	if err := c.possible(p); err != nil {
+		return err
 	}
 	s, err := openConnections(ctx, p)
 	if err != nil {
@@ -66,11 +64,8 @@ func (c *tokenRotateCmd) rotate(ctx context.Context, p process, store *connectio
 	}
 	out := rotation{FirstKey: store.FirstKey(), Keys: use}
 	if !c.DryRun {
-		if !c.Yes {
-			yes, err := p.confirm(ctx, fmt.Sprintf("encrypt the tokens of %d companies with the key %s?", others(use, out.FirstKey), out.FirstKey))
-			if err != nil || !yes {
-				return errors.Join(err, errors.New("nothing was done"))
-			}
+		if err := c.ask(ctx, p, fmt.Sprintf("encrypt the tokens of %d companies with the key %s?", others(use, out.FirstKey), out.FirstKey)); err != nil {
+			return err
 		}
 		w := &rotating{store: store, stderr: p.stderr, bar: newProgress(p.stderr, others(use, out.FirstKey), "rotated")}
 		err := w.run(ctx)

@@ -100,7 +100,7 @@ func (c *tokenStatusCmd) Run(ctx context.Context, p process) error {
 	if c.Limit < 0 {
 		return lifecycle.Usage(fmt.Errorf("--limit %d: give a number of companies", c.Limit))
 	}
-	if err := validRealms(c.Realm); err != nil {
+	if err := validRealms("realm", c.Realm...); err != nil {
 		return err
 	}
 	s, err := openConnections(ctx, p)
