@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -92,7 +93,7 @@ func (s *Store) refresh(ctx context.Context, realm string, d demand) (secret.Str
 		case err != nil && !d.forced && s.valid(r):
 			return r.Token.Access, nil
 		case errors.Is(err, state.ErrHeld):
-			if err := pause(ctx, lookAgain/2+rand.N(lookAgain)); err != nil {
+			if err := lifecycle.Sleep(ctx, lookAgain/2+rand.N(lookAgain)); err != nil {
 				return "", fmt.Errorf("wait for the refresh of realm %s: %w", realm, err)
 			}
 			continue
@@ -259,7 +260,7 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 			s.index(ctx, realm)
 			return first, nil
 		}
-		if pause(ctx, wait) != nil {
+		if lifecycle.Sleep(ctx, wait) != nil {
 			s.log.Error("new token not stored, it is kept in memory", telemetry.Realm(realm), telemetry.Error(err))
 			return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
 		}
@@ -291,15 +292,4 @@ func (s *Store) saved(realm string) {
 	s.mu.Unlock()
 	s.forgetKnown(realm)
 	s.log.Debug("token refreshed", telemetry.Realm(realm))
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -77,7 +78,7 @@ func (s *Store) waitForLease(ctx context.Context, realm string) (*state.Lease, e
 		if !errors.Is(err, state.ErrHeld) {
 			return lease, err
 		}
-		if err := pause(ctx, lookAgain); err != nil {
+		if err := lifecycle.Sleep(ctx, lookAgain); err != nil {
 			return nil, fmt.Errorf("wait for a refresh that is under way: %w", err)
 		}
 	}

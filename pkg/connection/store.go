@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -124,7 +125,7 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 		if err == nil {
 			break
 		}
-		if pause(ctx, wait) != nil {
+		if lifecycle.Sleep(ctx, wait) != nil {
 			return fmt.Errorf("connect realm %s: %w", realm, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
@@ -123,7 +124,7 @@ func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (re
 		case wait == 0:
 			return sync.OnceFunc(func() { l.forget(ctx, realm, id) }), nil
 		}
-		if err := sleep(ctx, jitter(wait)); err != nil {
+		if err := lifecycle.Sleep(ctx, jitter(wait)); err != nil {
 			l.forget(ctx, realm, id)
 			return nil, fmt.Errorf("wait for a call of realm %s: %w", realm, err)
 		}
@@ -183,15 +184,4 @@ func limitKeys(realm string) []string {
 // do not come back at the same time. It never takes away.
 func jitter(d time.Duration) time.Duration {
 	return d + mrand.N(min(d/10, 20*time.Millisecond)+time.Microsecond)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -117,7 +118,7 @@ func (w *running) run(ctx context.Context) outcome {
 			return out
 		}
 		w.r.log.Info("job is tried again", telemetry.Realm(w.Realm), telemetry.Attempt(try), telemetry.Error(out.err))
-		if err := pause(ctx, stream.Backoff(try)); err != nil {
+		if err := lifecycle.Sleep(ctx, stream.Backoff(try)); err != nil {
 			return out
 		}
 		w.change(func(j *state.Job) { j.State = state.JobRunning })

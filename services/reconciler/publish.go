@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -61,20 +62,9 @@ func (s *scan) repeat(ctx context.Context, publish func() error) error {
 		if err == nil || !errors.Is(err, stream.ErrNotDurable) || try == publishTries {
 			return err
 		}
-		if err := pause(ctx, stream.Backoff(try)); err != nil {
+		if err := lifecycle.Sleep(ctx, stream.Backoff(try)); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/rendezvous"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -327,7 +328,7 @@ func (r *Reconciler) patient(ctx context.Context, realm string, o order) outcome
 		if !errors.Is(out.err, state.ErrHeld) {
 			return out
 		}
-		if err := pause(ctx, leasePoll); err != nil {
+		if err := lifecycle.Sleep(ctx, leasePoll); err != nil {
 			return outcome{err: fmt.Errorf("wait for another scan of the realm: %w", err)}
 		}
 	}

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -73,34 +77,23 @@ func (c *comparison) query(ctx context.Context, statement string) (res qbo.Query
 
 // call makes a call that is counted, again while repeating may mend it.
 func (c *comparison) call(ctx context.Context, do func() error) error {
-	for try := 1; ; try++ {
+	again := retrypolicy.NewBuilder[any]().
+		HandleIf(func(_ any, err error) bool { return qbo.Temporary(err) && !errors.Is(err, state.ErrBudget) }).
+		WithMaxAttempts(tries).
+		WithDelayFunc(func(e failsafe.ExecutionAttempt[any]) time.Duration { return stream.Backoff(e.Attempts()) }).
+		ReturnLastFailure().
+		Build()
+	return failsafe.With(again).WithContext(ctx).Run(func() error {
 		if n := c.a.calls.Add(1); c.a.o.MaxCalls > 0 && n > int64(c.a.o.MaxCalls) {
 			c.a.calls.Add(-1)
 			return fmt.Errorf("%w: %d", ErrMaxCalls, c.a.o.MaxCalls)
 		}
 		c.calls++
-		err := do()
-		if err == nil {
-			return nil
-		}
-		if !qbo.Temporary(err) || try == tries || errors.Is(err, state.ErrBudget) {
+		if err := do(); err != nil {
 			return &apiError{err}
 		}
-		if err := pause(ctx, stream.Backoff(try)); err != nil {
-			return err
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
 		return nil
-	}
+	})
 }
 
 // count counts on both sides.
@@ -243,7 +236,7 @@ func (c *comparison) settle(ctx context.Context) (found []difference, upTo time.
 	info, _ := entity.Lookup(c.entity)
 	underway := func(d difference) bool { return young(d) || d.kind == extra && !info.CDC }
 	for end := time.Now().Add(c.a.o.Settle); slices.ContainsFunc(found, underway) && time.Now().Before(end); {
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := lifecycle.Sleep(ctx, pollEvery); err != nil {
 			return nil, time.Time{}, err
 		}
 		if found, err = c.still(ctx, found); err != nil {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -43,7 +44,7 @@ func (c *comparison) repair(ctx context.Context, found []difference) error {
 	}
 	left := found
 	for end := time.Now().Add(c.a.o.RepairWait); len(left) > 0 && time.Now().Before(end); {
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := lifecycle.Sleep(ctx, pollEvery); err != nil {
 			return err
 		}
 		if left, err = c.still(ctx, left); err != nil {
@@ -90,7 +91,7 @@ func (c *comparison) publish(ctx context.Context, source ledgerfeedv1.Source, si
 		if !errors.Is(err, stream.ErrNotDurable) || try == tries {
 			return fmt.Errorf("publish %d repairs: %w", len(events), err)
 		}
-		if err := pause(ctx, stream.Backoff(try)); err != nil {
+		if err := lifecycle.Sleep(ctx, stream.Backoff(try)); err != nil {
 			return err
 		}
 	}

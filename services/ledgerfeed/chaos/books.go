@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
@@ -130,7 +131,7 @@ func (b *books) tokens(w http.ResponseWriter, r *http.Request) {
 			b.refreshing[token]--
 		}()
 	}
-	if sleep(r.Context(), tokenLatency) != nil {
+	if lifecycle.Sleep(r.Context(), tokenLatency) != nil {
 		return
 	}
 	answer := &overheard{ResponseWriter: w}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
@@ -49,7 +50,7 @@ func (p *plant) dead(ctx context.Context) (all map[sink.Ref]stream.Reason, err e
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	for {
-		if all, err = p.readDead(ctx); err == nil || sleep(ctx, poll) != nil {
+		if all, err = p.readDead(ctx); err == nil || lifecycle.Sleep(ctx, poll) != nil {
 			return all, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 )
 
@@ -142,7 +143,7 @@ func (r *run) trouble(ctx context.Context) error {
 	begun := time.Now()
 	for _, p := range r.plan {
 		all.Go(func() {
-			if sleep(ctx, time.Until(begun.Add(p.at))) == nil {
+			if lifecycle.Sleep(ctx, time.Until(begun.Add(p.at))) == nil {
 				r.inflict(ctx, p)
 			}
 		})
@@ -190,7 +191,7 @@ func (r *run) inflict(ctx context.Context, p planned) {
 	}
 	r.mu.Unlock()
 	if err == nil {
-		_ = sleep(ctx, p.length)
+		_ = lifecycle.Sleep(ctx, p.length)
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWait)
 		err = end(ending)
 		cancel()
@@ -208,7 +209,7 @@ func (r *run) inflict(ctx context.Context, p planned) {
 
 // forge sends what nobody may take, from time to time.
 func (r *run) forge(ctx context.Context) {
-	for n := 0; sleep(ctx, 1500*time.Millisecond) == nil; n++ {
+	for n := 0; lifecycle.Sleep(ctx, 1500*time.Millisecond) == nil; n++ {
 		body := fmt.Appendf(nil, `[{"specversion":"1.0","id":"forged-%d","type":"qbo.invoice.updated.v1","time":"2026-11-23T10:20:29.000Z","intuitentityid":"forged%d","intuitaccountid":"%s","data":{}}]`,
 			n, n, r.plant.realms[0])
 		for _, status := range r.plant.front.forge(ctx, body) {
@@ -311,7 +312,7 @@ func (r *run) awaitDrained(ctx context.Context) error {
 		case err == nil:
 			last = fmt.Sprintf("%d messages wait on the streams", left)
 		}
-		if err := sleep(ctx, poll); err != nil {
+		if err := lifecycle.Sleep(ctx, poll); err != nil {
 			return errors.New(last)
 		}
 	}
@@ -331,7 +332,7 @@ func (r *run) awaitEqual(ctx context.Context, after bool) error {
 			r.note("settle", "", "the sinks are as the books")
 			return nil
 		}
-		if sleep(ctx, poll) != nil {
+		if lifecycle.Sleep(ctx, poll) != nil {
 			return fmt.Errorf("the sinks are not as the books: %w", err)
 		}
 	}
@@ -410,23 +411,12 @@ func (r *run) note(kind, about, text string) { r.plant.journal.note(kind, about,
 
 // progress prints a line from time to time.
 func (r *run) progress(ctx context.Context) {
-	for sleep(ctx, 5*time.Second) == nil {
+	for lifecycle.Sleep(ctx, 5*time.Second) == nil {
 		deliveries := r.plant.endpoint.count()
 		r.mu.Lock()
 		fmt.Fprintf(r.o.Stderr, "seed %d  %4s  changes %d · faults %d, %d in force · kills %d · bodies stored %d · deliveries %d\n",
 			r.seed, time.Since(r.begun).Round(time.Second), r.load.count(), r.faults, r.active, r.kills, r.plant.front.count(200), deliveries)
 		r.mu.Unlock()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 )
 
 // usage is what a process takes of the machine.
@@ -36,7 +38,7 @@ func (s *sampler) run(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	for sleep(ctx, time.Second) == nil {
+	for lifecycle.Sleep(ctx, time.Second) == nil {
 		for _, r := range s.plant.replicas() {
 			if u, ok := usageOf(r.pid()); ok {
 				u.At, u.Process = time.Now().UTC(), r.name
