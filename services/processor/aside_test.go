@@ -70,7 +70,6 @@ func TestProcessor_WhatWaitsAsideDiesOfItsOwnReasons(t *testing.T) {
 	b.waitAfter = 1
 	refs := []qbosim.Ref{b.create("Bill", nil), b.create("Bill", nil)}
 	b.webhooks()
-	b.sim.SetFaults(qbosim.Faults{})
 	broken := func(r *http.Request) bool { // on one record only, without saying so
 		return strings.Contains(r.URL.RawQuery, "%27"+refs[0].ID+"%27") || strings.HasSuffix(r.URL.Path, "/"+refs[0].ID)
 	}
@@ -81,6 +80,10 @@ func TestProcessor_WhatWaitsAsideDiesOfItsOwnReasons(t *testing.T) {
 		e.Sink = "b"
 		b.publish(e)
 	}
+	require.Eventually(t, func() bool {
+		lag, err := b.conn.Lag(t.Context(), stream.Waiting, "processor_waiting")
+		return err == nil && lag.Stored == 1
+	}, patient, 5*time.Millisecond, "it does not step aside")
 	b.settle(p)
 	require.Zero(t, b.a.count())
 	require.Equal(t, 1, b.b.count())

@@ -36,9 +36,11 @@ type bundle struct {
 	sim   *qbosim.Sim
 	api   *httptest.Server
 	after func() // called after each call of the API; set before the first
-	table *postgres.Sink
-	o     audit.Options
-	token secret.String
+	// failing is how many of the next calls the server fails on.
+	failing atomic.Int64
+	table   *postgres.Sink
+	o       audit.Options
+	token   secret.String
 }
 
 func (b *bundle) clock() time.Time {
@@ -68,6 +70,10 @@ func setup(t *testing.T) *bundle {
 	})
 	require.NoError(t, err)
 	b.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b.failing.Add(-1) >= 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		b.sim.Handler().ServeHTTP(w, r)
 		if b.after != nil {
 			b.after()
@@ -224,6 +230,18 @@ func TestAudit_EndsAtTheCallsAllowedAndGoesOnLater(t *testing.T) {
 	require.Equal(t, 1, last.Compared)
 	require.Equal(t, 1, last.Records)
 	require.Equal(t, 4, last.Calls)
+}
+
+// A call that fails for a moment is made again, and counts each time.
+func TestAudit_OutlivesAServerThatFailsForAMoment(t *testing.T) {
+	b := setup(t)
+	b.deliver(b.create("Invoice"))
+	b.advance(time.Hour)
+	b.failing.Store(2)
+	verdicts, report, err := b.audit()
+	require.NoError(t, err)
+	require.Equal(t, audit.NoGap, verdicts["Invoice"].Verdict, "%+v", verdicts["Invoice"])
+	require.Equal(t, 6, report.Calls)
 }
 
 // A record that fails every Query leaves the verdict open.
