@@ -31,7 +31,7 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 		name = "cdc"
 	}
 	s.note(ctx, name, events)
-	if err := s.deliver(ctx, envs); err != nil {
+	if err := s.publishTraced(ctx, envs); err != nil {
 		return fmt.Errorf("publish %d changes: %w", len(events), err)
 	}
 	sabotage.At(sabotage.ScanPublished)

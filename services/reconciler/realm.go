@@ -42,6 +42,7 @@ const isolateAfter = 3
 // scan scans one realm under its lease.
 func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 	started := r.now()
+	ctx, end := r.span(ctx, realm, o)
 	var s *scan
 	err := r.leased(ctx, realm, func(ctx context.Context) error {
 		var err error
@@ -73,6 +74,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		err = fmt.Errorf("%w: %w", errParked, err)
 	}
 	out.err = err
+	end(out)
 	r.finished(ctx, realm, out, took)
 	return out
 }

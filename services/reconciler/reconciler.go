@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -17,7 +18,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
-// Options are what the program passes to New. All but Usage, Logger, Registerer and
+// Options are what the program passes to New. All but Usage, Logger, Registerer, Tracer and
 // Now are required.
 type Options struct {
 	Config      ReconcilerConfig
@@ -33,6 +34,9 @@ type Options struct {
 	// Now is our clock. It only decides when to scan; what a scan covers is
 	// told by Intuit's.
 	Now func() time.Time
+	// Tracer makes a trace of each scan, in which its changes are delivered; nil makes
+	// none.
+	Tracer trace.Tracer
 }
 
 // Reconciler scans realms. Make one with New; it is safe for concurrent use.
@@ -48,6 +52,7 @@ type Reconciler struct {
 	verifier    *verifier
 	members     *state.Members
 	usage       func(ctx context.Context) (state.Usage, error)
+	tracer      trace.Tracer
 
 	mu      sync.Mutex             // guards the rest
 	realms  map[string]*realmState // what this process has learned of a realm
@@ -90,6 +95,7 @@ func New(o Options) (*Reconciler, error) {
 		now:         o.Now,
 		members:     o.State.Members("reconciler", o.Logger),
 		usage:       o.Usage,
+		tracer:      o.Tracer,
 		realms:      map[string]*realmState{},
 	}
 	r.verifier = newVerifier(r)
