@@ -3,14 +3,18 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -39,9 +43,9 @@ func TestCompose(t *testing.T) {
 	if version == "" {
 		version = "dev"
 	}
-	port := freePort(t)
+	port, consolePort := freePort(t), freePort(t)
 	e.env = append(e.env,
-		"COMPOSE_PROJECT_NAME="+project, "LEDGERFEED_VERSION="+version, "INGRESS_PORT="+strconv.Itoa(port), "CONSOLE_PORT="+strconv.Itoa(freePort(t)),
+		"COMPOSE_PROJECT_NAME="+project, "LEDGERFEED_VERSION="+version, "INGRESS_PORT="+strconv.Itoa(port), "CONSOLE_PORT="+strconv.Itoa(consolePort),
 		"SIM_RATE=0", "LEDGERFEED_RECONCILER_INTERVAL=20s", "LEDGERFEED_RECONCILER_QUERY_INTERVAL=20s", "LEDGERFEED_RECONCILER_GRACE=2s",
 	)
 	e.down(true)
@@ -65,6 +69,7 @@ func TestCompose(t *testing.T) {
 
 	var realms []string
 	require.NoError(t, q.ask(t.Context(), e.one(t, "quickbooks").address(), http.MethodGet, "/sim/realms", nil, &realms))
+	consoleShows(t, consolePort, realms)
 	stopLoad := q.begin(t, realms)
 	f.Peak = q.disturb(t)
 	f.Changes = stopLoad()
@@ -124,6 +129,44 @@ func closed(t *testing.T, e *engine) {
 			require.Equal(t, []string{"ALL"}, c.HostConfig.CapDrop, c.Name)
 		}
 	}
+}
+
+// consoleShows reads the console through its published port, and has it send a
+// webhook to the ingress.
+func consoleShows(t *testing.T, port int, realms []string) {
+	t.Helper()
+	ask := func(method, path, form string, out any) error {
+		req, err := http.NewRequestWithContext(t.Context(), method, fmt.Sprintf("http://127.0.0.1:%d/api/v1%s", port, path), strings.NewReader(form))
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer ledgerfeed-demo-console")
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			body, _ := io.ReadAll(resp.Body)
+			return fmt.Errorf("%s: %s", resp.Status, body)
+		}
+		return json.NewDecoder(resp.Body).Decode(out)
+	}
+	var seen struct {
+		Realms int      `json:"realms_total"`
+		Ack    *float64 `json:"ack_p99_seconds"`
+		Sink   *float64 `json:"change_to_sink_p95_seconds"`
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		var answer struct {
+			Message string `json:"message"`
+		}
+		require.NoError(c, ask(http.MethodPost, "/test", "realm="+realms[0]+"&entity=Invoice&id=1&operation=update", &answer))
+		require.NoError(c, ask(http.MethodGet, "/overview", "", &seen))
+		require.Equal(c, len(realms), seen.Realms)
+		require.NotNil(c, seen.Ack, "nothing of the ingress")
+		require.NotNil(c, seen.Sink, "nothing of the processor")
+	}, time.Minute, time.Second)
+	t.Logf("console: %d realms, ack p99 %.3f s, change to sink p95 %.3f s", seen.Realms, *seen.Ack, *seen.Sink)
 }
 
 // begin makes changes in the background; the function it returns ends that and

@@ -20,6 +20,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/cli"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
@@ -29,6 +30,7 @@ type program struct {
 	admin string        // listen address of the admin endpoint
 	http  string        // of the public one; empty for none
 	drain time.Duration // longest stop after SIGTERM
+	image string        // the last part of its name
 }
 
 // closing is for what is closed after the drain: the admin endpoint, which waits
@@ -42,15 +44,19 @@ func load(component string, environ []string) (program, error) {
 	case "ingress":
 		cfg := ingress.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
-		return program{admin: cfg.Admin.Listen, http: cfg.Ingress.Listen, drain: cfg.Ingress.DrainTimeout + closing}, err
+		return program{admin: cfg.Admin.Listen, http: cfg.Ingress.Listen, drain: cfg.Ingress.DrainTimeout + closing, image: component}, err
 	case "processor":
 		cfg := processor.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
-		return program{admin: cfg.Admin.Listen, drain: cfg.Processor.DrainTimeout + 15*time.Second + closing}, err
+		return program{admin: cfg.Admin.Listen, drain: cfg.Processor.DrainTimeout + 15*time.Second + closing, image: component}, err
 	case "reconciler":
 		cfg := reconciler.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
-		return program{admin: cfg.Admin.Listen, drain: lifecycle.DefaultStopTimeout + closing}, err
+		return program{admin: cfg.Admin.Listen, drain: lifecycle.DefaultStopTimeout + closing, image: component}, err
+	case "console":
+		cfg := cli.DefaultConsoleConfig()
+		err := config.Load(&cfg, "", environ)
+		return program{admin: cfg.Admin.Listen, http: cfg.Console.Listen, drain: lifecycle.DefaultStopTimeout, image: "ledgerfeed"}, err
 	}
 	return program{}, fmt.Errorf("nobody here knows the program of component %q", component)
 }
@@ -68,7 +74,7 @@ func (c *cluster) binaries(r *report, dir string, served func(path string) bool)
 		}
 		c.serves(r, where, container, p, served)
 		c.stops(r, where, w, container, p)
-		if !strings.HasSuffix(imageName(container.Image), "/"+w.name) {
+		if !strings.HasSuffix(imageName(container.Image), "/"+p.image) {
 			r.add("%s: runs the image %s", where, container.Image)
 		}
 		if u := w.pod.Spec.SecurityContext.RunAsUser; u == nil || *u != 65532 {
@@ -142,7 +148,7 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 // filled are values for what an operator has to fill in.
 var filled = map[string]string{
 	"ingress-apps/apps": "production=token", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
-	"connection-keys/keys": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+	"connection-keys/keys": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef",
 }
 
 // fillIn is the value of a secret's key, as an operator would have filled it in.

@@ -47,7 +47,7 @@ func TestManifests_EveryOverlayIsRight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			require.Empty(t, problems(t, filepath.Join("overlays", name)))
 			c, _ := read(filepath.Join("overlays", name))
-			require.Len(t, c.components(), 3)
+			require.Len(t, c.components(), 4)
 			t.Logf("%d workloads, %d services, %d policies", len(c.workloads), len(c.services), len(c.policies))
 		})
 	}
@@ -86,6 +86,8 @@ func TestManifests_MistakesAreFound(t *testing.T) {
 		{name: "two autoscalers", file: "overlays/production/kustomization.yaml", old: "- ../../components/keda", new: "- ../../components/keda\n  - ../../components/hpa", want: "several say how many replicas"},
 		{name: "consumer left out", file: "components/keda/scaled-object.yaml", old: "consumer: processor-07", new: "consumer: processor-17", want: "nothing asks for the consumer processor-07"},
 		{name: "metric that nobody has", file: "components/keda/scaled-object.yaml", old: "ledgerfeed_processor_oldest_event_age_seconds", new: "ledgerfeed_processor_oldest_age_seconds", want: "no program has the metric"},
+		{name: "console without a login", file: "base/console.yaml", old: "            - {name: LEDGERFEED_CONSOLE_TOKEN_FILE, value: /run/secrets/console/token}\n", new: "", want: "can be reached from other machines"},
+		{name: "console that asks nobody", file: "base/console.yaml", old: "http://processor-admin:9090", new: "http://processors:9090", want: "there is no service processors"},
 		{name: "no certificate", file: "overlays/production/host.yaml", old: "hosts: [webhooks.example.com]", new: "hosts: [hooks.example.com]", want: "has no certificate"},
 		{name: "another image", file: "base/processor.yaml", old: "image: ledgerfeed/processor", new: "image: ledgerfeed/reconciler", want: "runs the image"},
 		{name: "memory", file: "base/ingress.yaml", old: "value: 220MiB", new: "value: 300MiB", want: "GOMEMLIMIT 300MiB is not below the limit"},
