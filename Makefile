@@ -23,6 +23,8 @@ BENCH_ROUNDS ?= 3
 SEQUENCES ?= 10000
 RUNS ?= 50
 SEED ?= 1
+# The version that `make skew` runs beside this one.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --max-count=1 --skip=20 HEAD 2>/dev/null)
 CHAOS_SEED ?= 1
 
 .PHONY: help
@@ -82,6 +84,10 @@ soak: servers ## ten minutes of a processor with a stuck sink: memory, goroutine
 .PHONY: chaos
 chaos: servers bin/ledgerfeed ## ten minutes of the real feed while everything fails (CHAOS_SEED=42 starts elsewhere)
 	bin/ledgerfeed chaos --seed $(CHAOS_SEED) --runs 5 --for 1m $(ARGS)
+
+.PHONY: skew
+skew: servers bin/ledgerfeed ## run the services of PREVIOUS (the last tag, or 20 commits ago) beside these, upgraded and rolled back under load
+	bin/ledgerfeed chaos --seed $(CHAOS_SEED) --runs 3 --for 1m --beside $(PREVIOUS) --faults restart-ingress,restart-processor,restart-reconciler,kill-ingress,kill-processor,kill-reconciler $(ARGS)
 
 .PHONY: chaos-ci
 chaos-ci: servers bin/ledgerfeed

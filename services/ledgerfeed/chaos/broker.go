@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 )
 
 const brokers = 3
@@ -21,6 +23,8 @@ type cluster struct {
 	clients []int // ports
 	monitor []int
 	stores  []string
+	// routes are the links between them, both ways, by member.
+	routes [brokers][]*faultproxy.Proxy
 	// small is the store that lies on a file system of its own, which can be
 	// filled; "" where mounting is not permitted.
 	small string
@@ -32,9 +36,9 @@ const diskSize = "size=512m"
 
 func newCluster(ctx context.Context, dir, binary string, free ports, j *journal) (*cluster, error) {
 	c := &cluster{dir: dir}
-	var routes []int
+	var own []int // ports for the others
 	for range brokers {
-		for _, list := range []*[]int{&c.clients, &c.monitor, &routes} {
+		for _, list := range []*[]int{&c.clients, &c.monitor, &own} {
 			port, err := free.next(ctx)
 			if err != nil {
 				return nil, err
@@ -53,18 +57,16 @@ func newCluster(ctx context.Context, dir, binary string, free ports, j *journal)
 		}
 		c.stores = append(c.stores, store)
 		config := filepath.Join(dir, name+".conf")
-		var peers []string
-		for j, port := range routes {
-			if j != i {
-				peers = append(peers, "nats://"+local(port))
-			}
+		peers, err := c.link(ctx, i, own)
+		if err != nil {
+			return nil, err
 		}
 		text := fmt.Sprintf(`server_name: %s
 listen: "%s"
 http: "%s"
 jetstream { store_dir: "%s", sync_interval: always, max_file_store: 4GB, max_memory_store: 64MB }
 cluster { name: chaos, listen: "%s", no_advertise: true, routes: ["%s"] }
-`, name, local(c.clients[i]), local(c.monitor[i]), store, local(routes[i]), strings.Join(peers, `", "`))
+`, name, local(c.clients[i]), local(c.monitor[i]), store, local(own[i]), strings.Join(peers, `", "`))
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -73,6 +75,42 @@ cluster { name: chaos, listen: "%s", no_advertise: true, routes: ["%s"] }
 		}))
 	}
 	return c, nil
+}
+
+// link makes the links on which a member reaches the others, and returns their
+// addresses.
+func (c *cluster) link(ctx context.Context, from int, ports []int) (peers []string, err error) {
+	for to, port := range ports {
+		if to == from {
+			continue
+		}
+		link, err := faultproxy.Start(ctx, local(port), nil)
+		if err != nil {
+			return nil, err
+		}
+		c.routes[from], c.routes[to] = append(c.routes[from], link), append(c.routes[to], link)
+		peers = append(peers, "nats://"+link.Addr())
+	}
+	return peers, nil
+}
+
+// heal mends the links between the members.
+func (c *cluster) heal() {
+	for _, links := range c.routes {
+		for _, l := range links {
+			l.Heal()
+		}
+	}
+}
+
+// close ends the links between the members, which have ended.
+func (c *cluster) close() {
+	c.unmount()
+	for _, links := range c.routes {
+		for _, l := range links {
+			l.Close()
+		}
+	}
 }
 
 func (c *cluster) url() string {

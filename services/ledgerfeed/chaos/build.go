@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 )
 
 // binaries are the programs of a run, by path.
@@ -17,7 +19,8 @@ type binaries struct {
 	// altered are the services with the switches of package sabotage: for a planted
 	// bug, and for a replica whose clock is wrong.
 	plain, altered map[string]string
-	redis, initdb  string // initdb's directory holds postgres too
+	beside         map[string]string // of the other revision; nil for none
+	redis, initdb  string            // initdb's directory holds postgres too
 }
 
 var services = []string{"ingress", "processor", "reconciler"}
@@ -26,7 +29,7 @@ const mutantTag = "chaosmutants"
 
 // build makes the services of this repository, and nats-server at the version
 // that go.mod names, from the module proxy.
-func build(ctx context.Context, say func(string, ...any)) (binaries, error) {
+func build(ctx context.Context, beside string, say func(string, ...any)) (binaries, error) {
 	root, err := repository()
 	if err != nil {
 		return binaries{}, err
@@ -54,11 +57,42 @@ func build(ctx context.Context, say func(string, ...any)) (binaries, error) {
 			return b, err
 		}
 	}
+	if b.beside, err = buildBeside(ctx, root, beside, say); err != nil {
+		return b, err
+	}
 	if b.redis, err = exec.LookPath("redis-server"); err != nil {
 		return b, errors.New("redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
 	}
 	b.initdb, err = findInitdb()
 	return b, err
+}
+
+// buildBeside makes the services as they were at another revision, from a work tree
+// of its own.
+func buildBeside(ctx context.Context, root, revision string, say func(string, ...any)) (map[string]string, error) {
+	if revision == "" {
+		return nil, nil
+	}
+	commit, err := toolIn(ctx, root, nil, "git", "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
+	if err != nil {
+		return nil, lifecycle.Usage(fmt.Errorf("--beside %s: it is no revision of this repository", revision))
+	}
+	dir := filepath.Join(root, "build", "chaos", commit)
+	tree := filepath.Join(dir, "tree")
+	say("building the services of %s into %s", revision, dir)
+	if _, err := os.Stat(tree); err != nil {
+		if _, err := toolIn(ctx, root, nil, "git", "worktree", "add", "--force", "--detach", tree, commit); err != nil {
+			return nil, err
+		}
+	}
+	made := map[string]string{}
+	for _, name := range services {
+		made[name] = filepath.Join(dir, name)
+		if _, err := goTool(ctx, tree, []string{"GOWORK=" + filepath.Join(tree, "go.work")}, "build", "-o", made[name], "./services/"+name+"/cmd/"+name); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
 }
 
 // repository is the directory of go.work, at or above the working directory.
@@ -80,14 +114,18 @@ func repository() (string, error) {
 }
 
 func goTool(ctx context.Context, dir string, env []string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
+	return toolIn(ctx, dir, env, "go", args...)
+}
+
+func toolIn(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Environ(), env...)
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, complaint.String())
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, complaint.String())
 	}
 	return strings.TrimSpace(string(out)), nil
 }

@@ -9,8 +9,11 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 )
 
-// destinations are what replicas have links to, in a fixed order.
-var destinations = []string{"ingress", "broker", "redis", "postgres", "endpoint", "api"}
+// destinations are what replicas have links to, in a fixed order, and the links
+// between the brokers.
+var destinations = []string{"ingress", "broker", "redis", "postgres", "endpoint", "api", routes}
+
+const routes = "the other brokers"
 
 // linkFaults are what happens on the way between two processes.
 func linkFaults() []fault {
@@ -30,7 +33,7 @@ func linkFaults() []fault {
 }
 
 // breakLinks does it to all links of one replica to one destination, or of all
-// replicas to it.
+// replicas to it; or of one broker to the others.
 func breakLinks(do func(*faultproxy.Proxy, *rand.Rand)) beginning {
 	return func(_ context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
 		to := choose(rng, destinations)
@@ -40,6 +43,10 @@ func breakLinks(do func(*faultproxy.Proxy, *rand.Rand)) beginning {
 			if own := one.links[to]; len(own) > 0 {
 				links, whose = own, one.name
 			}
+		}
+		if to == routes {
+			i := rng.IntN(brokers)
+			links, whose = r.plant.cluster.routes[i], r.plant.cluster.members[i].name
 		}
 		for _, l := range links {
 			do(l, rng)

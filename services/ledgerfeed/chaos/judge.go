@@ -198,6 +198,9 @@ func (r *run) inconclusive() string {
 	case r.kills < kills*2/3:
 		return fmt.Sprintf("%d processes were killed instead of %d", r.kills, kills)
 	}
+	if kind := r.plant.oneVersion(); kind != "" {
+		return "no " + kind + " ran in both versions: run it for longer, or with more restarts"
+	}
 	return ""
 }
 

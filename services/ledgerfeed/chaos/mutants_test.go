@@ -13,7 +13,7 @@ import (
 
 // What is delivered holds no switch for a planted bug or a wrong clock.
 func TestMutants_AreAbsentFromNormalBuilds(t *testing.T) {
-	bin, err := build(t.Context(), t.Logf)
+	bin, err := build(t.Context(), "", t.Logf)
 	require.NoError(t, err)
 	for _, name := range services {
 		plain, err := os.ReadFile(bin.plain[name])
@@ -43,7 +43,7 @@ func TestMutants_AreCaught(t *testing.T) {
 			for seed := range uint64(*mostSeeds) {
 				o := DefaultOptions()
 				o.Seed, o.Mutant, o.For, o.Settle, o.Dir = seed+1, name, 25*time.Second, 45*time.Second, os.TempDir()
-				bin, err := build(t.Context(), t.Logf)
+				bin, err := build(t.Context(), "", t.Logf)
 				require.NoError(t, err)
 				result, err := one(t.Context(), o, o.Seed, bin)
 				require.NoError(t, err)

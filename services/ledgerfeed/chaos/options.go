@@ -26,6 +26,10 @@ type Options struct {
 	// Settle is how long the feed may take, after the last fault, to make all
 	// sinks equal to the books.
 	Settle time.Duration
+	// Beside is another revision of this repository, as git names it: each service runs
+	// now in its version, now in this one, the other at each start. "" is this one
+	// alone.
+	Beside string
 	// Mutant is a bug to plant, see package sabotage; "" for none.
 	Mutant string
 	// Dir is where each run keeps its files while it runs; "" is the system's
@@ -68,6 +72,7 @@ func (o Options) Validate() error {
 	}
 	_, planted := mutants[o.Mutant]
 	bad(o.Mutant == "" || planted, "mutant", o.Mutant, "there is no such bug; there are "+strings.Join(Mutants(), ", "))
+	bad(o.Mutant == "" || o.Beside == "", "beside", o.Beside, "another version has no planted bugs; leave --mutant out")
 	return errors.Join(errs...)
 }
 
@@ -91,6 +96,9 @@ func (o Options) command(seed uint64) string {
 	}
 	if o.Mutant != "" {
 		c += " --mutant " + o.Mutant
+	}
+	if o.Beside != "" {
+		c += " --beside " + o.Beside
 	}
 	return c
 }

@@ -75,6 +75,7 @@ type replica struct {
 	mu     sync.Mutex     // guards the rest
 	skew   time.Duration  // of its clock, from the next start on
 	deadly sabotage.Point // where it dies, from the next start on
+	ran    [2]int         // how often it was started: this version, the other one
 }
 
 func (p *plant) openJournal(name string) (*journal, error) {
@@ -349,8 +350,16 @@ func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
 func (p *plant) serviceSpec(r *replica, env []string) spec {
 	r.mu.Lock()
 	skew, deadly := r.skew, r.deadly
-	r.mu.Unlock()
+	altered := skew != 0 || deadly != "" || p.mutant != ""
 	binary := p.bin.plain[r.kind]
+	// The older one first: the services of a company that upgrades.
+	if p.bin.beside != nil && !altered && r.ran[1] <= r.ran[0] {
+		binary = p.bin.beside[r.kind]
+		r.ran[1]++
+	} else {
+		r.ran[0]++
+	}
+	r.mu.Unlock()
 	env = slices.Clone(env)
 	if r.kind == "reconciler" {
 		every := time.Duration(p.scanEvery.Load()).String()
@@ -359,11 +368,31 @@ func (p *plant) serviceSpec(r *replica, env []string) spec {
 	if r.kind == "processor" {
 		env = append(env, mutants[p.mutant].env...)
 	}
-	if skew != 0 || deadly != "" || p.mutant != "" {
+	if altered {
 		binary = p.bin.altered[r.kind]
 		env = append(env, "CHAOS_CLOCK="+skew.String(), "CHAOS_BUG="+p.mutant, "CHAOS_CRASH="+string(deadly))
 	}
 	return spec{binary: binary, env: env, dir: p.dir}
+}
+
+// oneVersion names a service of which no replica ran in both versions, if there are
+// two.
+func (p *plant) oneVersion() string {
+	if p.bin.beside == nil {
+		return ""
+	}
+	for _, kind := range services {
+		if !slices.ContainsFunc(p.services[kind], (*replica).changedVersion) {
+			return kind
+		}
+	}
+	return ""
+}
+
+func (r *replica) changedVersion() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ran[0] > 0 && r.ran[1] > 0
 }
 
 func (r *replica) setSkew(d time.Duration) {
@@ -464,7 +493,7 @@ func (p *plant) close() error {
 		s.stop(syscall.SIGKILL, killWait)
 	}
 	if p.cluster != nil {
-		p.cluster.unmount()
+		p.cluster.close()
 	}
 	if p.books != nil {
 		errs = append(errs, p.books.close())

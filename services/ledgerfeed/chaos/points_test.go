@@ -44,7 +44,7 @@ func TestPoints_NothingIsLostAtAnyOfThem(t *testing.T) {
 	}
 	o := DefaultOptions()
 	o.Realms = 1
-	bin, err := build(t.Context(), t.Logf)
+	bin, err := build(t.Context(), "", t.Logf)
 	require.NoError(t, err)
 	dir, err := os.MkdirTemp("", "ledgerfeed-chaos-points-") // the test's own is closed to PostgreSQL
 	require.NoError(t, err)

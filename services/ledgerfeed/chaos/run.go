@@ -280,6 +280,7 @@ func (p *plant) heal() {
 			l.Heal()
 		}
 	}
+	p.cluster.heal()
 	for _, s := range p.servers() {
 		_ = s.resume() // fails for one that is down
 		s.up()
@@ -432,7 +433,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 			fmt.Fprintf(o.Stdout, format+"\n", a...)
 		}
 	}
-	bin, err := build(ctx, say)
+	bin, err := build(ctx, o.Beside, say)
 	if err != nil {
 		return sum, err
 	}

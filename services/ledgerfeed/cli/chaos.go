@@ -20,6 +20,7 @@ type chaosCmd struct {
 	Settle time.Duration `default:"4m" placeholder:"D" help:"How long the feed may take to be equal to the books after the last fault (${default})."`
 	Dir    string        `placeholder:"DIR" help:"Where the runs keep their files; those of a run that fails stay there."`
 	Mutant string        `placeholder:"NAME" help:"Plant a bug into the services and expect the run to catch it; --list names them."`
+	Beside string        `placeholder:"REVISION" help:"Run the services now in this version, now in that of another git revision, the other one at each start."`
 	List   bool          `help:"Print the names of the faults and of the bugs, and exit."`
 	JSON   bool          `help:"Print nothing but the result, as one line of JSON."`
 }
@@ -44,6 +45,7 @@ Examples:
   ledgerfeed chaos
   ledgerfeed chaos --seed 42 --for 2m --runs 10 --json
   ledgerfeed chaos --faults kill-processor,kill-redis,webhook-loss
+  ledgerfeed chaos --beside v1.4.0 --faults restart-ingress,restart-processor,restart-reconciler
   ledgerfeed chaos --mutant ack-before-mark`
 }
 
@@ -55,7 +57,7 @@ func (c *chaosCmd) Run(ctx context.Context, p process) error {
 	}
 	o := chaos.DefaultOptions()
 	o.Seed, o.For, o.Runs, o.Faults, o.Rate, o.Realms = c.Seed, c.For, c.Runs, c.Faults, c.Rate, c.Realms
-	o.Settle, o.Dir, o.Mutant, o.JSON, o.Stdout, o.Stderr = c.Settle, c.Dir, c.Mutant, c.JSON, p.stdout, p.stderr
+	o.Settle, o.Dir, o.Mutant, o.Beside, o.JSON, o.Stdout, o.Stderr = c.Settle, c.Dir, c.Mutant, c.Beside, c.JSON, p.stdout, p.stderr
 	if err := o.Validate(); err != nil {
 		return lifecycle.Usage(err)
 	}
