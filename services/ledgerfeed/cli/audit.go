@@ -232,7 +232,7 @@ func sinkKnown(ctx context.Context, store *state.Store, name string) error {
 		return err
 	}
 	if !slices.Contains(names, name) {
-		return lifecycle.Usage(fmt.Errorf("--sink %s: no processor writes to a sink of that name; there are: %s", name, orDash(strings.Join(names, ", "))))
+		return lifecycle.Usage(fmt.Errorf("sink %s: no processor writes to a sink of that name; there are: %s", name, orDash(strings.Join(names, ", "))))
 	}
 	return nil
 }

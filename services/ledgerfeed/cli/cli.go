@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
@@ -60,6 +61,7 @@ type grammar struct {
 	Config   configCmd   `cmd:"" help:"Show and check the settings of the services."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
+	Completion  completionCmd  `cmd:"" help:"Print what has a shell complete commands and flags."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`
 }
 
@@ -91,6 +93,8 @@ func (p process) run(ctx context.Context, args, environ []string) error {
 	if err != nil {
 		return fmt.Errorf("build the command line: %w", err)
 	}
+	// Ends the process when a shell asks for suggestions.
+	kongplete.Complete(parser)
 	cmd, err := parser.Parse(args)
 	if err != nil {
 		return lifecycle.Usage(fmt.Errorf("%w (see ledgerfeed --help)", err))

@@ -9,10 +9,12 @@ import (
 	"text/tabwriter"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
 type sinkCmd struct {
 	Ls     sinkLsCmd     `cmd:"" help:"List the sinks and which are paused."`
+	Show   sinkShowCmd   `cmd:"" help:"Show what waits for a sink and what it refused."`
 	Pause  sinkPauseCmd  `cmd:"" help:"Write nothing more to a sink; what is for it waits."`
 	Resume sinkResumeCmd `cmd:"" help:"Write to a paused sink again."`
 }
@@ -60,9 +62,98 @@ func (c *sinkLsCmd) Run(ctx context.Context, p process) error {
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SINK\tSTATE")
 	for _, name := range names {
-		fmt.Fprintf(t, "%s\t%s\n", plain(name), map[bool]string{true: "paused", false: "written to"}[slices.Contains(paused, name)])
+		fmt.Fprintf(t, "%s\t%s\n", plain(name), sinkState(slices.Contains(paused, name)))
 	}
 	return t.Flush()
+}
+
+type sinkShowCmd struct {
+	redisFlags  `embed:""`
+	brokerFlags `embed:""`
+	Sink        string `arg:"" help:"The sink, by its name in processor.sinks."`
+	JSON        bool   `help:"Print one JSON object."`
+}
+
+// Help is the long help of the command.
+func (sinkShowCmd) Help() string {
+	return `Shows whether a sink is paused, how many messages wait on its retry queue, how often they were tried, and how many
+dead letters there are because of it. Its breaker is on the console and in ledgerfeed_processor_sink_state.
+
+Examples:
+  ledgerfeed sink show crm
+  ledgerfeed sink show crm --json | jq .waiting`
+}
+
+// processorDurable is the name of the consumers whose lag is asked for.
+const processorDurable = "processor"
+
+// sinkShown is what --json prints.
+type sinkShown struct {
+	Sink    string `json:"sink"`
+	Paused  bool   `json:"paused"`
+	Waiting uint64 `json:"waiting"` // messages on its retry queue
+	Retried uint64 `json:"retried"` // of those, tried more than once
+	Dead    int    `json:"dead_letters"`
+}
+
+// Run shows one.
+func (c *sinkShowCmd) Run(ctx context.Context, p process) error {
+	store, err := c.open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }()
+	if err := sinkKnown(ctx, store, c.Sink); err != nil {
+		return err
+	}
+	conn, err := c.connect(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	s, err := showSink(ctx, store, conn, c.Sink)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(p.stdout).Encode(s)
+	}
+	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "sink\t%s\n", plain(s.Sink))
+	fmt.Fprintf(t, "state\t%s\n", sinkState(s.Paused))
+	fmt.Fprintf(t, "waiting\t%d messages, %d of them tried more than once\n", s.Waiting, s.Retried)
+	fmt.Fprintf(t, "dead letters\t%d\n", s.Dead)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if s.Dead > 0 {
+		fmt.Fprintf(p.stderr, "why: ledgerfeed dead ls --sink %s\n", plain(s.Sink))
+	}
+	return nil
+}
+
+func showSink(ctx context.Context, store *state.Store, conn *stream.Conn, name string) (sinkShown, error) {
+	paused, err := store.PausedSinks(ctx)
+	if err != nil {
+		return sinkShown{}, err
+	}
+	lag, err := conn.Lag(ctx, stream.Retry(name), processorDurable)
+	if err != nil {
+		return sinkShown{}, err
+	}
+	s := sinkShown{Sink: name, Paused: slices.Contains(paused, name), Waiting: lag.Pending + lag.AckPending, Retried: lag.Redelivered}
+	err = conn.EachDead(ctx, stream.DeadFilter{Sink: name}, func(stream.DeadLetter) error {
+		s.Dead++
+		return nil
+	})
+	return s, err
+}
+
+func sinkState(paused bool) string {
+	if paused {
+		return "paused"
+	}
+	return "written to"
 }
 
 // sinkSwitch is what pausing and resuming have in common.
