@@ -42,7 +42,7 @@ bin/ledgerfeed:
 
 .PHONY: build
 build: ## build every binary into bin/
-	@for s in $(SERVICES); do echo "build bin/$$s"; CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$$s ./services/$$s/cmd/$$s; done
+	@for s in $(SERVICES); do echo "build bin/$$s"; CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '$(LDFLAGS)' -o bin/$$s ./services/$$s/cmd/$$s; done
 
 .PHONY: servers
 servers:

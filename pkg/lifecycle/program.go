@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/alecthomas/kong"
+	"github.com/spf13/pflag"
 )
 
 // Program is the command line that all services share: run the service, check
@@ -27,14 +27,18 @@ LEDGERFEED_…, which go before the file; docs/configuration.md lists them.
 Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 a server it needs does not answer, 128+n ended by a
 second signal.`
 
-// commandLine is what kong reads.
-type commandLine struct {
-	Config  string           `placeholder:"FILE" help:"YAML file with the settings."`
-	Version kong.VersionFlag `help:"Print the version."`
+const usage = `Usage: %s [run | healthcheck] [flags]
 
-	Run         struct{} `cmd:"" default:"1" help:"Run until SIGINT or SIGTERM, then drain (the default)."`
-	Healthcheck struct{} `cmd:"" help:"Exit 0 when the running service is ready."`
-}
+%s
+
+%s
+
+Commands:
+  run            Run until SIGINT or SIGTERM, then drain (the default).
+  healthcheck    Exit 0 when the running service is ready.
+
+Flags:
+%s`
 
 // Main runs what args (without the program's name) ask for and returns the exit
 // code for os.Exit.
@@ -50,29 +54,41 @@ func (p Program) Main(args, environ []string, stdout, stderr io.Writer) int {
 }
 
 func (p Program) parse(args, environ []string, stdout io.Writer) (run func(context.Context) error, err error) {
-	var line commandLine
-	answered := false // --help and --version are answered by the parser itself
-	parser, err := kong.New(&line, kong.Name(p.Name), kong.Description(p.Purpose+"\n\n"+details),
-		kong.Vars{"version": p.Name + " " + Version()}, kong.Writers(stdout, stdout),
-		kong.Exit(func(int) { answered = true }))
-	if err != nil {
-		return nil, fmt.Errorf("build the command line: %w", err)
-	}
-	parsed, err := parser.Parse(args)
-	switch {
-	case answered:
-		return func(context.Context) error { return nil }, nil
-	case err != nil:
+	// Not kong, as the ledgerfeed tool has: it looks methods up by name, for which the
+	// linker keeps every method of every library, a third of the binary.
+	flags := pflag.NewFlagSet(p.Name, pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	help := flags.BoolP("help", "h", false, "Print this help.")
+	config := flags.String("config", "", "YAML `FILE` with the settings.")
+	version := flags.Bool("version", false, "Print the version.")
+	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	if line.Config != "" {
+	serve := p.Serve
+	switch {
+	case *help:
+		return say(stdout, fmt.Sprintf(usage, p.Name, p.Purpose, details, flags.FlagUsages())), nil
+	case *version:
+		return say(stdout, p.Name+" "+Version()+"\n"), nil
+	case flags.NArg() > 1:
+		return nil, fmt.Errorf("unexpected argument %s", flags.Arg(1))
+	case flags.Arg(0) == "healthcheck":
+		serve = p.Healthcheck
+	case flags.Arg(0) != "" && flags.Arg(0) != "run":
+		return nil, fmt.Errorf("unexpected argument %s", flags.Arg(0))
+	}
+	if *config != "" {
 		// First, since the first of two is read; and not appended, so that the
 		// caller's slice stays as it is.
-		environ = append([]string{"LEDGERFEED_CONFIG=" + line.Config}, environ...)
-	}
-	serve := p.Serve
-	if parsed.Command() == "healthcheck" {
-		serve = p.Healthcheck
+		environ = append([]string{"LEDGERFEED_CONFIG=" + *config}, environ...)
 	}
 	return func(ctx context.Context) error { return serve(ctx, environ) }, nil
+}
+
+func say(out io.Writer, text string) func(context.Context) error {
+	return func(context.Context) error {
+		_, err := io.WriteString(out, text)
+		return err
+	}
 }

@@ -25,12 +25,14 @@ func TestProgram_RunsWhatTheArgumentsAskFor(t *testing.T) {
 		{name: "health", args: []string{"healthcheck"}, ran: "healthcheck", environ: []string{"A=1"}, code: 1, stderr: "prog: not ready\n"},
 		{name: "file", args: []string{"--config", "x.yaml"}, ran: "serve", environ: []string{"LEDGERFEED_CONFIG=x.yaml", "A=1"}},
 		{name: "file=", args: []string{"healthcheck", "--config=x.yaml"}, ran: "healthcheck", environ: []string{"LEDGERFEED_CONFIG=x.yaml", "A=1"}, code: 1, stderr: "not ready"},
-		{name: "no file", args: []string{"--config"}, code: 2, stderr: "--config: expected string value"},
+		{name: "no file", args: []string{"--config"}, code: 2, stderr: "flag needs an argument: --config"},
 		{name: "version", args: []string{"--version"}, stdout: "prog "},
 		{name: "help", args: []string{"-h"}, stdout: "Does nothing."},
-		{name: "unknown flag", args: []string{"--port=hunter2"}, code: 2, stderr: "prog: unknown flag --port (prog --help shows what there is)\n"},
-		{name: "single dash", args: []string{"-version"}, code: 2, stderr: "unknown flag -v"},
+		{name: "unknown flag", args: []string{"--port=hunter2"}, code: 2, stderr: "prog: unknown flag: --port (prog --help shows what there is)\n"},
+		{name: "single dash", args: []string{"-version"}, code: 2, stderr: "unknown shorthand flag: 'v'"},
+		{name: "run", args: []string{"run"}, ran: "serve", environ: []string{"A=1"}},
 		{name: "unknown command", args: []string{"serve"}, code: 2, stderr: "unexpected argument serve"},
+		{name: "second command", args: []string{"run", "healthcheck"}, code: 2, stderr: "unexpected argument healthcheck"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var ran string
