@@ -69,9 +69,9 @@ func TestCompose(t *testing.T) {
 
 	var realms []string
 	require.NoError(t, q.ask(t.Context(), e.one(t, "quickbooks").address(), http.MethodGet, "/sim/realms", nil, &realms))
-	consoleShows(t, consolePort, realms)
 	stopLoad := q.begin(t, realms)
 	f.Peak = q.disturb(t)
+	consoleShows(t, consolePort, realms)
 	f.Changes = stopLoad()
 
 	last := time.Now()

@@ -63,7 +63,8 @@ func (e *engine) run(ctx context.Context, name string, args ...string) (string, 
 
 func (e *engine) must(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := e.run(t.Context(), name, args...)
+	// Not the test's context: it is over when the cleanup looks.
+	out, err := e.run(context.WithoutCancel(t.Context()), name, args...)
 	require.NoError(t, err)
 	return out
 }

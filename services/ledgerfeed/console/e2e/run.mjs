@@ -1,7 +1,9 @@
 // Drives the console of a running `ledgerfeed dev` in headless Chromium: every page at
 // two sizes with axe, without JavaScript, and every action to its effect.
-//   node run.mjs http://127.0.0.1:8090 SCREENSHOTS
+//   node run.mjs http://127.0.0.1:8090 SCREENSHOTS PORT
+// dev has a sink webhook:http://127.0.0.1:PORT, which is served here.
 import {mkdirSync} from 'node:fs'
+import {createServer} from 'node:http'
 import {createRequire} from 'node:module'
 import {chromium} from 'playwright-core'
 
@@ -32,6 +34,18 @@ async function until(what, f, within = 60_000) {
   }
 }
 const get = async path => (await fetch(base + '/api/v1' + path)).json()
+
+// receiver is the sink: it refuses everything for good while it is broken.
+let broken = false
+const taken = new Set()
+createServer((req, res) => {
+  let body = ''
+  req.on('data', part => body += part)
+  req.on('end', () => {
+    if (!broken) for (const c of [JSON.parse(body)].flat()) taken.add(c.subject.replace('/', ' '))
+    res.writeHead(broken ? 422 : 204).end()
+  })
+}).listen(Number(process.argv[4]), '127.0.0.1').unref()
 
 const browser = await chromium.launch({executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ['--no-sandbox']})
 const realm = (await get('/realms')).realms[0].realm
@@ -155,6 +169,36 @@ await check('connect a company', async () => {
   await page.waitForURL(/\/realms\/[0-9]+$/)
   const id = page.url().split('/').at(-1)
   must((await get('/realms/' + id)).state !== 'disconnected', 'it is connected')
+})
+await check('a newcomer: connect, see a change, break the sink, find and requeue the dead letter', async () => {
+  // Connect.
+  await page.goto(base + '/')
+  await page.getByRole('link', {name: 'Connect', exact: true}).click()
+  await page.getByRole('link', {name: 'Connect a company'}).click()
+  await page.waitForURL(/connect\/oauth2/)
+  await page.locator('button[value=yes], button').first().click()
+  await page.waitForURL(/\/realms\/[0-9]+$/)
+  // See a change.
+  await until('a change is shown', async () => {
+    await page.goto(`${base}/realms/${realm}`)
+    return await page.locator('ol.timeline li').count() > 0
+  })
+  // Break the sink.
+  broken = true
+  await until('the menu tells of dead letters', async () => {
+    await page.goto(base + '/dead?reason=sink-refused')
+    return await page.locator('tbody th a').count() > 0
+  }, 120_000)
+  // Find and requeue.
+  broken = false
+  await page.locator('tbody th a').first().click()
+  const text = await page.locator('main').innerText()
+  must(text.includes('422'), 'the letter says what the sink answered')
+  const {record} = await get('/dead/' + page.url().split('/').at(-1))
+  taken.clear()
+  await page.getByRole('button', {name: 'Requeue'}).click()
+  must((await note()).includes('1 of 1 dead letters requeued'), await note())
+  await until('the sink has it', async () => taken.has(record), 120_000)
 })
 await check('disconnect a company', async () => {
   const last = (await get('/realms')).realms.at(-1).realm
