@@ -50,8 +50,8 @@ type importCmd struct {
 	Parallel         int    `default:"4" placeholder:"N" help:"Import N companies at the same time (${default})."`
 	Done             string `placeholder:"FILE" help:"Keep in FILE what is imported, to go on from there (<file>.done)."`
 	Rescue           string `default:"ledgerfeed-rescued-tokens.jsonl" placeholder:"FILE" help:"Where a new token goes that cannot be stored; the next import begins with it (${default})."`
-	DryRun           bool   `help:"Check the lines and do nothing."`
 	JSON             bool   `help:"Print one JSON object a company."`
+	consent          `embed:""`
 }
 
 // Help is the long help of the command.
@@ -67,9 +67,9 @@ Exits 0 if all were imported, 1 if some were not.
 
 Examples:
   ledgerfeed token import --realm 9341453000000001 --refresh-token-file token.txt
-  pass show quickbooks/refresh | ledgerfeed token import --realm 9341453000000001
+  pass show quickbooks/refresh | ledgerfeed token import --realm 9341453000000001 --yes
   ledgerfeed token import --file companies.csv --dry-run
-  ledgerfeed token import --file companies.csv`
+  ledgerfeed token import --file companies.csv --yes`
 }
 
 var realmID = regexp.MustCompile(`^[0-9]{1,32}$`)
@@ -133,11 +133,17 @@ func (c *importCmd) Run(ctx context.Context, p process) error {
 	if c.DryRun {
 		return c.dryRun(p, lines)
 	}
+	if err := c.possible(p); err != nil {
+		return err
+	}
 	s, err := openConnections(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer s.close(ctx)
+	if err := c.ask(ctx, p, fmt.Sprintf("take over the tokens of %d companies?", len(lines))); err != nil {
+		return err
+	}
 	var done *tokenfile.Done
 	if c.Done != "" {
 		if done, err = tokenfile.OpenDone(c.Done); err != nil {

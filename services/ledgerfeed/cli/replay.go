@@ -30,14 +30,14 @@ func (c ReplayConfig) Validate() error {
 }
 
 type replayCmd struct {
-	Realm  string   `required:"" placeholder:"ID" help:"Company id (realmId)."`
-	Sink   string   `required:"" placeholder:"NAME" help:"The sink to deliver to, by its name in processor.sinks."`
-	Entity []string `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
-	ID     []string `name:"id" placeholder:"ID" help:"Id of a record of the one --entity; several separated by commas."`
-	Since  moment   `placeholder:"TIME" help:"Records last updated, or deleted, from then on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
-	Until  moment   `placeholder:"TIME" help:"Records last updated, or deleted, before then."`
-	DryRun bool     `help:"Count the records and the calls it would take, and do nothing."`
-	JSON   bool     `help:"Print the result as one line of JSON."`
+	Realm   string   `required:"" placeholder:"ID" help:"Company id (realmId)."`
+	Sink    string   `required:"" placeholder:"NAME" help:"The sink to deliver to, by its name in processor.sinks."`
+	Entity  []string `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
+	ID      []string `name:"id" placeholder:"ID" help:"Id of a record of the one --entity; several separated by commas."`
+	Since   moment   `placeholder:"TIME" help:"Records last updated, or deleted, from then on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
+	Until   moment   `placeholder:"TIME" help:"Records last updated, or deleted, before then."`
+	JSON    bool     `help:"Print the result as one line of JSON."`
+	consent `embed:""`
 }
 
 // Help is the long help of the command.
@@ -47,13 +47,13 @@ sink has of them: the same version is delivered again, marked as learned by repl
 other sinks get nothing. It is for a sink that lost or spoiled what it was given.
 
 Deletions in the range are replayed too where QuickBooks still tells of them, for 30 days; what it does not is
-said. The reading costs one metered call for 1,000 records, the delivery one for 400; live work goes first.
+said. --dry-run counts the records and the calls. The reading costs one metered call for 1,000 records, the delivery one for 400; live work goes first.
 The settings are the services' own: LEDGERFEED_NATS_URL, LEDGERFEED_REDIS_URL, LEDGERFEED_CONNECTION_KEYS,
 LEDGERFEED_QBO_CLIENT_ID, LEDGERFEED_QBO_CLIENT_SECRET.
 
 Examples:
   ledgerfeed replay --realm 9341453000000001 --sink postgres --since 7d --dry-run
-  ledgerfeed replay --realm 9341453000000001 --sink crm --entity Invoice,Bill --since 2026-11-20 --until 2026-11-21
+  ledgerfeed replay --realm 9341453000000001 --sink crm --entity Invoice,Bill --since 2026-11-20 --until 2026-11-21 --yes
   ledgerfeed replay --realm 9341453000000001 --sink crm --entity Invoice --id 145,146`
 }
 
@@ -86,6 +86,12 @@ func (c *replayCmd) Run(ctx context.Context, p process) error {
 	}
 	defer servers.close(ctx)
 	if err := errors.Join(sinkKnown(ctx, servers.store, c.Sink), c.connected(ctx, servers.connections)); err != nil {
+		return err
+	}
+	if err := c.possible(p); err != nil {
+		return err
+	}
+	if err := c.ask(ctx, p, fmt.Sprintf("deliver records of realm %s to sink %s again?", c.Realm, c.Sink)); err != nil {
 		return err
 	}
 	o := replay.Options{

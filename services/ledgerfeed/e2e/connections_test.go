@@ -218,7 +218,7 @@ func TestConnections_ImportOfManyIsKilledAndGoesOn(t *testing.T) {
 	path := filepath.Join(o.dir, "companies.csv")
 	write(t, path, file.String())
 
-	first := exec.Command("ledgerfeed", "token", "import", "--file", path, "--parallel", "2")
+	first := exec.Command("ledgerfeed", "token", "import", "--file", path, "--parallel", "2", "--yes")
 	first.Env, first.Dir = append(first.Environ(), o.env...), o.dir
 	require.NoError(t, first.Start())
 	require.Eventually(t, func() bool {
@@ -229,7 +229,7 @@ func TestConnections_ImportOfManyIsKilledAndGoesOn(t *testing.T) {
 	_ = first.Wait()
 
 	o.dropLeases()
-	stdout, stderr, code := o.run("token", "import", "--file", path)
+	stdout, stderr, code := o.run("token", "import", "--file", path, "-y")
 	require.Equal(t, 1, code, "two lines cannot be imported")
 	require.Contains(t, stderr, "line 2: realm seven: the company id")
 	require.Contains(t, stderr, "line 3: realm 9341459999999999: intuit does not take the token")

@@ -74,7 +74,7 @@ type replayed struct {
 
 func (r *repair) replay(args ...string) replayed {
 	r.t.Helper()
-	cmd := exec.Command("ledgerfeed", append([]string{"replay", "--realm", r.realm, "--json"}, args...)...)
+	cmd := exec.Command("ledgerfeed", append([]string{"replay", "--realm", r.realm, "--json", "--yes"}, args...)...)
 	cmd.Env = append(cmd.Environ(), r.env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
