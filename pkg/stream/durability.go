@@ -48,6 +48,9 @@ type Server struct {
 	Sync string
 	// Offline is a server of a cluster that is down, as the others say.
 	Offline bool
+	// Stored is what JetStream keeps on the server's disk, StoreLimit what it may, in
+	// bytes; 0 if the server could not be asked.
+	Stored, StoreLimit int64
 }
 
 // Err is a *MismatchError, or nil where the broker keeps what the profile promises.
@@ -239,14 +242,21 @@ func askServer(ctx context.Context, client *http.Client, endpoint string) (Serve
 			Config *struct {
 				SyncAlways   bool          `json:"sync_always"`
 				SyncInterval time.Duration `json:"sync_interval"`
+				MaxStore     int64         `json:"max_storage"`
 			} `json:"config"`
+			Stats struct {
+				Store int64 `json:"storage"`
+			} `json:"stats"`
 		} `json:"jetstream"`
 	}
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxVarz)).Decode(&varz)
 	if resp.StatusCode != http.StatusOK || err != nil || varz.Name == "" || varz.JetStream.Config == nil {
 		return Server{}, fmt.Errorf("monitoring endpoint %s: %s, and not what a nats-server with JetStream answers", endpoint, resp.Status)
 	}
-	s := Server{Name: varz.Name, Version: varz.Version, Sync: varz.JetStream.Config.SyncInterval.String()}
+	s := Server{
+		Name: varz.Name, Version: varz.Version, Sync: varz.JetStream.Config.SyncInterval.String(),
+		Stored: varz.JetStream.Stats.Store, StoreLimit: varz.JetStream.Config.MaxStore,
+	}
 	if varz.JetStream.Config.SyncAlways {
 		s.Sync = syncAlways
 	}

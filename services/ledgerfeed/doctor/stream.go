@@ -13,6 +13,7 @@ const (
 	checkBroker     = "broker"
 	checkDurability = "durability"
 	checkSpace      = "stream-space"
+	checkStore      = "broker-store"
 )
 
 // stream opens the broker, and asks what a PubAck means and how full it is.
@@ -38,6 +39,7 @@ func (x *exam) stream(ctx context.Context) {
 		return
 	}
 	x.durability(d)
+	x.disks(d)
 	x.space(ctx)
 }
 
@@ -72,6 +74,26 @@ func adviceOnBroker(problem string) string {
 		return "upgrade nats-server"
 	}
 	return "mend the server, or choose the profile that fits"
+}
+
+// disks is about the servers' disks, which all their streams share.
+func (x *exam) disks(d stream.Durability) {
+	var all []string
+	for _, s := range d.Servers {
+		if s.StoreLimit <= 0 {
+			continue
+		}
+		share := float64(s.Stored) / float64(s.StoreLimit)
+		text := fmt.Sprintf("%s has %d MiB left of %d", s.Name, (s.StoreLimit-s.Stored)>>20, s.StoreLimit>>20)
+		all = append(all, text)
+		if share >= nearlyFull {
+			x.warn(checkStore, "give the server a larger disk and raise max_file_store, or make the streams smaller (nats.*_max_bytes)", "%s: when it is full, webhooks are answered 503", text)
+			return
+		}
+	}
+	if len(all) > 0 {
+		x.ok(checkStore, "%s", strings.Join(all, ", "))
+	}
 }
 
 func (x *exam) space(ctx context.Context) {
