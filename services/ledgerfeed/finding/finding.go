@@ -29,6 +29,8 @@ const (
 	Silent = "silent-realm"
 	// Fell: an entity and operation of which fewer changes are told of than before.
 	Fell = "coverage-fell"
+	// Lossy: kinds that do come, and not for every change, all along.
+	Lossy = "lossy"
 	// Slow: webhooks that come late.
 	Slow = "slow"
 	// NoWebhooks: no webhook ever came to any realm.
@@ -70,6 +72,8 @@ const (
 	leastGaps, leastScans = 3, 2
 	// A fall is one of at least this share, and rests on at least so many changes.
 	leastFall, leastChanges = 0.05, 20
+	// leastLoss is the share of lost ones that is worth a look, of leastChanges or more.
+	leastLoss = 0.02
 	// silentAfter is how long a realm with gaps may go without a webhook.
 	silentAfter = 3 * 24 * time.Hour
 	// slowLag is what most webhooks should be faster than.
@@ -103,6 +107,7 @@ func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, er
 		return l.found, nil // each kind of its own would say the same again
 	}
 	l.kinds()
+	l.lossy()
 	if err := l.realms(ctx, store); err != nil {
 		return nil, err
 	}
@@ -183,6 +188,29 @@ func (l *look) fell(k state.Kind) {
 		Text: fmt.Sprintf("Webhook coverage of %s %ss fell to %s in the last %d days, from %s before: scans found %d first.",
 			k.Entity, k.Operation, percent(recent.Coverage()), recentDays, percent(before.Coverage()), recent.Gaps),
 		Advice: fmt.Sprintf("See why: ledgerfeed gap ls --entity %s --since %dd. Outages of the ingress show there as ingress-outage.", k.Entity, recentDays),
+	})
+}
+
+// lossy is about all kinds that do come, where coverage is as bad as it always was.
+func (l *look) lossy() {
+	if slices.ContainsFunc(l.found, func(f Finding) bool { return f.Kind == Fell }) {
+		return // it says the same, and of what
+	}
+	var told, gaps, scans int64
+	for _, k := range l.recent.Kinds() {
+		if c := l.recent[k]; c.Told+c.Late > 0 {
+			told, gaps, scans = told+c.Told, gaps+c.Gaps, scans+c.Scans
+		}
+	}
+	share := float64(gaps) / float64(max(1, told+gaps))
+	if gaps < leastChanges || share < leastLoss {
+		return
+	}
+	l.add(Finding{
+		Kind: Lossy, Severity: Warning, Gaps: gaps, Scans: scans, Told: told, Days: recentDays,
+		Text: fmt.Sprintf("Webhooks get lost: of %d changes in the last %d days they told of %s first, and scans found %d.",
+			told+gaps, recentDays, percent(1-share), gaps),
+		Advice: "Run ledgerfeed doctor --public-url from outside of your network, and look for answers that are not 200 and slower than 3 s; ledgerfeed gap ls names the changes and why.",
 	})
 }
 

@@ -136,6 +136,18 @@ func TestLook_SaysThatCoverageFell(t *testing.T) {
 	}, a.look())
 }
 
+func TestLook_SaysThatWebhooksGetLost(t *testing.T) {
+	a := newApp(t)
+	a.told("1", "Invoice", "update", 500, time.Second)
+	a.told("1", "Bill", "create", 500, time.Second)
+	a.found("1", "Bill", "create", state.VerdictLost, 19)
+	require.Empty(t, a.look(), "two in a hundred may be bad luck")
+	a.found("1", "Invoice", "update", state.VerdictLost, 6)
+	require.Equal(t, map[string]string{
+		"lossy  ": "Webhooks get lost: of 1025 changes in the last 7 days they told of 97.6 % first, and scans found 25.",
+	}, a.look())
+}
+
 func TestLook_SaysThatARealmIsSilent(t *testing.T) {
 	a := newApp(t)
 	a.told("1", "Invoice", "update", 5, time.Second)
