@@ -37,22 +37,12 @@ func (s *Server) span(ctx context.Context, req *http.Request, r *request) (_ con
 }
 
 // publishTraced is the publisher's Publish, with a span for the wait for the
-// broker. The span is what consumers find in the envelopes, and their parent.
+// broker.
 func (s *Server) publishTraced(ctx context.Context, envs []*ledgerfeedv1.Envelope) error {
 	if s.tracer == nil {
 		return s.publisher.Publish(ctx, envs...)
 	}
-	ctx, span := s.tracer.Start(ctx, "publish "+stream.EventStream, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-		attribute.String("messaging.system", "nats"), attribute.String("messaging.destination.name", stream.EventStream),
-		attribute.Int("messaging.batch.message_count", len(envs))))
-	defer span.End()
-	parent := telemetry.Traceparent(ctx)
-	for _, e := range envs {
-		e.Traceparent = parent
-	}
-	err := s.publisher.Publish(ctx, envs...)
-	if err != nil {
-		span.SetStatus(codes.Error, "no acknowledgement")
-	}
-	return err
+	return stream.PublishTraced(ctx, s.tracer, envs, func(ctx context.Context, envs []*ledgerfeedv1.Envelope) error {
+		return s.publisher.Publish(ctx, envs...)
+	})
 }

@@ -31,7 +31,13 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 		name = "cdc"
 	}
 	s.note(ctx, name, events)
-	if err := s.publishTraced(ctx, envs); err != nil {
+	deliver := s.deliver
+	if s.r.tracer != nil {
+		deliver = func(ctx context.Context, envs []*ledgerfeedv1.Envelope) error {
+			return stream.PublishTraced(ctx, s.r.tracer, envs, s.deliver)
+		}
+	}
+	if err := deliver(ctx, envs); err != nil {
 		return fmt.Errorf("publish %d changes: %w", len(events), err)
 	}
 	sabotage.At(sabotage.ScanPublished)
