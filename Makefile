@@ -55,7 +55,7 @@ test: servers ## run every test (installs redis-server and PostgreSQL from Debia
 
 .PHONY: property
 property: servers ## try SEQUENCES (10000) random interleavings of events and crashes on three replicas
-	go test -count=1 -v -timeout 12h -run '^TestReplicas_' ./services/processor -args -replicas.random -replicas.clusters=8 -test.parallel=9 -rapid.checks=$$(( ($(SEQUENCES) + 7) / 8 ))
+	go test -count=1 -v -timeout 12h -run '^TestReplicas_' ./services/processor -args -replicas.random -replicas.clusters=$$(( ($(SEQUENCES) + 99) / 100 )) -test.parallel=9 -rapid.checks=100
 
 .PHONY: gapless
 gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and against the naive rule
