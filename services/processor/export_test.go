@@ -10,3 +10,6 @@ func (p *Processor) SetPatience(lagDelay time.Duration, poisonAfter int) {
 
 // SetWaitAfter is how often a message is tried before it steps aside.
 func (p *Processor) SetWaitAfter(tries int) { p.waitAfter = tries }
+
+// InHand is how many messages were taken off the queues and are not settled.
+func (p *Processor) InHand() int { return p.hand.count() }

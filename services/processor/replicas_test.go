@@ -383,7 +383,8 @@ func (s *sequence) dead() (map[qbosim.Ref]bool, error) {
 	return dead, nil
 }
 
-// rest waits until no queue holds a message.
+// rest waits until no queue holds a message and no replica has one in hand: a slow one
+// may work on what another has settled.
 func (c *cluster) rest() error {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 6*patient) // what steps aside is tried again after up to 32 s
 	defer cancel()
@@ -391,7 +392,7 @@ func (c *cluster) rest() error {
 	defer poll.Stop()
 	for {
 		stored, err := c.stored(ctx)
-		if err == nil && stored == 0 {
+		if err == nil && stored == 0 && !c.busy() {
 			return nil
 		}
 		select {
@@ -400,6 +401,16 @@ func (c *cluster) rest() error {
 		case <-poll.C:
 		}
 	}
+}
+
+// busy reports whether a replica that can write has work in hand.
+func (c *cluster) busy() bool {
+	for i := range c.slots {
+		if r := c.slots[i].Load(); r != nil && !r.dead.Load() && r.InHand() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // stored is how many messages the queues hold.
