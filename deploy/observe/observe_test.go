@@ -75,21 +75,28 @@ func problems(expr string, known map[string][]string) (found []string) {
 	return found
 }
 
-func TestAlerts_AskForWhatThereIsAndHaveARunbook(t *testing.T) {
+func rules(t *testing.T) (all []rulefmt.Rule) {
+	t.Helper()
 	groups, errs := rulefmt.Parse(read(t, "prometheus", "alerts", "ledgerfeed.yaml"), false, model.UTF8Validation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
 	require.Empty(t, errs)
+	for _, g := range groups.Groups {
+		all = append(all, g.Rules...)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+func TestAlerts_AskForWhatThereIsAndHaveARunbook(t *testing.T) {
 	runbook := string(read(t, "..", "docs", "operations.md"))
 	metrics := known(t)
 	var names []string
-	for _, g := range groups.Groups {
-		for _, r := range g.Rules {
-			names = append(names, r.Alert)
-			require.Empty(t, problems(r.Expr, metrics), "%s: %s", r.Alert, r.Expr)
-			require.Contains(t, []string{"critical", "warning"}, r.Labels["severity"], r.Alert)
-			require.NotEmpty(t, r.Annotations["summary"], r.Alert)
-			require.Contains(t, runbook, "\n### "+r.Alert+"\n")
-			require.True(t, strings.HasSuffix(r.Annotations["runbook_url"], "docs/operations.md#"+strings.ToLower(r.Alert)), r.Alert)
-		}
+	for _, r := range rules(t) {
+		names = append(names, r.Alert)
+		require.Empty(t, problems(r.Expr, metrics), "%s: %s", r.Alert, r.Expr)
+		require.Contains(t, []string{"critical", "warning"}, r.Labels["severity"], r.Alert)
+		require.NotEmpty(t, r.Annotations["summary"], r.Alert)
+		require.Contains(t, runbook, "\n### "+r.Alert+"\n")
+		require.True(t, strings.HasSuffix(r.Annotations["runbook_url"], "docs/operations.md#"+strings.ToLower(r.Alert)), r.Alert)
 	}
 	for _, heading := range regexp.MustCompile(`(?m)^### (Ledgerfeed\w+)$`).FindAllStringSubmatch(runbook, -1) {
 		require.Contains(t, names, heading[1], "a section about no alert")

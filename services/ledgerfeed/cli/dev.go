@@ -30,6 +30,7 @@ type devCmd struct {
 	DataDir       string        `default:".ledgerfeed" placeholder:"DIR" help:"Where everything is kept; a restart goes on from it (${default})."`
 	Listen        string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the ingress; port 0 takes any free one (${default})."`
 	ConsoleListen string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of the console, on this machine; port 0 takes any free one, off serves none (${default}; off with --for)."`
+	MetricsListen string        `default:"off" placeholder:"ADDR" help:"Address of /metrics for Prometheus, of all services together (${default})."`
 	SimListen     string        `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
 	RedisURL      secret.String `placeholder:"URL" help:"Use this Redis instead of the embedded one."`
 	NATSURL       string        `placeholder:"URL" name:"nats-url" help:"Use this NATS instead of the embedded one."`
@@ -57,7 +58,7 @@ func (c *devCmd) Run(ctx context.Context, p process) error {
 	o.Drop, o.Duplicate, o.Reorder = c.Drop, c.Duplicate, c.Reorder
 	o.Outages, o.Format = c.Outage, qbosim.Format(c.Format)
 	o.Sinks, o.RedisURL, o.NATSURL = c.Sink, c.RedisURL, c.NATSURL
-	o.DataDir, o.Listen, o.SimListen = c.DataDir, c.Listen, c.SimListen
+	o.DataDir, o.Listen, o.SimListen, o.MetricsListen = c.DataDir, c.Listen, c.SimListen, c.MetricsListen
 	if c.For == 0 {
 		o.ConsoleListen = c.ConsoleListen
 	}

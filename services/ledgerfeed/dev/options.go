@@ -48,6 +48,8 @@ type Options struct {
 	Listen string
 	// ConsoleListen is the address of the console, on this machine; "off" is none.
 	ConsoleListen string
+	// MetricsListen is the address of /metrics, of all services together; "off" is none.
+	MetricsListen string
 	// SimListen is the address of the simulator's API.
 	SimListen     string
 	VerifierToken secret.String
@@ -76,6 +78,7 @@ func DefaultOptions() Options {
 		Listen:         "127.0.0.1:8080",
 		SimListen:      "127.0.0.1:0",
 		ConsoleListen:  consoleOff,
+		MetricsListen:  telemetry.Off,
 		VerifierToken:  "ledgerfeed-dev",
 		WebhookSecret:  "whsec_bGVkZ2VyZmVlZC1kZXY=", // of "ledgerfeed-dev"
 		ReconcileEvery: 30 * time.Second,
@@ -124,6 +127,10 @@ func (o Options) Validate() error {
 		cfg := console.DefaultConsoleConfig()
 		cfg.Listen = o.ConsoleListen
 		bad(cfg.Validate() == nil, "console-listen", o.ConsoleListen, "use HOST:PORT of this machine, such as 127.0.0.1:8090 (port 0 takes any free one), or off")
+	}
+	if o.MetricsListen != telemetry.Off {
+		_, _, err := net.SplitHostPort(o.MetricsListen)
+		bad(err == nil, "metrics-listen", o.MetricsListen, "use HOST:PORT, such as 127.0.0.1:9090 (port 0 takes any free one), or off")
 	}
 	bad(o.NATSURL == "" || strings.Contains(o.NATSURL, "://"), "nats-url", o.NATSURL, "use nats://HOST:PORT")
 	return errors.Join(errs...)

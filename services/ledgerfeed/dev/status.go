@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -21,6 +22,9 @@ func (f *feed) announce() {
 	f.term.Printf("ingress     %s", f.webhookURL())
 	if f.console != nil {
 		f.term.Printf("console     %s", f.console.URL())
+	}
+	if f.o.MetricsListen != telemetry.Off {
+		f.term.Printf("metrics     http://%s/metrics", f.metrics.Addr())
 	}
 	for _, s := range f.sinks {
 		f.term.Printf("sink        %s", s.target)

@@ -16,6 +16,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
@@ -52,6 +53,7 @@ type feed struct {
 	console               *console.Server // nil without one
 
 	registry      *prometheus.Registry
+	metrics       *telemetry.Admin
 	firstDelivery atomic.Pointer[time.Time]
 	deadBefore    uint64
 	summary       Summary
@@ -127,12 +129,16 @@ func wire(ctx context.Context, o Options, term *terminal, log *zap.Logger) (f *f
 	if err := f.openConsole(api); err != nil {
 		return f, err
 	}
+	if f.metrics, err = telemetry.NewAdmin(telemetry.AdminOptions{Listen: o.MetricsListen, Gatherer: f.registry, Logger: log.Named("metrics")}); err != nil {
+		return f, cannotListen("metrics-listen", o.MetricsListen, err)
+	}
 
 	f.group.Go("processor", f.processor.Run)
 	f.group.Go("reconciler", f.reconciler.Run)
 	f.group.Go("ingress", f.ingress.Run)
 	f.group.Go("webhooks", f.sim.Run)
 	f.group.Go("status", f.showStatus)
+	f.group.Go("metrics", f.metrics.Run)
 	if f.console != nil {
 		f.group.Go("console", f.console.Run)
 	}
