@@ -17,3 +17,6 @@ func (l *Limiter) Forget(ctx context.Context, realm, id string) { l.forget(ctx, 
 
 // SetNow gives the store another clock.
 func SetNow(s *Store, now func() time.Time) { s.now = now }
+
+// SetAging is how long a backfill gives way to live calls.
+func (l *Limiter) SetAging(d time.Duration) { l.aging = d }

@@ -62,7 +62,9 @@ const (
 	maxPenalty = time.Hour
 	// maxNap bounds a wait before asking again, and with it how long the note of
 	// a waiting call outlives its process.
-	maxNap         = 5 * time.Second
+	maxNap = 5 * time.Second
+	// maxAging is how long a backfill gives way to live calls.
+	maxAging       = 15 * time.Second
 	releaseTimeout = time.Second
 )
 
@@ -84,13 +86,14 @@ var (
 type Limiter struct {
 	store  *Store
 	config LimitConfig
-	budget *Budget // nil for none
+	budget *Budget       // nil for none
+	aging  time.Duration // after which a backfill goes as a live call
 }
 
 // Limiter makes a limiter. Zero fields of c are those of [DefaultLimits]. All
 // replicas must have the same settings.
 func (s *Store) Limiter(c LimitConfig) *Limiter {
-	return &Limiter{store: s, config: c.withDefaults()}
+	return &Limiter{store: s, config: c.withDefaults(), aging: maxAging}
 }
 
 // Within makes the limiter refuse what the budget does not allow.
@@ -104,17 +107,21 @@ func (l *Limiter) Within(b *Budget) *Limiter {
 // after a second, whereupon the call counts until [LimitConfig.Hold] is over.
 //
 // Live calls go first, in about the order they came. A backfill takes its turn
-// when no live call waits, and leaves a slot and half the burst free: under
-// live calls that use the whole rate it waits for as long as they last.
+// when no live call waits, and leaves a slot and half the burst free. Under live
+// calls that use the whole rate it goes as one of them once it has waited for
+// fifteen seconds: a company that never rests is scanned, too.
 func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (release func(), err error) {
 	if l.budget != nil {
 		if err := l.budget.Allow(ctx, p); err != nil {
 			return nil, fmt.Errorf("acquire a call of realm %s: %w", realm, err)
 		}
 	}
-	id := rand.Text()
+	id, asked := rand.Text(), time.Now()
 	realm += sabotage.Apart(sabotage.LimiterApart)
 	for {
+		if p != qbo.Live && time.Since(asked) > l.aging {
+			p = qbo.Live
+		}
 		wait, err := l.try(ctx, realm, p, id)
 		switch {
 		case err != nil:

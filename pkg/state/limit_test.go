@@ -535,3 +535,40 @@ func TestLimiter_NeverMoreThanAllowedInRealTime(t *testing.T) {
 		require.Greater(t, granted, 8)
 	})
 }
+
+// Under live calls that never leave room a backfill gets its turn all the same, after
+// a while.
+func TestLimiter_ABackfillIsNotStarved(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		l := s.Limiter(state.LimitConfig{PerMinute: 600, Burst: 1, Concurrency: 100})
+		ctx, cancel := context.WithCancel(t.Context())
+		var busy sync.WaitGroup
+		defer busy.Wait()
+		defer cancel()
+		for range 20 {
+			busy.Go(func() {
+				for {
+					release, err := l.Acquire(ctx, "9", qbo.Live)
+					if err != nil {
+						return
+					}
+					release()
+				}
+			})
+		}
+		wait := state.Key("wait", "9")
+		wait = "lf:tmp:" + wait[len("lf:"):]
+		require.Eventually(t, func() bool { return s.Redis().ZCard(t.Context(), wait).Val() >= 15 }, 10*time.Second, time.Millisecond)
+		short, giveUp := context.WithTimeout(t.Context(), time.Second)
+		defer giveUp()
+		_, err := l.Acquire(short, "9", qbo.Backfill)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "live calls go first")
+
+		aging := s.Limiter(state.LimitConfig{PerMinute: 600, Burst: 1, Concurrency: 100})
+		aging.SetAging(200 * time.Millisecond)
+		long, end := context.WithTimeout(t.Context(), 20*time.Second)
+		defer end()
+		_, err = aging.Acquire(long, "9", qbo.Backfill)
+		require.NoError(t, err)
+	})
+}
