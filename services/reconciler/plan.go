@@ -58,7 +58,10 @@ func (s *scan) plan(o order) []*finding {
 	for _, name := range s.r.config.QueryEntities {
 		t := s.task(name, now, o)
 		t.changedSince, t.query = time.Time{}, true
-		fresh := !t.cursor.IsZero() && now.Sub(t.cursor)-margin < s.r.config.queryInterval()
+		// A cursor is by Intuit's clock. One that is ahead of ours says that ours is wrong,
+		// and nothing of how long ago it moved.
+		age := now.Sub(t.cursor)
+		fresh := !t.cursor.IsZero() && age >= 0 && age-margin < s.r.config.queryInterval()
 		if s.unknown(name, now) || fresh && !o.everything || !o.wants(name) {
 			continue
 		}
