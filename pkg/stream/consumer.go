@@ -72,6 +72,9 @@ func (q Queue) place() (stream string, filters []string, err error) {
 	return "", nil, fmt.Errorf("queue %q: want stream.Events, stream.Waiting, stream.Group, stream.Gaps or stream.Retry of a sink", string(q))
 }
 
+// RetryDurable is the name of the consumer of a sink's retry queue.
+func RetryDurable(durable, sink string) string { return durable + "-" + envelope.RealmToken(sink) }
+
 // ConsumeOptions say what to consume and how much of it at once. All replicas
 // share the durable, so they must agree on the options.
 type ConsumeOptions struct {

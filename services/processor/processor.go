@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -281,7 +280,7 @@ func (p *Processor) queues() (queues []queue) {
 	})
 	for s, out := range p.outputs {
 		queues = append(queues, queue{
-			queue: stream.Retry(out.Name()), durable: durableName + "-" + envelope.RealmToken(out.Name()), group: -1,
+			queue: stream.Retry(out.Name()), durable: stream.RetryDurable(durableName, out.Name()), group: -1,
 			sinks: sinkSet(0).with(s), retry: true,
 		})
 	}

@@ -84,7 +84,7 @@ Examples:
   ledgerfeed sink show crm --json | jq .waiting`
 }
 
-// processorDurable is the name of the consumers whose lag is asked for.
+// processorDurable begins the names of the processors' consumers.
 const processorDurable = "processor"
 
 // sinkShown is what --json prints.
@@ -98,14 +98,11 @@ type sinkShown struct {
 
 // Run shows one.
 func (c *sinkShowCmd) Run(ctx context.Context, p process) error {
-	store, err := c.open(ctx, p)
+	store, err := c.openFor(ctx, p, c.Sink)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	if err := sinkKnown(ctx, store, c.Sink); err != nil {
-		return err
-	}
 	conn, err := c.connect(ctx, p)
 	if err != nil {
 		return err
@@ -137,7 +134,7 @@ func showSink(ctx context.Context, store *state.Store, conn *stream.Conn, name s
 	if err != nil {
 		return sinkShown{}, err
 	}
-	lag, err := conn.Lag(ctx, stream.Retry(name), processorDurable)
+	lag, err := conn.Lag(ctx, stream.Retry(name), stream.RetryDurable(processorDurable, name))
 	if err != nil {
 		return sinkShown{}, err
 	}
@@ -156,6 +153,19 @@ func sinkState(paused bool) string {
 	return "written to"
 }
 
+// openFor is open for a command about a sink, which must be known. Close it.
+func (f redisFlags) openFor(ctx context.Context, p process, sink string) (*state.Store, error) {
+	store, err := f.open(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := sinkKnown(ctx, store, sink); err != nil {
+		_ = store.Close()
+		return nil, err
+	}
+	return store, nil
+}
+
 // sinkSwitch is what pausing and resuming have in common.
 type sinkSwitch struct {
 	redisFlags `embed:""`
@@ -167,14 +177,11 @@ func (c *sinkSwitch) run(ctx context.Context, p process, verb, done string, do f
 	if err := c.possible(p); err != nil {
 		return err
 	}
-	store, err := c.open(ctx, p)
+	store, err := c.openFor(ctx, p, c.Sink)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	if err := sinkKnown(ctx, store, c.Sink); err != nil {
-		return err
-	}
 	if c.DryRun {
 		_, err := fmt.Fprintf(p.stdout, "would %s sink %s\n", verb, c.Sink)
 		return err

@@ -43,7 +43,7 @@ func (s *Server) sinks(c echo.Context) (any, error) {
 	}
 	v := sinksView{Sinks: []sinkRow{}, Replays: s.replays.list(), Kinds: scannable()}
 	for _, name := range names {
-		lag, err := s.o.Stream.Lag(ctx, stream.Retry(name), durable)
+		lag, err := s.o.Stream.Lag(ctx, stream.Retry(name), stream.RetryDurable(durable, name))
 		if err != nil {
 			return nil, err
 		}

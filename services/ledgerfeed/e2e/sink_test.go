@@ -1,8 +1,16 @@
 package e2e_test
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -37,4 +45,28 @@ func TestSink_IsPausedAndResumed(t *testing.T) {
 	sink(0, "resume", "crm", "-y")
 	require.NotContains(t, sink(0, "ls"), "paused")
 	require.Contains(t, sink(2, "pause", "nope", "--yes"), "nope")
+}
+
+// What waits for a sink that is down is counted, and how much of it was tried again.
+func TestSink_ShowSaysWhatWaits(t *testing.T) {
+	t.Parallel()
+	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer down.Close()
+	p := startDev(t, t.TempDir(), "--rate", "10", "--sink", "jsonl:"+filepath.Join(t.TempDir(), "changes.jsonl"), "--sink", "webhook:"+down.URL)
+	env := []string{"LEDGERFEED_REDIS_URL=" + p.field("redis"), "LEDGERFEED_NATS_URL=" + p.field("nats")}
+	ask := func(args ...string) []byte {
+		cmd := exec.Command("ledgerfeed", append([]string{"sink"}, args...)...)
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		return out
+	}
+	name := regexp.MustCompile(`webhook-[0-9a-f]+`).FindString(string(ask("ls")))
+	require.NotEmpty(t, name)
+	var shown struct{ Waiting, Retried uint64 }
+	require.Eventually(t, func() bool {
+		return json.Unmarshal(ask("show", name, "--json"), &shown) == nil && shown.Waiting > 0 && shown.Retried > 0
+	}, 2*time.Minute, 200*time.Millisecond)
+	p.signal(syscall.SIGTERM)
+	require.Zero(t, p.code())
 }
