@@ -125,7 +125,7 @@ verify: ## fail on generated code, go.mod files or docs that are out of date; bu
 	@.ci/verify "$(BUF)" "$(PROTOC_GEN_GO)" $(MODULES) deploy
 
 .PHONY: fuzz
-fuzz: ## run each fuzz target for FUZZTIME (60s)
+fuzz: ## run each fuzz target for FUZZTIME (60s, or a number of inputs: 10000x)
 	@.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
@@ -166,10 +166,10 @@ down: ## stop the stack; its data stays in the volumes
 	docker compose --profile demo down
 
 .PHONY: ci
-ci: ## what CI runs: test, lint, verify, race, two short chaos runs, and each fuzz target for a few seconds
+ci: ## what CI runs: test, lint, verify, race, two short chaos runs, and each fuzz target for 10,000 inputs
 	$(MAKE) test
 	$(MAKE) lint
 	$(MAKE) verify
 	$(MAKE) race
 	$(MAKE) chaos-ci
-	$(MAKE) fuzz FUZZTIME=3s
+	$(MAKE) fuzz FUZZTIME=10000x
