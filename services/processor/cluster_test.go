@@ -33,13 +33,14 @@ type cluster struct {
 	failing atomic.Int64 // how many writes are still to fail
 	armed   chan crash   // for whoever writes next
 	wrote   chan struct{}
+	resume  chan struct{}
 	slots   [replicas]atomic.Pointer[member]
 	played  int
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{bundle: setup(t), places: [2]*place{newPlace("a"), newPlace("b")}, armed: make(chan crash, 100), wrote: make(chan struct{}, 1)}
+	c := &cluster{bundle: setup(t), places: [2]*place{newPlace("a"), newPlace("b")}, armed: make(chan crash, 100), wrote: make(chan struct{}, 1), resume: make(chan struct{})}
 	c.config.AckWait, c.config.DrainTimeout = time.Second, time.Second
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var supervisors sync.WaitGroup
@@ -81,6 +82,7 @@ const (
 	beforeMark        // written, not marked
 	beforeAck         // written and marked, not acked: only the broker is out of reach
 	lastCrash   = beforeAck
+	stalled     = lastCrash + 1 // the broker is out of reach, and the write takes until resume is closed
 )
 
 // crash kills the replica of the slot at once, or whoever writes next: that of the
@@ -227,6 +229,9 @@ func (o outlet) Write(_ context.Context, changes []*ledgerfeedv1.Change) error {
 		o.take(changes[:len(changes)/2])
 		o.r.die()
 		return errDead
+	case when == stalled:
+		o.r.cut()
+		<-o.r.c.resume
 	}
 	o.take(changes)
 	switch when {

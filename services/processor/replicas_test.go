@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -401,6 +402,39 @@ func (c *cluster) rest() error {
 		case <-poll.C:
 		}
 	}
+}
+
+// What a replica that was too slow had in hand is delivered by another, and then once more
+// by itself. The cluster is not at rest in between: what it writes then would be taken for
+// an effect of what happens next.
+func TestCluster_IsNotAtRestWhileOneIsBehind(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	resume := sync.OnceFunc(func() { close(c.resume) })
+	t.Cleanup(resume)
+	s := &sequence{c: c, realm: "20000"}
+	c.begin(s.realm)
+	c.armed <- stalled
+	ref, err := c.sim.Create(s.realm, "Invoice", nil)
+	require.NoError(t, err)
+	c.publish(c.webhooks()...)
+	require.Eventually(t, func() bool {
+		stored, err := c.stored(t.Context())
+		return err == nil && stored == 0 && c.places[0].newest(ref) != nil && c.places[1].newest(ref) != nil
+	}, patient, 10*time.Millisecond, "another replica delivers it")
+	before := s.effects()
+	rested := make(chan error, 1)
+	go func() { rested <- c.rest() }()
+	select {
+	case err := <-rested:
+		require.Failf(t, "at rest", "while a replica writes: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	require.Equal(t, before, s.effects())
+	resume()
+	require.NoError(t, <-rested)
+	require.Equal(t, before+1, s.effects())
+	require.NoError(t, s.equal(c.places[0], s.realm, nil))
 }
 
 // busy reports whether a replica that can write has work in hand.
