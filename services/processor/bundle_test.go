@@ -211,6 +211,7 @@ func (b *bundle) run(o processor.Options) running {
 	p, err := processor.New(o)
 	require.NoError(b.t, err)
 	p.SetPatience(time.Millisecond, 4)
+	p.SetRememberEvery(100 * time.Millisecond)
 	if b.waitAfter > 0 {
 		p.SetWaitAfter(b.waitAfter)
 	}

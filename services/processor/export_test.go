@@ -11,5 +11,8 @@ func (p *Processor) SetPatience(lagDelay time.Duration, poisonAfter int) {
 // SetWaitAfter is how often a message is tried before it steps aside.
 func (p *Processor) SetWaitAfter(tries int) { p.waitAfter = tries }
 
+// SetRememberEvery is how often Redis is asked whether it remembers.
+func (p *Processor) SetRememberEvery(d time.Duration) { p.rememberEvery = d }
+
 // InHand is how many messages were taken off the queues and are not settled.
 func (p *Processor) InHand() int { return p.hand.count() }

@@ -19,16 +19,15 @@ type GapKeeper interface {
 	KeepGaps(ctx context.Context, gaps []sink.Gap) error
 }
 
-// gapKeeper is the sink as a GapKeeper, or the one that it unwraps to; nil if there is
-// none.
-func gapKeeper(s Sink) GapKeeper {
+// ability is the sink as a T, or the one that it unwraps to; nothing if there is none.
+func ability[T any](s Sink) (able T, ok bool) {
 	for {
-		if keeper, ok := s.(GapKeeper); ok {
-			return keeper
+		if able, ok = s.(T); ok {
+			return able, true
 		}
 		wrapper, ok := s.(interface{ Unwrap() Sink })
 		if !ok {
-			return nil
+			return able, false
 		}
 		s = wrapper.Unwrap()
 	}
@@ -37,8 +36,8 @@ func gapKeeper(s Sink) GapKeeper {
 // keepGaps gives a sink the ledger of gaps if it keeps one, until ctx ends. Each such
 // sink reads the whole of it, all replicas together once.
 func (p *Processor) keepGaps(ctx context.Context, out *output) error {
-	keeper := gapKeeper(out.Sink)
-	if keeper == nil {
+	keeper, ok := ability[GapKeeper](out.Sink)
+	if !ok {
 		return nil
 	}
 	o := stream.ConsumeOptions{

@@ -58,9 +58,10 @@ type Processor struct {
 	eventOnly announcements
 
 	// The constants, but in tests.
-	lagDelay    time.Duration
-	poisonAfter int
-	waitAfter   int
+	lagDelay      time.Duration
+	poisonAfter   int
+	waitAfter     int
+	rememberEvery time.Duration
 
 	lanes     *lanes
 	firsts    firsts
@@ -84,7 +85,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter, rememberEvery: rememberInterval,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
@@ -188,6 +189,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers, consuming := errgroup.WithContext(ctx)
 	consumers.Go(func() error { p.affinity.run(consuming); return nil })
 	consumers.Go(func() error { return p.watch(consuming) })
+	consumers.Go(func() error { return p.keepRemembering(consuming) })
 	p.lookPaused(ctx)
 	consumers.Go(func() error { return p.keepPaused(consuming) })
 	for _, out := range p.outputs {

@@ -305,3 +305,35 @@ func TestScan_LargeLoadIsForgottenAsItIsDelivered(t *testing.T) {
 	require.Empty(t, b.behind())
 	require.Empty(t, b.scans())
 }
+
+// Of what CDC leaves out a deletion is known from the marks alone: once a sink has given
+// Redis back what was lost, the next scan finds it.
+func TestScan_DeletionsOfWhatRedisHadLost(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	gone := b.create("TimeActivity")
+	b.many("TimeActivity", 3)
+	b.clock.Advance(10 * time.Minute)
+	b.reconcile(r)
+	b.requireEqual()
+	held, err := b.store.LiveIDs(t.Context(), realm, "ledger", gone.Entity)
+	require.NoError(t, err)
+
+	require.NoError(t, b.store.Redis().FlushDB(t.Context()).Err())
+	b.connect()
+	_, err = b.store.RegisterSinks(t.Context(), []string{"ledger"})
+	require.NoError(t, err)
+	b.delete(gone)
+	b.clock.Advance(time.Hour)
+	r = b.reconciler()
+	b.reconcile(r)
+	require.False(t, b.equal(), "nobody can know")
+	var back []state.Advance
+	for id, version := range held {
+		back = append(back, state.Advance{Ref: state.Ref{Entity: gone.Entity, ID: id}, Version: version})
+	}
+	require.NoError(t, b.store.Advance(t.Context(), realm, "ledger", back))
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	b.requireEqual()
+}

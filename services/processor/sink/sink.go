@@ -30,6 +30,12 @@ func (r Ref) Key(version int64) string {
 	return fmt.Sprintf("%s/%s/%s/%d", r.Realm, r.Entity, r.ID, version)
 }
 
+// Version is which version a sink holds of one entity.
+type Version struct {
+	Ref
+	Version int64
+}
+
 // Row is the newest a sink holds of one entity.
 type Row struct {
 	Version int64

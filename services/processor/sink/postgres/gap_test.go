@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +13,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/sinktest"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 func TestGaps_AreKeptOnceWhateverTheOrder(t *testing.T) {
@@ -95,4 +99,40 @@ func TestSink_TellsAnAuditWhatItHolds(t *testing.T) {
 	verdict.Repaired = 1
 	require.NoError(t, s.KeepAudit(t.Context(), verdict))
 	require.Equal(t, 1, query[int](t, url, `select sum(repaired) from ledgerfeed.audit where up_to is null`))
+}
+
+// Realm by realm, tombstones included, and only of the entities asked for.
+func TestSink_TellsWhatItHoldsOfSomeEntities(t *testing.T) {
+	for _, perEntity := range []bool{false, true} {
+		t.Run(fmt.Sprintf("per_entity=%t", perEntity), func(t *testing.T) {
+			s := open(t, postgres.Options{URL: secret.String(devtest.Postgres(t)), PerEntity: perEntity})
+			held := func() (all []string) {
+				for v, err := range s.Held(t.Context(), []string{"TimeActivity", "TaxAgency"}) {
+					require.NoError(t, err)
+					all = append(all, v.Ref.Key(v.Version))
+				}
+				return all
+			}
+			require.Empty(t, held())
+			gone := sinktest.Tombstone("3", 4)
+			gone.Entity = "TimeActivity"
+			elsewhere, nothing := of("TaxAgency", "1", 2), of("Invoice", "1", 2)
+			elsewhere.RealmId, nothing.RealmId = "8", "7"
+			wanted := []*ledgerfeedv1.Change{of("TimeActivity", "1", 1), gone, elsewhere}
+			write(t, s, append(wanted, of("Invoice", "1", 1), nothing)...)
+			require.ElementsMatch(t, keys(wanted...), held())
+			for range s.Held(t.Context(), []string{"TimeActivity"}) {
+				break // and the connection is free again
+			}
+			for _, err := range s.Held(done(t), []string{"TimeActivity"}) {
+				require.ErrorIs(t, err, context.Canceled)
+			}
+		})
+	}
+}
+
+func done(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }

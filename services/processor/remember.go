@@ -1,0 +1,115 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
+)
+
+// Holder is a sink that can say what it holds.
+//
+// Deletions of what CDC leaves out show in no call to Intuit: a scan finds them by the
+// marks, which say what a sink has. Where Redis has lost marks, a Holder gives them back;
+// without one such a record stays in the sinks, see `ledgerfeed audit`.
+type Holder interface {
+	// Held are the versions of all records of the entities, tombstones included, of one
+	// realm after the other.
+	Held(ctx context.Context, entities []string) iter.Seq2[sink.Version, error]
+}
+
+const (
+	// rememberInterval is how often Redis is asked whether it is still the one it was.
+	rememberInterval = 10 * time.Second
+	// rememberLease is how long the others leave it to one that has died meanwhile.
+	rememberLease = 30 * time.Second
+	rememberBatch = 1000
+)
+
+// keepRemembering gives Redis back the marks it may have lost, until ctx ends.
+func (p *Processor) keepRemembering(ctx context.Context) error {
+	for {
+		err := p.remember(ctx)
+		if err != nil && !errors.Is(err, state.ErrHeld) && ctx.Err() == nil {
+			p.log.Warn("marks are given back later", telemetry.Error(err))
+		}
+		if lifecycle.Sleep(ctx, p.rememberEvery) != nil {
+			return nil
+		}
+	}
+}
+
+// remember notes once for each life of Redis, all replicas together, what the sinks hold
+// of the entities whose deletions only the marks show.
+func (p *Processor) remember(ctx context.Context) error {
+	life, forgotten, err := p.state.Forgotten(ctx)
+	if err != nil || !forgotten {
+		return err
+	}
+	lease, err := p.state.Lease(ctx, "remember", rememberLease)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lease.Release(ctx) }() // it runs out by itself
+	for _, out := range p.outputs {
+		holder, ok := ability[Holder](out.Sink)
+		if !ok {
+			continue
+		}
+		began := time.Now()
+		n, err := p.giveBack(ctx, lease, out.Name(), holder)
+		if err != nil {
+			return fmt.Errorf("what sink %s holds: %w", out.Name(), err)
+		}
+		p.log.Info("redis knows again what the sink holds", telemetry.Sink(out.Name()), telemetry.Count(n), telemetry.Took(time.Since(began)))
+	}
+	return p.state.Remembered(ctx, life)
+}
+
+// giveBack moves the marks of a sink up to what it holds.
+func (p *Processor) giveBack(ctx context.Context, lease *state.Lease, name string, holder Holder) (n int, err error) {
+	var realm string
+	var known []state.Advance
+	flush := func() error {
+		if len(known) == 0 {
+			return nil
+		}
+		if err := lease.Renew(ctx); err != nil {
+			return err
+		}
+		n += len(known)
+		err := p.state.Advance(ctx, realm, name, known)
+		known = known[:0]
+		return err
+	}
+	for held, err := range holder.Held(ctx, unlisted()) {
+		if err != nil {
+			return n, err
+		}
+		if held.Realm != realm || len(known) == rememberBatch {
+			if err := flush(); err != nil {
+				return n, err
+			}
+			realm = held.Realm
+		}
+		known = append(known, state.Advance{Ref: state.Ref{Entity: held.Entity, ID: held.ID}, Version: held.Version})
+	}
+	return n, flush()
+}
+
+// unlisted are the entities whose deletions no call lists.
+func unlisted() (names []string) {
+	for _, info := range entity.All() {
+		if info.Query && !info.CDC {
+			names = append(names, info.Name)
+		}
+	}
+	return names
+}
