@@ -26,6 +26,7 @@ SEED ?= 1
 # The version that `make skew` runs beside this one.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --max-count=1 --skip=20 HEAD 2>/dev/null)
 CHAOS_SEED ?= 1
+SOAK_TIME ?= 60m
 
 .PHONY: help
 help: ## print this list
@@ -88,6 +89,12 @@ chaos: servers bin/ledgerfeed ## ten minutes of the real feed while everything f
 .PHONY: skew
 skew: servers bin/ledgerfeed ## run the services of PREVIOUS (the last tag, or 20 commits ago) beside these, upgraded and rolled back under load
 	bin/ledgerfeed chaos --seed $(CHAOS_SEED) --runs 3 --for 1m --beside $(PREVIOUS) --faults restart-ingress,restart-processor,restart-reconciler,kill-ingress,kill-processor,kill-reconciler $(ARGS)
+
+.PHONY: chaos-soak
+chaos-soak: servers bin/ledgerfeed ## an hour of faults at 100 changes a second; what each process took is drawn into docs/images/soak.svg
+	rm -rf build/soak && mkdir -p build/soak
+	bin/ledgerfeed chaos --seed $(CHAOS_SEED) --for $(SOAK_TIME) --rate 100 --keep --dir $(CURDIR)/build/soak $(ARGS)
+	go test -count=1 -run '^TestPlot' ./services/ledgerfeed/bench -args -bench.usage=$$(ls $(CURDIR)/build/soak/*/usage.jsonl) -bench.plot=$(CURDIR)/docs/images/soak.svg
 
 .PHONY: chaos-ci
 chaos-ci: servers bin/ledgerfeed

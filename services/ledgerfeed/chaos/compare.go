@@ -18,7 +18,7 @@ type difference struct {
 func (d difference) equal() bool { return d.lost+d.stale+d.extra == 0 }
 
 // compare looks at every record of either side.
-func compare(truth map[sink.Ref]qbosim.State, held map[sink.Ref]sink.Row, forgotten bool) (d difference) {
+func compare(truth map[sink.Ref]qbosim.State, held map[sink.Ref]sink.Row) (d difference) {
 	example := func(what string, ref sink.Ref, want qbosim.State, got sink.Row) {
 		d.examples = append(d.examples, fmt.Sprintf("%s: realm %s %s %s: QuickBooks has version %d deleted %t, the sink has version %d deleted %t learned %s",
 			what, ref.Realm, ref.Entity, ref.ID, want.Version, want.Deleted, got.Version, got.Deleted, got.Learned))
@@ -26,7 +26,7 @@ func compare(truth map[sink.Ref]qbosim.State, held map[sink.Ref]sink.Row, forgot
 	for ref, want := range truth {
 		got, ok := held[ref]
 		switch {
-		case !mustHold(ref, want.Deleted, got, forgotten):
+		case !mustHold(ref, want.Deleted, got):
 		case !ok:
 			d.lost++
 			example("lost", ref, want, got)
@@ -49,13 +49,14 @@ func compare(truth map[sink.Ref]qbosim.State, held map[sink.Ref]sink.Row, forgot
 }
 
 // mustHold leaves out what nobody can learn: a record that was deleted before
-// anybody heard of it, of a type whose deletions the API does not tell; and where
-// Redis has lost what was delivered (forgotten), any that was deleted of such a type.
-func mustHold(ref sink.Ref, deleted bool, got sink.Row, forgotten bool) bool {
-	if !deleted || got.Version > 0 && !forgotten {
-		return true
-	}
-	info, ok := entity.Lookup(ref.Entity)
+// anybody heard of it, of a type whose deletions the API does not tell.
+func mustHold(ref sink.Ref, deleted bool, got sink.Row) bool {
+	return !deleted || got.Version > 0 || listed(ref.Entity)
+}
+
+// listed reports whether CDC tells of the deletions of an entity.
+func listed(name string) bool {
+	info, ok := entity.Lookup(name)
 	return ok && info.CDC
 }
 

@@ -145,8 +145,11 @@ func (c *cursors) judge(ctx context.Context) {
 	}
 	for _, p := range open {
 		for name, row := range map[string]sink.Row{sinkTable: table[p.ref], sinkPost: c.plant.endpoint.row(p.ref)} {
-			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row, c.gen > 0) {
+			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row) {
 				continue
+			}
+			if c.gen > 0 && p.deleted && !listed(p.ref.Entity) {
+				continue // Redis had forgotten the mark: found by a scan after it was given back
 			}
 			c.wrong = append(c.wrong, wrongCursor{ref: p.ref, text: fmt.Sprintf("the cursor of realm %s %s is at %s, and the sink %s has of %s version %d instead of %d",
 				p.ref.Realm, p.ref.Entity, p.cursor.UTC().Format(time.RFC3339), name, p.ref.ID, row.Version, p.version)})

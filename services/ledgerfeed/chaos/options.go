@@ -35,6 +35,8 @@ type Options struct {
 	// Dir is where each run keeps its files while it runs; "" is the system's
 	// directory for temporary files. Those of a run that fails stay.
 	Dir string
+	// Keep keeps the files of good runs too.
+	Keep bool
 	// JSON keeps everything but the last line off Stdout.
 	JSON           bool
 	Stdout, Stderr io.Writer

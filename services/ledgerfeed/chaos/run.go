@@ -347,10 +347,7 @@ func (r *run) lookEqual(ctx context.Context, after bool) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	forgotten := r.effects.forgets
-	r.mu.Unlock()
-	differs := map[string]difference{sinkTable: compare(truth, table, forgotten), sinkPost: compare(truth, r.plant.endpoint.rows(), forgotten)}
+	differs := map[string]difference{sinkTable: compare(truth, table), sinkPost: compare(truth, r.plant.endpoint.rows())}
 	var text []string
 	for _, name := range []string{sinkTable, sinkPost} {
 		if d := differs[name]; !d.equal() {
@@ -449,6 +446,9 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		}
 		sum.add(result)
 		say("%s", result)
+		if o.Keep {
+			say("its files are in %s", result.Dir)
+		}
 		if !result.Good() {
 			failed = append(failed, fmt.Sprint(seed))
 			fmt.Fprintf(o.Stderr, "seed %d failed; its files are in %s; repeat it by\n  %s\n", seed, result.Dir, o.command(seed))
@@ -478,7 +478,7 @@ func one(ctx context.Context, o Options, seed uint64, bin binaries) (result Resu
 	}
 	result, err = r.do(ctx)
 	result.Dir = dir
-	if err != nil || !result.Good() {
+	if err != nil || o.Keep || !result.Good() {
 		r.writeTruth(result)
 	}
 	closed := r.plant.close()
@@ -488,7 +488,7 @@ func one(ctx context.Context, o Options, seed uint64, bin binaries) (result Resu
 	if closed != nil {
 		return result, fmt.Errorf("end the plant: %w", closed)
 	}
-	if result.Good() {
+	if result.Good() && !o.Keep {
 		err = os.RemoveAll(dir)
 	}
 	return result, err

@@ -17,8 +17,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 )
 
-// usage is what a process takes of the machine.
-type usage struct {
+// Usage is what a process takes of the machine: one line of usage.jsonl.
+type Usage struct {
 	At          time.Time `json:"at"`
 	Process     string    `json:"process"`
 	ResidentKiB int       `json:"resident_kib,omitempty"`
@@ -37,11 +37,11 @@ type sampler struct {
 	client *http.Client
 
 	mu   sync.Mutex // guards seen
-	seen map[string][]usage
+	seen map[string][]Usage
 }
 
 func newSampler(p *plant) *sampler {
-	return &sampler{plant: p, client: &http.Client{Timeout: 500 * time.Millisecond}, seen: map[string][]usage{}}
+	return &sampler{plant: p, client: &http.Client{Timeout: 500 * time.Millisecond}, seen: map[string][]Usage{}}
 }
 
 // askEvery is how many samples there are to one count of goroutines and keys.
@@ -67,13 +67,13 @@ func (s *sampler) run(ctx context.Context) {
 		if i%askEvery == 0 {
 			// Without an answer Redis is down, which is one of the faults.
 			if n, err := s.plant.state.Redis().DBSize(ctx).Result(); err == nil {
-				s.keep(j, "redis", usage{Keys: n})
+				s.keep(j, "redis", Usage{Keys: n})
 			}
 		}
 	}
 }
 
-func (s *sampler) keep(j *journal, process string, u usage) {
+func (s *sampler) keep(j *journal, process string, u Usage) {
 	u.At, u.Process = time.Now().UTC(), process
 	j.write(u)
 	s.mu.Lock()
@@ -101,7 +101,7 @@ func (s *sampler) goroutines(ctx context.Context, admin string) int {
 	return 0
 }
 
-func usageOf(pid int) (u usage, ok bool) {
+func usageOf(pid int) (u Usage, ok bool) {
 	if pid == 0 {
 		return u, false
 	}
@@ -132,7 +132,7 @@ func usageOf(pid int) (u usage, ok bool) {
 // end of a long run than at its beginning: by a factor and a number.
 type measure struct {
 	name   string
-	of     func(usage) int
+	of     func(Usage) int
 	most   int // at any time; 0 is no bound
 	factor float64
 	slack  float64
@@ -140,10 +140,10 @@ type measure struct {
 
 func measures() []measure {
 	return []measure{
-		{"KiB", func(u usage) int { return u.ResidentKiB }, 512 << 10, 1.25, 16 << 10},
-		{"files", func(u usage) int { return u.Files }, 1000, 1.25, 20},
-		{"goroutines", func(u usage) int { return u.Goroutines }, 20_000, 1.25, 100},
-		{"keys", func(u usage) int { return int(u.Keys) }, 0, 1.25, 500},
+		{"KiB", func(u Usage) int { return u.ResidentKiB }, 512 << 10, 1.25, 16 << 10},
+		{"files", func(u Usage) int { return u.Files }, 1000, 1.25, 20},
+		{"goroutines", func(u Usage) int { return u.Goroutines }, 20_000, 1.25, 100},
+		{"keys", func(u Usage) int { return int(u.Keys) }, 0, 1.25, 500},
 	}
 }
 
@@ -164,7 +164,7 @@ func (s *sampler) verdict() (tried bool, problems []string) {
 
 // judge compares the second fifth of the samples of a process, when it is warm, with
 // the last one: the medians, since restarts begin anew.
-func (m measure) judge(process string, all []usage) (problems []string) {
+func (m measure) judge(process string, all []Usage) (problems []string) {
 	var values []int
 	for _, u := range all {
 		if v := m.of(u); v > 0 {

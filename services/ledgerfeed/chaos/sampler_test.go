@@ -25,7 +25,7 @@ func TestSampler_AFlatRunIsFlat(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSampler(nil)
 			for m := range tc.minutes {
-				s.seen["processor-1"] = append(s.seen["processor-1"], usage{At: begin.Add(time.Duration(m) * time.Minute), ResidentKiB: tc.kib(m)})
+				s.seen["processor-1"] = append(s.seen["processor-1"], Usage{At: begin.Add(time.Duration(m) * time.Minute), ResidentKiB: tc.kib(m)})
 			}
 			tried, problems := s.verdict()
 			require.True(t, tried)
