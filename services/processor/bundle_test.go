@@ -163,11 +163,12 @@ func (b *bundle) openConnections(store *state.Store) *connection.Store {
 	return connections
 }
 
-// newClient has a limit that no test comes near, but counts.
+// unlimited is a limit that no test comes near, but counts.
+var unlimited = state.LimitConfig{PerMinute: 1e6, Burst: 1000, PerSecond: 1e6, Concurrency: 100}
+
 func (b *bundle) newClient(connections *connection.Store, store *state.Store) *qbo.Client {
 	b.t.Helper()
-	limiter := store.Limiter(state.LimitConfig{PerMinute: 1e6, Burst: 1000, PerSecond: 1e6, Concurrency: 100})
-	client, err := qbo.New(qbo.Options{BaseURL: b.api.URL, Tokens: connections, Limiter: limiter})
+	client, err := qbo.New(qbo.Options{BaseURL: b.api.URL, Tokens: connections, Limiter: store.Limiter(unlimited)})
 	require.NoError(b.t, err)
 	return client
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -36,6 +38,9 @@ type cluster struct {
 	resume  chan struct{}
 	slots   [replicas]atomic.Pointer[member]
 	played  int
+
+	mu    sync.Mutex // guards calls
+	calls []string   // the last ones of all replicas
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -168,8 +173,12 @@ func (c *cluster) open(ctx context.Context) (*member, error) {
 		return nil, errors.Join(err, r.store.Close())
 	}
 	connections := c.openConnections(r.store)
+	client, err := qbo.New(qbo.Options{BaseURL: c.api.URL, Tokens: connections, Limiter: r.store.Limiter(unlimited), HTTP: &http.Client{Transport: line{r}}})
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
 	r.Processor, err = processor.New(processor.Options{
-		Config: c.config, Stream: r.conn, State: r.store, QBO: c.newClient(connections, r.store), Connections: connections,
+		Config: c.config, Stream: r.conn, State: r.store, QBO: client, Connections: connections,
 		Sinks: []processor.Sink{outlet{r, c.places[0]}, outlet{r, c.places[1]}}, Now: c.clock.Now,
 	})
 	if err != nil {
@@ -205,6 +214,40 @@ func (r *member) cut() {
 }
 
 var errDead = errors.New("the process is dead")
+
+// line is the way of a replica to QuickBooks.
+type line struct{ r *member }
+
+func (l line) RoundTrip(req *http.Request) (*http.Response, error) {
+	if l.r.dead.Load() {
+		return nil, errDead
+	}
+	l.r.c.note(fmt.Sprintf("%s replica %p, cut off %t, in hand %d: %s %s", time.Now().Format("05.000"), l.r, l.r.down.Load(), l.r.InHand(), req.URL.Path, req.URL.Query()))
+	return http.DefaultTransport.RoundTrip(req)
+}
+
+const callsNoted = 50
+
+func (c *cluster) note(call string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls = append(c.calls, call); len(c.calls) > callsNoted {
+		c.calls = c.calls[1:]
+	}
+}
+
+// last are the last n calls of a realm that were noted.
+func (c *cluster) last(realm string, n int) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var of []string
+	for _, call := range c.calls {
+		if strings.Contains(call, "/company/"+realm+"/") {
+			of = append(of, call)
+		}
+	}
+	return strings.Join(of[max(0, len(of)-n):], "\n")
+}
 
 // outlet is a sink of a replica, before a place that all of them share.
 type outlet struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -258,7 +260,8 @@ func (s *sequence) again() error {
 	calls := s.calls()
 	errs := []error{s.unaffected("what comes again", func() { s.publish(all) })}
 	if n := s.calls() - calls; n > 0 {
-		errs = append(errs, fmt.Errorf("I12: %d calls for %d events that were delivered already", n, len(all)))
+		errs = append(errs, fmt.Errorf("I12: %d calls for %d events that were delivered already; the last ones, by %s:\n%s\n%s",
+			n, len(all), s.c.clock.Now().Format(time.RFC3339Nano), s.c.last(s.realm, n+4), s.uncovered(all)))
 	}
 	errs = append(errs, s.unaffected("what has no time", func() {
 		for _, e := range all[:min(len(all), 5)] {
@@ -280,6 +283,21 @@ func (s *sequence) again() error {
 		errs = append(errs, s.equal(p, s.realm, nil))
 	}
 	return errors.Join(errs...)
+}
+
+// uncovered says what the marks know of each event.
+func (s *sequence) uncovered(events []*ledgerfeedv1.Event) string {
+	var all []string
+	for _, e := range events {
+		ref := refOfEvent(s.realm, e)
+		line := fmt.Sprintf("%s %v of %s:", e.GetOperation(), ref, e.GetOccurredAt().AsTime().Format(time.RFC3339Nano))
+		for _, p := range s.c.places {
+			marks, err := s.c.store.Marks(s.c.t.Context(), s.realm, p.name, []state.Ref{{Entity: ref.Entity, ID: ref.ID}})
+			line += fmt.Sprintf(" %s %+v %v", p.name, marks, err)
+		}
+		all = append(all, line)
+	}
+	return strings.Join(all, "\n")
 }
 
 // lag is how far the API must be behind to show an older state of a live record.
@@ -447,10 +465,14 @@ func (c *cluster) busy() bool {
 	return false
 }
 
-// stored is how many messages the queues hold.
+// stored is how many messages the queues hold, in the order in which they may go from one
+// to another: what moves meanwhile is seen twice, not missed.
 func (c *cluster) stored(ctx context.Context) (n uint64, err error) {
-	for queue, durable := range map[stream.Queue]string{stream.Events: "processor", stream.Waiting: "processor_waiting", stream.Retry("a"): "processor-a", stream.Retry("b"): "processor-b"} {
-		lag, err := c.conn.Lag(ctx, queue, durable)
+	for _, q := range []struct {
+		queue   stream.Queue
+		durable string
+	}{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}, {stream.Retry("a"), "processor-a"}, {stream.Retry("b"), "processor-b"}} {
+		lag, err := c.conn.Lag(ctx, q.queue, q.durable)
 		if err != nil {
 			return n, err
 		}
