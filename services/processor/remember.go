@@ -35,15 +35,13 @@ const (
 
 // keepRemembering gives Redis back the marks it may have lost, until ctx ends.
 func (p *Processor) keepRemembering(ctx context.Context) error {
-	for {
-		err := p.remember(ctx)
-		if err != nil && !errors.Is(err, state.ErrHeld) && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		if err := p.remember(ctx); err != nil && !errors.Is(err, state.ErrHeld) && ctx.Err() == nil {
 			p.log.Warn("marks are given back later", telemetry.Error(err))
 		}
-		if lifecycle.Sleep(ctx, p.rememberEvery) != nil {
-			return nil
-		}
+		_ = lifecycle.Sleep(ctx, p.rememberEvery) // its error is the end of ctx
 	}
+	return nil
 }
 
 // remember notes once for each life of Redis, all replicas together, what the sinks hold

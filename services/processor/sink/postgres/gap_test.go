@@ -109,7 +109,7 @@ func TestSink_TellsWhatItHoldsOfSomeEntities(t *testing.T) {
 			held := func() (all []string) {
 				for v, err := range s.Held(t.Context(), []string{"TimeActivity", "TaxAgency"}) {
 					require.NoError(t, err)
-					all = append(all, v.Ref.Key(v.Version))
+					all = append(all, v.Key(v.Version))
 				}
 				return all
 			}
