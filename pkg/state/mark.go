@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -146,7 +147,14 @@ func (s *Store) advance(ctx context.Context, realm, sink string, as []Advance) e
 // LiveIDs returns what the sink has of an entity, id to version, tombstones
 // left out. Changes made meanwhile may be in it or not.
 func (s *Store) LiveIDs(ctx context.Context, realm, sink, entity string) (map[string]int64, error) {
-	live := make(map[string]int64)
+	live, err := s.IDs(ctx, realm, sink, entity)
+	maps.DeleteFunc(live, func(_ string, version int64) bool { return qbo.IsTombstone(version) })
+	return live, err
+}
+
+// IDs is LiveIDs with the tombstones.
+func (s *Store) IDs(ctx context.Context, realm, sink, entity string) (map[string]int64, error) {
+	ids := make(map[string]int64)
 	key := markKey(realm, sink, entity)
 	for cursor := uint64(0); ; {
 		page, next, err := s.scanHash(ctx, key, cursor)
@@ -154,17 +162,13 @@ func (s *Store) LiveIDs(ctx context.Context, realm, sink, entity string) (map[st
 			return nil, fmt.Errorf("list %s of realm %s: %w", entity, realm, err)
 		}
 		for i := 0; i+1 < len(page); i += 2 {
-			m := parseMark(page[i+1])
-			switch {
-			case qbo.IsTombstone(m.Version):
-				// A page may repeat an id; the later state wins.
-				delete(live, page[i])
-			case m.Version > 0:
-				live[page[i]] = m.Version
+			// A page may repeat an id; the later state wins.
+			if m := parseMark(page[i+1]); m.Version > 0 {
+				ids[page[i]] = max(ids[page[i]], m.Version)
 			}
 		}
 		if next == 0 {
-			return live, nil
+			return ids, nil
 		}
 		cursor = next
 	}

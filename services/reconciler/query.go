@@ -17,7 +17,7 @@ import (
 func (s *scan) query(ctx context.Context, f *finding) error {
 	// Before the first page: whatever of this is alive then shows in a page,
 	// or has not changed since.
-	delivered, err := s.delivered(ctx, f.entity)
+	delivered, buried, err := s.delivered(ctx, f.entity)
 	if err != nil {
 		return err
 	}
@@ -33,6 +33,9 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	}
 	s.accepts(ctx, f, wayQuery)
 	if err := s.deletions(ctx, f, delivered, alive); err != nil {
+		return fmt.Errorf("deletions of %s: %w", f.entity, err)
+	}
+	if err := s.bury(ctx, f, buried); err != nil {
 		return fmt.Errorf("deletions of %s: %w", f.entity, err)
 	}
 	if len(f.unread) > 0 {

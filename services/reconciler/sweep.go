@@ -3,10 +3,12 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
@@ -14,19 +16,45 @@ import (
 const maxIDs = 300
 
 // delivered returns the ids that are alive at some sink, with the newest
-// version any sink has of each.
-func (s *scan) delivered(ctx context.Context, entity string) (map[string]int64, error) {
-	all := map[string]int64{}
+// version any sink has of each, and those of which one sink has a tombstone and another
+// has not, with that of the tombstone.
+func (s *scan) delivered(ctx context.Context, name string) (alive, buried map[string]int64, err error) {
+	alive, buried = map[string]int64{}, map[string]int64{}
+	told := map[string]int{}
 	for _, sink := range s.sinks {
-		ids, err := s.r.state.LiveIDs(ctx, s.realm, sink, entity)
+		ids, err := s.r.state.IDs(ctx, s.realm, sink, name)
 		if err != nil {
-			return nil, fmt.Errorf("ids of %s at %s: %w", entity, sink, err)
+			return nil, nil, fmt.Errorf("ids of %s at %s: %w", name, sink, err)
 		}
 		for id, version := range ids {
-			all[id] = max(all[id], version)
+			if qbo.IsTombstone(version) {
+				told[id]++
+				buried[id] = max(buried[id], version)
+			} else {
+				alive[id] = max(alive[id], version)
+			}
 		}
 	}
-	return all, nil
+	maps.DeleteFunc(buried, func(id string, _ int64) bool { return told[id] == len(s.sinks) })
+	return alive, buried, nil
+}
+
+// bury tells the sinks that have no tombstone of what another one has, which is final.
+// Where CDC tells of deletions it has told all of them. Of the other entities a sink may
+// hold a record nobody knows it has, since Redis has lost its mark.
+func (s *scan) bury(ctx context.Context, f *finding, buried map[string]int64) error {
+	if info, ok := entity.Lookup(f.entity); !ok || info.CDC {
+		return nil
+	}
+	dead := make([]qbo.Entity, 0, len(buried))
+	for _, id := range slices.Sorted(maps.Keys(buried)) {
+		dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: qbo.VersionTime(buried[id]), Deleted: true})
+	}
+	events, err := s.compareAll(ctx, f, dead)
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
 }
 
 // deletions finds what some sink has and QuickBooks no longer does. delivered
