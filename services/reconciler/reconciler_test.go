@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -447,4 +448,31 @@ func runVerifier(t *testing.T, b *bundle) (stop func()) {
 	t.Helper()
 	b.config.StartJitter = never
 	return run(t, b.reconciler())
+}
+
+// Redis loses the schedule, and the company is connected again before anybody has looked.
+// Chaos run, seed 242: three of four companies were never scanned again.
+func TestReconciler_RealmsAreScheduledAgainAfterRedisLostThem(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	life, _, err := b.store.Forgotten(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, b.store.Remembered(t.Context(), life))
+	defer run(t, r)()
+	b.rest()
+	pipe := b.store.Redis().TxPipeline()
+	keys, err := b.store.Redis().Keys(t.Context(), "lf:1:*").Result()
+	require.NoError(t, err)
+	for _, key := range keys {
+		if !strings.Contains(key, "conn") && !strings.Contains(key, "realms") {
+			pipe.Del(t.Context(), key)
+		}
+	}
+	_, err = pipe.Exec(t.Context())
+	require.NoError(t, err)
+	_, err = b.store.RegisterSinks(t.Context(), b.feed.sinks)
+	require.NoError(t, err)
+	lost := b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	require.Eventually(t, func() bool { return b.has("Invoice", lost.ID) }, patient, 5*time.Millisecond)
 }

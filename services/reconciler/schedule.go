@@ -74,11 +74,22 @@ func (r *Reconciler) every(ctx context.Context, d time.Duration, step func(conte
 // enrol returns a step that puts realms on the schedule that are not: new
 // connections at once, and those found at the start spread over the jitter; also those
 // parked ones that were connected again. What is on it keeps its time, so that a
-// restart costs no call: if it took long, it was an outage.
+// restart costs no call: if it took long, it was an outage. Where Redis may have lost the
+// schedule, every realm is looked for on it.
 func (r *Reconciler) enrol() func(context.Context) error {
 	known := map[string]bool{}
 	first := true
+	var life string
+	var lost bool
 	return func(ctx context.Context) error {
+		now, forgotten, err := r.state.Forgotten(ctx)
+		if err != nil {
+			return err
+		}
+		if now != life || forgotten && !lost {
+			clear(known)
+		}
+		life, lost = now, forgotten
 		if first {
 			if err := r.state.NoteCoverage(ctx, r.coverage(), r.now()); err != nil {
 				return err
