@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -147,13 +146,15 @@ func (s *Store) advance(ctx context.Context, realm, sink string, as []Advance) e
 // LiveIDs returns what the sink has of an entity, id to version, tombstones
 // left out. Changes made meanwhile may be in it or not.
 func (s *Store) LiveIDs(ctx context.Context, realm, sink, entity string) (map[string]int64, error) {
-	live, err := s.IDs(ctx, realm, sink, entity)
-	maps.DeleteFunc(live, func(_ string, version int64) bool { return qbo.IsTombstone(version) })
-	return live, err
+	return s.ids(ctx, realm, sink, entity, false)
 }
 
 // IDs is LiveIDs with the tombstones.
 func (s *Store) IDs(ctx context.Context, realm, sink, entity string) (map[string]int64, error) {
+	return s.ids(ctx, realm, sink, entity, true)
+}
+
+func (s *Store) ids(ctx context.Context, realm, sink, entity string, tombstones bool) (map[string]int64, error) {
 	ids := make(map[string]int64)
 	key := markKey(realm, sink, entity)
 	for cursor := uint64(0); ; {
@@ -162,9 +163,13 @@ func (s *Store) IDs(ctx context.Context, realm, sink, entity string) (map[string
 			return nil, fmt.Errorf("list %s of realm %s: %w", entity, realm, err)
 		}
 		for i := 0; i+1 < len(page); i += 2 {
-			// A page may repeat an id; the later state wins.
-			if m := parseMark(page[i+1]); m.Version > 0 {
-				ids[page[i]] = max(ids[page[i]], m.Version)
+			m := parseMark(page[i+1])
+			switch {
+			case qbo.IsTombstone(m.Version) && !tombstones:
+				// A page may repeat an id; the later state wins.
+				delete(ids, page[i])
+			case m.Version > 0:
+				ids[page[i]] = m.Version
 			}
 		}
 		if next == 0 {

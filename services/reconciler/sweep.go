@@ -17,12 +17,17 @@ const maxIDs = 300
 
 // delivered returns the ids that are alive at some sink, with the newest
 // version any sink has of each, and those of which one sink has a tombstone and another
-// has not, with that of the tombstone.
+// has not, with that of the tombstone. Where CDC tells of deletions it has told all
+// sinks of them, and a company may have many: those are not looked for.
 func (s *scan) delivered(ctx context.Context, name string) (alive, buried map[string]int64, err error) {
 	alive, buried = map[string]int64{}, map[string]int64{}
 	told := map[string]int{}
+	list := s.r.state.LiveIDs
+	if info, ok := entity.Lookup(name); ok && !info.CDC {
+		list = s.r.state.IDs
+	}
 	for _, sink := range s.sinks {
-		ids, err := s.r.state.IDs(ctx, s.realm, sink, name)
+		ids, err := list(ctx, s.realm, sink, name)
 		if err != nil {
 			return nil, nil, fmt.Errorf("ids of %s at %s: %w", name, sink, err)
 		}
@@ -40,12 +45,9 @@ func (s *scan) delivered(ctx context.Context, name string) (alive, buried map[st
 }
 
 // bury tells the sinks that have no tombstone of what another one has, which is final.
-// Where CDC tells of deletions it has told all of them. Of the other entities a sink may
-// hold a record nobody knows it has, since Redis has lost its mark.
+// Of what CDC leaves out a sink may hold a record nobody knows it has, since Redis has
+// lost its mark.
 func (s *scan) bury(ctx context.Context, f *finding, buried map[string]int64) error {
-	if info, ok := entity.Lookup(f.entity); !ok || info.CDC {
-		return nil
-	}
 	dead := make([]qbo.Entity, 0, len(buried))
 	for _, id := range slices.Sorted(maps.Keys(buried)) {
 		dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: qbo.VersionTime(buried[id]), Deleted: true})

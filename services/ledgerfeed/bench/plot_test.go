@@ -56,6 +56,9 @@ func TestPlot_DrawsWhatARunTook(t *testing.T) {
 	for _, p := range panels {
 		require.Contains(t, drawn.String(), p.label)
 	}
+	if *usageFile == "" {
+		require.Contains(t, drawn.String(), "ingress-1")
+	}
 	if *plotFile != "" {
 		require.NoError(t, os.WriteFile(*plotFile, []byte(drawn.String()), 0o644))
 	}
