@@ -72,7 +72,7 @@ func (c *Conn) UpdateTopology(ctx context.Context) error {
 func (c *Conn) events() jetstream.StreamConfig {
 	s := c.stream(EventStream, "lf.event.>", c.cfg.EventsMaxBytes)
 	s.Description = "envelopes for the processor"
-	s.Retention = jetstream.WorkQueuePolicy
+	s.Retention, s.Compression = jetstream.WorkQueuePolicy, jetstream.NoCompression
 	s.AllowAtomicPublish = c.cfg.Profile.SyncsEach()
 	return s
 }
@@ -80,7 +80,7 @@ func (c *Conn) events() jetstream.StreamConfig {
 func (c *Conn) retry() jetstream.StreamConfig {
 	s := c.stream(RetryStream, "lf.retry.>", c.cfg.RetryMaxBytes)
 	s.Description = "envelopes one sink has not taken yet"
-	s.Retention = jetstream.WorkQueuePolicy
+	s.Retention, s.Compression = jetstream.WorkQueuePolicy, jetstream.NoCompression
 	return s
 }
 
@@ -116,7 +116,9 @@ func (c *Conn) changes() jetstream.StreamConfig {
 }
 
 // stream is what all have in common. A full stream refuses the new message
-// instead of dropping the oldest: who publishes is told and keeps it.
+// instead of dropping the oldest: who publishes is told and keeps it. What is kept
+// for long is compressed; a queue is not, since its publishers would wait while the
+// server compresses a block (ADR 13).
 func (c *Conn) stream(name, subjects string, maxBytes int64) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        name,
@@ -179,7 +181,6 @@ func drift(want, have jetstream.StreamConfig) error {
 		{"discard", have.Discard, want.Discard},
 		{"storage", have.Storage, want.Storage},
 		{"num_replicas", have.Replicas, want.Replicas},
-		{"compression", have.Compression, want.Compression},
 		{"max_bytes", have.MaxBytes, want.MaxBytes},
 		{"max_age", have.MaxAge, want.MaxAge},
 		{"max_msgs", have.MaxMsgs, int64(-1)},

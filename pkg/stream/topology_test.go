@@ -31,12 +31,12 @@ func TestEnsureTopology_SetsWhatTheGuaranteesRestOn(t *testing.T) {
 	}
 	queue := settings{
 		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, MaxBytes: 64 << 20,
-		Compression: jetstream.S2Compression, Storage: jetstream.FileStorage, Replicas: 1, Duplicates: 2 * time.Minute,
+		Compression: jetstream.NoCompression, Storage: jetstream.FileStorage, Replicas: 1, Duplicates: 2 * time.Minute,
 	}
 	events, retry, dead, changes := queue, queue, queue, queue
 	events.Subjects, retry.Subjects, dead.Subjects, changes.Subjects = []string{"lf.event.>"}, []string{"lf.retry.>"}, []string{"lf.dead.>"}, []string{"lf.change.>"}
-	dead.Retention, dead.MaxAge = jetstream.LimitsPolicy, 90*24*time.Hour
-	changes.Retention, changes.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
+	dead.Retention, dead.MaxAge, dead.Compression = jetstream.LimitsPolicy, 90*24*time.Hour, jetstream.S2Compression
+	changes.Retention, changes.Discard, changes.Compression = jetstream.LimitsPolicy, jetstream.DiscardOld, jetstream.S2Compression
 	gaps := changes
 	gaps.Subjects, gaps.MaxBytes, gaps.MaxAge = []string{"lf.gap.>"}, 256<<20, 30*24*time.Hour
 
@@ -83,7 +83,6 @@ func TestEnsureTopology_NamesWhatDrifted(t *testing.T) {
 		{"subjects", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "other") }, "subjects"},
 		{"duplicates", func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }, "duplicate_window"},
 		{"acknowledges nothing", func(c *jetstream.StreamConfig) { c.NoAck = true }, "no_ack"},
-		{"compression", func(c *jetstream.StreamConfig) { c.Compression = jetstream.NoCompression }, "compression"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,6 +105,26 @@ func TestEnsureTopology_NamesWhatDrifted(t *testing.T) {
 			require.NoError(t, b.conn.EnsureTopology(t.Context()))
 		})
 	}
+}
+
+// No guarantee rests on it: a stream of an earlier version, which was compressed,
+// goes on as it is, and an operator may have it either way.
+func TestEnsureTopology_LeavesCompressionToTheOperator(t *testing.T) {
+	b := setup(t)
+	s, err := b.js.Stream(t.Context(), stream.EventStream)
+	require.NoError(t, err)
+	c := s.CachedInfo().Config
+	c.Compression = jetstream.S2Compression
+	_, err = b.js.UpdateStream(t.Context(), c)
+	require.NoError(t, err)
+	require.NoError(t, b.conn.EnsureTopology(t.Context()))
+	require.NoError(t, b.conn.Publish(t.Context(), env("1", 1)))
+
+	require.NoError(t, b.conn.UpdateTopology(t.Context()))
+	s, err = b.js.Stream(t.Context(), stream.EventStream)
+	require.NoError(t, err)
+	require.Equal(t, jetstream.NoCompression, s.CachedInfo().Config.Compression)
+	require.EqualValues(t, 1, b.stored(t, stream.EventStream), "nothing is lost by it")
 }
 
 func TestReady(t *testing.T) {

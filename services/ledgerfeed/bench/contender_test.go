@@ -53,6 +53,8 @@ func runChild(name string) error {
 		return runLedgerfeed()
 	case "bare":
 		return runBare()
+	case "empty":
+		return runEmpty()
 	case "watermill":
 		return runWatermill(whole)
 	case "watermill-split":
@@ -200,6 +202,18 @@ func runBare() error {
 			case <-r.Context().Done():
 				return
 			}
+		}
+	}))
+}
+
+// runEmpty reads a body, keeps nothing of it and answers when the broker's answer
+// would be long overdue.
+func runEmpty() error {
+	return listen(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		select {
+		case <-time.After(2900 * time.Millisecond):
+		case <-r.Context().Done():
 		}
 	}))
 }

@@ -31,7 +31,9 @@ type memory struct {
 }
 
 // memory measures the ingress, and bare, with that many requests on as many
-// connections, each waiting for the broker's answer, which a proxy holds back.
+// connections, each waiting for the broker's answer, which a proxy holds back; and
+// net/http with a handler that only waits, which is what those connections take
+// whatever is done with them.
 // Only a measurement counts in which all of them were answered 200 in the end:
 // in the others, some were not in flight when the memory was read.
 func (r *report) memory(b *bench) {
@@ -40,7 +42,7 @@ func (r *report) memory(b *bench) {
 		n = 200
 	}
 	broker := startBroker(b.t, relaxed)
-	for _, name := range []string{"ledgerfeed", "bare"} {
+	for _, name := range []string{"ledgerfeed", "bare", "empty"} {
 		if !wanted(name) {
 			continue
 		}
@@ -69,9 +71,12 @@ func waiting(b *bench, broker *broker, name string, n int) (memory, int) {
 	var c *child
 	before := broker.last(eventStream)
 	reached := func() bool { return broker.last(eventStream) == before+int64(n*realms) }
-	if name == "bare" {
+	switch name {
+	case "bare":
 		c = startChild(b.t, "bare", "BENCH_NATS="+behind, "BENCH_SAMPLE="+sample(b.t))
-	} else {
+	case "empty":
+		c = startChild(b.t, "empty")
+	default:
 		c = broker.ingress(b.binary, behind, 2*n)
 		// It bounds what is on its way to the broker: not all of it gets there.
 		reached = func() bool { return gauge(c, "ledgerfeed_ingress_in_flight") == fmt.Sprint(n) }
