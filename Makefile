@@ -142,7 +142,7 @@ bench: servers ## run the benchmarks; the figures go to build/bench/
 
 .PHONY: bench-ingress
 bench-ingress: servers ## compare the ingress with a bare limit and two peers (BENCH_TIME=3s shortens); writes build/bench/ingress.json
-	go test -count=1 -v -timeout 90m -run '^TestIngress$$' ./services/ledgerfeed/bench -args -bench.window=$(BENCH_TIME) -bench.rounds=$(BENCH_ROUNDS) -bench.out=$(CURDIR)/build/bench
+	go test -count=1 -v -timeout 3h -run '^TestIngress$$' ./services/ledgerfeed/bench -args -bench.window=$(BENCH_TIME) -bench.rounds=$(BENCH_ROUNDS) -bench.out=$(CURDIR)/build/bench
 
 .PHONY: bench-processor
 bench-processor: servers ## compare the processor with a bare limit and River (BENCH_TIME=3s shortens); writes build/bench/processor.json

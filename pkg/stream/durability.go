@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/mod/semver"
 
@@ -39,6 +40,11 @@ type Durability struct {
 	Replicas int
 	Servers  []Server // those that hold the stream
 	Problems []string
+
+	silent int // servers that did not say, each a problem
+	// starting says that nothing is wrong but that one server's endpoint does not
+	// answer and another's does.
+	starting bool
 }
 
 // Server is one nats-server that holds the event stream.
@@ -46,7 +52,8 @@ type Server struct {
 	Name, Version string
 	// Sync is "always", an interval, or empty if the server could not be asked.
 	Sync string
-	// Offline is a server of a cluster that is down, as the others say.
+	// Offline is a server of a cluster that is down, as the others say, or that
+	// their leader has not heard of for some seconds.
 	Offline bool
 	// Stored is what JetStream keeps on the server's disk, StoreLimit what it may, in
 	// bytes; 0 if the server could not be asked.
@@ -124,6 +131,7 @@ func (c *Conn) Durability(ctx context.Context) (Durability, error) {
 		d.Servers = append(d.Servers, server)
 		d.check(server)
 	}
+	d.starting = d.silent > 0 && d.silent == len(d.Problems) && len(told) > 0 && len(notTold) > 0
 	if len(d.Problems) > 0 && len(notTold) > 0 && d.Profile != Dev {
 		d.Problems = append(d.Problems, notTold...)
 	}
@@ -131,23 +139,42 @@ func (c *Conn) Durability(ctx context.Context) (Durability, error) {
 	return d, nil
 }
 
+const (
+	// unheard is how long a server of a cluster may be silent until it counts as
+	// down. One that was killed the others call offline only minutes later.
+	unheard = 4 * time.Second
+	// patience is how long a server that was stopped or started just now is given
+	// until it answers, or until the others miss it.
+	patience = 15 * time.Second
+)
+
 // RequireDurability is Durability, with an error where the broker keeps less
 // than the profile promises or does not say; with Config.AllowMismatch that is a
-// warning instead.
+// warning instead. Where one server of a cluster does not answer it asks again,
+// for 15 s.
 func (c *Conn) RequireDurability(ctx context.Context) (Durability, error) {
-	d, err := c.Durability(ctx)
-	if err != nil {
+	d, err := backoff.Retry(ctx, func() (Durability, error) {
+		d, err := c.Durability(ctx)
+		if err == nil {
+			err = d.Err()
+		}
+		if err != nil && (c.cfg.AllowMismatch || !d.starting) {
+			err = backoff.Permanent(err)
+		}
 		return d, err
-	}
-	err = d.Err()
-	if err != nil && c.cfg.AllowMismatch {
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(time.Second)), backoff.WithMaxElapsedTime(patience), backoff.WithNotify(func(err error, _ time.Duration) {
+		c.log.Info("waiting for a server of the cluster", telemetry.Error(err))
+	}))
+	var mismatch *MismatchError
+	switch {
+	case !errors.As(err, &mismatch):
+		return d, err
+	case c.cfg.AllowMismatch:
 		c.log.Warn("broker keeps less than the profile promises, as nats.allow_mismatch allows", telemetry.Error(err))
 		return d, nil
-	}
-	if err != nil {
+	default:
 		return d, fmt.Errorf("%w (nats.allow_mismatch starts all the same)", err)
 	}
-	return d, nil
 }
 
 // holders are the names of the servers that keep the stream, sorted, and whether
@@ -156,7 +183,7 @@ func (c *Conn) holders(info *jetstream.StreamInfo) iter.Seq2[string, bool] {
 	offline := map[string]bool{}
 	if info.Cluster != nil {
 		for _, r := range info.Cluster.Replicas {
-			offline[r.Name] = r.Offline
+			offline[r.Name] = r.Offline || r.Active > unheard
 		}
 		if info.Cluster.Leader != "" {
 			offline[info.Cluster.Leader] = false
@@ -189,6 +216,7 @@ func (d *Durability) check(s Server) {
 		// It keeps nothing now, so no acknowledgement is its. Who starts while one of
 		// three is down must not be turned away (I11).
 	case s.Sync == "":
+		d.silent++
 		d.problem("server %s did not say its sync_interval: set nats.monitor_url to the monitoring endpoint (http://HOST:8222) of each server", s.Name)
 	default:
 		d.problem("server %s has sync_interval %s instead of always: a power cut loses what it acknowledged since", s.Name, s.Sync)

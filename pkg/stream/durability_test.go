@@ -3,7 +3,10 @@ package stream_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,4 +132,37 @@ func TestDurability_OneOfThreeIsDown(t *testing.T) {
 	require.Len(t, d.Servers, devtest.NATSServers)
 	require.True(t, d.Servers[2].Offline)
 	require.Contains(t, d.Describe()["servers"], "unknown, it is offline")
+}
+
+// A server whose endpoint is not there yet is asked again; one that never answers,
+// and that the others hear of, is a wrong configuration.
+func TestDurability_WaitsForAServerThatStarts(t *testing.T) {
+	cluster := devtest.StartNATSCluster(t)
+	endpoints := strings.Split(cluster.MonitorURL(), ",")
+	last, err := url.Parse(endpoints[2])
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(last)
+	var asked atomic.Int64
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	monitor := func(third string) string { return strings.Join([]string{endpoints[0], endpoints[1], third}, ",") }
+	c := connect(t, cluster.URL(), func(c *stream.Config) { c.Profile, c.MonitorURL = stream.Cluster, monitor(slow.URL) })
+	require.NoError(t, c.EnsureTopology(t.Context()))
+	d, err := c.RequireDurability(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, asked.Load())
+	require.Equal(t, "always", d.Servers[2].Sync)
+	require.False(t, d.Servers[2].Offline)
+
+	c = connect(t, cluster.URL(), func(c *stream.Config) { c.Profile, c.MonitorURL = stream.Cluster, monitor("http://127.0.0.1:1") })
+	_, err = c.RequireDurability(t.Context())
+	var mismatch *stream.MismatchError
+	require.ErrorAs(t, err, &mismatch)
+	require.ErrorContains(t, err, "did not say its sync_interval")
 }
