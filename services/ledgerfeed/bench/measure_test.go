@@ -94,21 +94,33 @@ func turn[T any](all []T, by int) (turned []T) {
 }
 
 // highest is the highest rate of an open loop at which 99 of 100 answers come
-// within 50 ms: looked for in short windows, and confirmed in a full one, at that rate
-// or in small steps below it. If none is confirmed it returns the last that was tried,
-// and false.
+// within 50 ms: in the first round looked for in short windows, later where the round
+// before ended, and confirmed in full windows, in small steps up from there if it
+// holds and down if not. If none is confirmed it returns the last that was tried, and
+// false.
 func (p *profile) highest(c *contender) (r load.Report, ok bool) {
-	const step, lowest = 0.93, 0.5
-	rate := p.search(c)
-	for part := 1.0; part > lowest; part *= step {
-		if r = p.run(c, part*rate, connections, *duration); held(r) {
-			return r, true
-		}
-		if smoke() {
+	const step, most = 0.93, 9
+	rate, known := 0.0, len(c.open) > 0
+	if known {
+		rate = c.open[len(c.open)-1].RPS
+	} else {
+		rate = p.search(c)
+	}
+	try := func() load.Report { return p.run(c, rate, connections, *duration) }
+	r = try()
+	for i := 0; known && held(r) && i < most; i++ {
+		rate /= step
+		higher := try()
+		if !held(higher) {
 			break
 		}
+		r = higher
 	}
-	return r, false
+	for i := 0; !held(r) && !smoke() && i < most; i++ {
+		rate *= step
+		r = try()
+	}
+	return r, held(r)
 }
 
 // search halves what is between nothing and what a closed loop can do.
