@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,7 @@ const (
 	connections = 256
 	p99Bound    = 50 * time.Millisecond
 	idleRate    = 50 // requests a second
+	settle      = 3 * time.Second
 )
 
 // run loads c for d and counts what it answered and what was stored of that. A
@@ -63,7 +65,7 @@ func (p *profile) warm() {
 }
 
 // round is one window of each kind for each contender; the next round has
-// another order.
+// another order, and others before and after each.
 func (p *profile) round(round int) {
 	for _, c := range turn(p.contenders, round) {
 		if p.name == synced {
@@ -80,6 +82,7 @@ func (p *profile) round(round int) {
 			p.name, round+1, *rounds, c.name, r.RPS, r.P50, r.P99, map[bool]string{false: ": too late, the round does not count"}[ok])
 	}
 	for _, c := range turn(p.contenders, round) {
+		time.Sleep(min(*duration/4, settle)) // what the window before has removed is being removed still
 		r := p.run(c, idleRate, 1, *duration/2)
 		c.idle = append(c.idle, r)
 		p.step(costIdle, "%s round %d/%d: %s idle, p50 %s p99 %s", p.name, round+1, *rounds, c.name, r.P50, r.P99)
@@ -89,6 +92,9 @@ func (p *profile) round(round int) {
 func turn[T any](all []T, by int) (turned []T) {
 	for i := range all {
 		turned = append(turned, all[(i+by)%len(all)])
+	}
+	if by%2 == 1 {
+		slices.Reverse(turned)
 	}
 	return turned
 }
