@@ -86,7 +86,8 @@ func TestServe_ReadsTheTokensAgain(t *testing.T) {
 	file, address := filepath.Join(t.TempDir(), "apps"), freeAddress(t)
 	require.NoError(t, os.WriteFile(file, []byte("demo=one\n"), 0o600))
 	_, stop := serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t),
-		"LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS_FILE="+file)
+		"LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS_FILE="+file,
+		"LEDGERFEED_INGRESS_BUDGET=2.9s", "LEDGERFEED_INGRESS_BODY_TIMEOUT=2.9s") // a busy machine takes its time between the headers and SIGHUP
 	require.Equal(t, 200, postTo(t, address, "one"))
 
 	require.NoError(t, os.WriteFile(file+".new", []byte("demo=two\n"), 0o600))
