@@ -71,7 +71,8 @@ func (c *child) stop() {
 
 // untilParentEnds is how a child waits.
 func untilParentEnds() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	// Interrupt too: somebody may end all processes of this binary by name.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); stop() }()
 	<-ctx.Done()
