@@ -118,8 +118,11 @@ func (p *process) live() error {
 	}
 	p.mu.Unlock()
 	close(gone)
-	if !asked {
+	switch {
+	case !asked:
 		p.journal.note("process", p.name, fmt.Sprintf("ended by itself: %s", cmd.ProcessState))
+	case code != 0:
+		p.journal.note("process", p.name, fmt.Sprintf("was ended: %s", cmd.ProcessState))
 	}
 	return nil
 }
