@@ -39,6 +39,9 @@ func Serve(ctx context.Context, environ []string) error {
 	}
 	s.group.Logger = s.log.Named("lifecycle")
 	if err := s.open(ctx); err != nil {
+		if ctx.Err() != nil {
+			return s.giveUp(ctx) // it was asked to end while it started: no failure
+		}
 		return errors.Join(startError(err), s.giveUp(ctx))
 	}
 	return s.group.Run(ctx)
