@@ -40,7 +40,8 @@ func Serve(ctx context.Context, environ []string) error {
 	s.group.Logger = s.log.Named("lifecycle")
 	if err := s.open(ctx); err != nil {
 		if ctx.Err() != nil {
-			return s.giveUp(ctx) // it was asked to end while it started: no failure
+			s.log.Info("asked to end before it had started", telemetry.Error(err))
+			return s.giveUp(ctx) // no failure
 		}
 		return errors.Join(startError(err), s.giveUp(ctx))
 	}

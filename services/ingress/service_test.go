@@ -144,3 +144,17 @@ func profileDev(environ []string) []string {
 	}
 	return append(environ, "LEDGERFEED_NATS_PROFILE=dev")
 }
+
+// A rolling restart may meet a service that still waits for a broker (the chaos run
+// with seed 243): it was asked to end, and that is no failed start.
+func TestServe_AskedToEndWhileItStarts(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	require.NoError(t, err)
+	defer silent.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	require.NoError(t, ingress.Serve(ctx, []string{
+		"LEDGERFEED_NATS_URL=nats://" + silent.Addr().String(), "LEDGERFEED_ADMIN_LISTEN=off",
+		"LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=one",
+	}))
+}
