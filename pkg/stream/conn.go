@@ -77,7 +77,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	c.metrics = m
-	nc, err := nats.Connect(o.Config.URL, c.options(ctx)...)
+	nc, err := c.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Address(), err)
 	}
@@ -97,6 +97,31 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	}
 	c.outbox.start(c.js)
 	return c, nil
+}
+
+// dial connects, and ends with ctx: the client itself waits for each of its servers
+// to answer, which a program that is asked to end must not.
+func (c *Conn) dial(ctx context.Context) (*nats.Conn, error) {
+	type dialed struct {
+		nc  *nats.Conn
+		err error
+	}
+	done := make(chan dialed, 1)
+	go func() {
+		nc, err := nats.Connect(c.cfg.URL, c.options(ctx)...)
+		done <- dialed{nc, err}
+	}()
+	select {
+	case d := <-done:
+		return d.nc, d.err
+	case <-ctx.Done():
+		go func() {
+			if d := <-done; d.nc != nil {
+				d.nc.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 func (c *Conn) options(ctx context.Context) []nats.Option {

@@ -1,6 +1,9 @@
 package stream_test
 
 import (
+	"context"
+	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -137,6 +140,30 @@ func TestReady(t *testing.T) {
 
 	b.conn.Close()
 	require.ErrorIs(t, b.conn.Ready(t.Context()), stream.ErrUnreachable)
+}
+
+// Who is asked to end must not wait for each server in turn.
+func TestConnect_EndsWithItsContext(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	require.NoError(t, err)
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	connected := make(chan error, 1)
+	go func() {
+		_, err := stream.Connect(ctx, stream.Options{Config: config("nats://" + silent.Addr().String())})
+		connected <- err
+	}()
+	client, err := silent.Accept()
+	require.NoError(t, err)
+	defer client.Close()
+	cancel()
+	err = <-connected
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, stream.ErrUnreachable)
+	// Connect did not wait until the client had given up: it still waits.
+	require.NoError(t, client.SetReadDeadline(time.Now().Add(time.Millisecond)))
+	_, err = client.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 func TestConnect_SaysWhereNobodyAnswers(t *testing.T) {

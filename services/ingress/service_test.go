@@ -151,10 +151,17 @@ func TestServe_AskedToEndWhileItStarts(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	require.NoError(t, err)
 	defer silent.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	require.NoError(t, ingress.Serve(ctx, []string{
-		"LEDGERFEED_NATS_URL=nats://" + silent.Addr().String(), "LEDGERFEED_ADMIN_LISTEN=off",
-		"LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=one",
-	}))
+	ctx, cancel := context.WithCancel(t.Context()) // as a signal does: it sets no deadline
+	served := make(chan error, 1)
+	go func() {
+		served <- ingress.Serve(ctx, []string{
+			"LEDGERFEED_NATS_URL=nats://" + silent.Addr().String(), "LEDGERFEED_ADMIN_LISTEN=off",
+			"LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=one",
+		})
+	}()
+	waiting, err := silent.Accept()
+	require.NoError(t, err)
+	defer waiting.Close() // not before the end: the client must not be what gives up
+	cancel()
+	require.NoError(t, <-served)
 }
