@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,31 +12,43 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Memory is which Redis it is, and since when it knows all that it should. Two that are
+// equal say that nothing was lost in between.
+type Memory struct {
+	life  string // the servers' run_ids; empty where they do not say them
+	noted string // the life that Remembered noted, and a mark of that note
+}
+
 // Forgotten reports whether Redis may have lost something since [Store.Remembered] was
 // last called: it is another process (its run_id), or does not know of that call any more.
-// A restart that lost nothing looks the same as one that did. life is what to give to
-// Remembered; it is empty where the server does not say its run_id, and only the loss of
-// everything shows then.
-func (s *Store) Forgotten(ctx context.Context) (life string, forgotten bool, err error) {
+// A restart that lost nothing looks the same as one that did. Where the server does not
+// say its run_id, only the loss of everything shows.
+func (m Memory) Forgotten() bool {
+	life, _, noted := strings.Cut(m.noted, "#")
+	return !noted || life != m.life
+}
+
+// Memory asks Redis.
+func (s *Store) Memory(ctx context.Context) (m Memory, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	known, err := s.db.Get(ctx, durable+"life").Result()
-	absent := errors.Is(err, redis.Nil)
-	if err == nil || absent {
-		life, err = s.life(ctx)
+	m.noted, err = s.db.Get(ctx, durable+"life").Result()
+	if err == nil || errors.Is(err, redis.Nil) {
+		m.life, err = s.life(ctx)
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("ask Redis whether it remembers: %w", err)
+		return Memory{}, fmt.Errorf("ask Redis whether it remembers: %w", err)
 	}
-	return life, absent || life != known, nil
+	return m, nil
 }
 
 // Remembered notes that what Redis may have lost is there again, as far as somebody else
-// knew it. life is of the call of Forgotten before that.
-func (s *Store) Remembered(ctx context.Context, life string) error {
+// knew it. m is of before that.
+func (s *Store) Remembered(ctx context.Context, m Memory) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := s.db.Set(ctx, durable+"life", life, 0).Err(); err != nil {
+	// Each note is another, for those who look only after the next one.
+	if err := s.db.Set(ctx, durable+"life", m.life+"#"+rand.Text(), 0).Err(); err != nil {
 		return fmt.Errorf("note that Redis remembers: %w", err)
 	}
 	return nil

@@ -47,8 +47,8 @@ func (p *Processor) keepRemembering(ctx context.Context) error {
 // remember notes once for each life of Redis, all replicas together, what the sinks hold
 // of the entities whose deletions only the marks show.
 func (p *Processor) remember(ctx context.Context) error {
-	life, forgotten, err := p.state.Forgotten(ctx)
-	if err != nil || !forgotten {
+	memory, err := p.state.Memory(ctx)
+	if err != nil || !memory.Forgotten() {
 		return err
 	}
 	lease, err := p.state.Lease(ctx, "remember", rememberLease)
@@ -68,7 +68,7 @@ func (p *Processor) remember(ctx context.Context) error {
 		}
 		p.log.Info("redis knows again what the sink holds", telemetry.Sink(out.Name()), telemetry.Count(n), telemetry.Took(time.Since(began)))
 	}
-	return p.state.Remembered(ctx, life)
+	return p.state.Remembered(ctx, memory)
 }
 
 // giveBack moves the marks of a sink up to what it holds.

@@ -79,17 +79,16 @@ func (r *Reconciler) every(ctx context.Context, d time.Duration, step func(conte
 func (r *Reconciler) enrol() func(context.Context) error {
 	known := map[string]bool{}
 	first := true
-	var life string
-	var lost bool
+	var memory state.Memory
 	return func(ctx context.Context) error {
-		now, forgotten, err := r.state.Forgotten(ctx)
+		now, err := r.state.Memory(ctx)
 		if err != nil {
 			return err
 		}
-		if now != life || forgotten && !lost {
+		if now != memory {
 			clear(known)
 		}
-		life, lost = now, forgotten
+		memory = now
 		if first {
 			if err := r.state.NoteCoverage(ctx, r.coverage(), r.now()); err != nil {
 				return err
