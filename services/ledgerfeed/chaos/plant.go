@@ -62,6 +62,7 @@ type plant struct {
 	realms      []string
 	quiet       string // the last of realms: nothing changes there
 	journals    []*journal
+	consents    sync.Map // realm → time.Time of the last one
 }
 
 func (p *plant) openJournal(name string) (*journal, error) {
@@ -237,7 +238,18 @@ func (p *plant) consent(ctx context.Context, realm string) error {
 	if err != nil {
 		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
-	return p.connections.Connect(ctx, realm, app, token)
+	if err := p.connections.Connect(ctx, realm, app, token); err != nil {
+		return err
+	}
+	p.consents.Store(realm, time.Now())
+	return nil
+}
+
+// connectedAfter reports whether a company was connected once more after at: what was
+// acknowledged for it may have been left to its next scan.
+func (p *plant) connectedAfter(realm string, at time.Time) bool {
+	last, ok := p.consents.Load(realm)
+	return ok && last.(time.Time).After(at)
 }
 
 func (p *plant) link(ctx context.Context, r *replica, to, target string) (*faultproxy.Proxy, error) {
