@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
+	"errors"
 	"fmt"
 	mrand "math/rand/v2"
 	"sync"
@@ -66,6 +67,9 @@ const (
 	// maxAging is how long a backfill gives way to live calls.
 	maxAging       = 15 * time.Second
 	releaseTimeout = time.Second
+	// renewEvery is how long Redis, once it has lost its data, may not know of a call
+	// that is under way.
+	renewEvery = 300 * time.Millisecond
 )
 
 var (
@@ -75,14 +79,18 @@ var (
 	//go:embed penalize.lua
 	penalizeLua    string
 	penalizeScript = redis.NewScript(penalizeLua)
+	//go:embed renew.lua
+	renewLua    string
+	renewScript = redis.NewScript(renewLua)
 )
 
 // Limiter bounds the calls about each realm over all replicas that share the
 // Redis. It goes by Redis's clock. It implements [qbo.Limiter].
 //
 // A realm nobody called of late starts with a full burst; so does every realm
-// when Redis has lost its data. While Redis does not answer there are no calls:
-// a limit that nobody counts is none.
+// when Redis has lost its data, but calls under way are noted again: each that takes
+// longer than 300 ms, as often. While Redis does not answer there are no calls: a limit
+// that nobody counts is none.
 type Limiter struct {
 	store  *Store
 	config LimitConfig
@@ -129,7 +137,7 @@ func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (re
 			l.forget(ctx, realm, id)
 			return nil, fmt.Errorf("acquire a call of realm %s: %w", realm, err)
 		case wait == 0:
-			return sync.OnceFunc(func() { l.forget(ctx, realm, id) }), nil
+			return l.hold(ctx, realm, id), nil
 		}
 		if err := lifecycle.Sleep(ctx, jitter(wait)); err != nil {
 			l.forget(ctx, realm, id)
@@ -152,6 +160,37 @@ func (l *Limiter) try(ctx context.Context, realm string, p qbo.Priority, id stri
 		c.Concurrency, c.Hold.Microseconds(), maxNap.Microseconds(), maxPenalty.Microseconds(),
 	).Int64()
 	return time.Duration(wait) * time.Microsecond, err
+}
+
+// hold notes the slot of a call under way until release.
+func (l *Limiter) hold(ctx context.Context, realm, id string) (release func()) {
+	var mu sync.Mutex // held while the slot is noted, so that none is after its release
+	var renewal *time.Timer
+	began, over := time.Now(), false
+	renew := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over || time.Since(began) > l.config.Hold {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		// Any other error needs no handling: it is done again.
+		err := renewScript.Run(ctx, l.store.db, limitKeys(realm)[1:2], id, l.config.Hold.Microseconds()).Err()
+		if !errors.Is(err, redis.ErrClosed) {
+			renewal.Reset(renewEvery)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	renewal = time.AfterFunc(renewEvery, renew)
+	return sync.OnceFunc(func() {
+		mu.Lock()
+		over = true
+		renewal.Stop()
+		mu.Unlock()
+		l.forget(ctx, realm, id)
+	})
 }
 
 // forget takes back what a call holds, a slot or its place among the waiting.

@@ -460,6 +460,26 @@ func TestLimiter_ReleaseTwiceFreesOneSlot(t *testing.T) {
 	})
 }
 
+// Chaos run, seed 1101: Redis was emptied while calls took eight seconds, and the realm
+// had eleven at once.
+func TestLimiter_CallsUnderWayAreNotedAgainAfterRedisLostThem(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		l := s.Limiter(state.LimitConfig{PerMinute: 60000, Concurrency: 2})
+		release, err := l.Acquire(t.Context(), "9", qbo.Live)
+		require.NoError(t, err)
+		over, err := l.Acquire(t.Context(), "9", qbo.Live)
+		require.NoError(t, err)
+		over()
+		slots := "lf:tmp:" + state.Key("slot", "9")[len("lf:"):]
+		require.NoError(t, s.Redis().Del(t.Context(), slots).Err())
+		known := func() int64 { return s.Redis().ZCard(t.Context(), slots).Val() }
+		require.Eventually(t, func() bool { return known() > 0 }, 10*time.Second, 5*time.Millisecond)
+		require.EqualValues(t, 1, known(), "the one that is over is not under way")
+		release()
+		require.Never(t, func() bool { return known() > 0 }, time.Second, 5*time.Millisecond)
+	})
+}
+
 // Who gives up waiting leaves nothing behind that holds others up.
 func TestLimiter_AcquireEndsWithItsContext(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *state.Store) {
