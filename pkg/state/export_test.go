@@ -13,7 +13,9 @@ func (l *Limiter) Try(ctx context.Context, realm string, p qbo.Priority, id stri
 }
 
 // Forget ends what Try was granted.
-func (l *Limiter) Forget(ctx context.Context, realm, id string) { l.forget(ctx, realm, id) }
+func (l *Limiter) Forget(ctx context.Context, realm, id string) {
+	l.hold(ctx, realm, id).giveBack(false)
+}
 
 // SetNow gives the store another clock.
 func SetNow(s *Store, now func() time.Time) { s.now = now }

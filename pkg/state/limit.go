@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
-	"errors"
 	"fmt"
 	mrand "math/rand/v2"
 	"sync"
@@ -67,8 +66,8 @@ const (
 	// maxAging is how long a backfill gives way to live calls.
 	maxAging       = 15 * time.Second
 	releaseTimeout = time.Second
-	// renewEvery is how long Redis, once it has lost its data, may not know of a call
-	// that is under way.
+	// renewEvery is how often a call that is under way notes itself, and one that is over
+	// is taken back until Redis answers.
 	renewEvery = 300 * time.Millisecond
 )
 
@@ -79,9 +78,6 @@ var (
 	//go:embed penalize.lua
 	penalizeLua    string
 	penalizeScript = redis.NewScript(penalizeLua)
-	//go:embed renew.lua
-	renewLua    string
-	renewScript = redis.NewScript(renewLua)
 )
 
 // Limiter bounds the calls about each realm over all replicas that share the
@@ -111,8 +107,8 @@ func (l *Limiter) Within(b *Budget) *Limiter {
 }
 
 // Acquire waits until a call about realm may start, or ctx ends. Call release
-// when the call is over: it is safe twice and from any goroutine, and gives up
-// after a second, whereupon the call counts until [LimitConfig.Hold] is over.
+// when the call is over: it is safe twice and from any goroutine. It waits for Redis two
+// seconds at most, whereupon the call counts until Redis is there again.
 //
 // Live calls go first, in about the order they came. A backfill takes its turn
 // when no live call waits, and leaves a slot and half the burst free. Under live
@@ -133,14 +129,15 @@ func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (re
 		wait, err := l.try(ctx, realm, p, id)
 		switch {
 		case err != nil:
-			// The script may have run and only its answer be lost.
-			l.forget(ctx, realm, id)
+			// The script may have run and only its answer be lost, or run yet.
+			l.hold(ctx, realm, id).giveBack(true)
 			return nil, fmt.Errorf("acquire a call of realm %s: %w", realm, err)
 		case wait == 0:
-			return l.hold(ctx, realm, id), nil
+			h := l.hold(ctx, realm, id)
+			return sync.OnceFunc(func() { h.giveBack(false) }), nil
 		}
 		if err := lifecycle.Sleep(ctx, jitter(wait)); err != nil {
-			l.forget(ctx, realm, id)
+			l.hold(ctx, realm, id).giveBack(false)
 			return nil, fmt.Errorf("wait for a call of realm %s: %w", realm, err)
 		}
 	}
@@ -160,48 +157,6 @@ func (l *Limiter) try(ctx context.Context, realm string, p qbo.Priority, id stri
 		c.Concurrency, c.Hold.Microseconds(), maxNap.Microseconds(), maxPenalty.Microseconds(),
 	).Int64()
 	return time.Duration(wait) * time.Microsecond, err
-}
-
-// hold notes the slot of a call under way until release.
-func (l *Limiter) hold(ctx context.Context, realm, id string) (release func()) {
-	var mu sync.Mutex // held while the slot is noted, so that none is after its release
-	var renewal *time.Timer
-	began, over := time.Now(), false
-	renew := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if over || time.Since(began) > l.config.Hold {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-		defer cancel()
-		// Any other error needs no handling: it is done again.
-		err := renewScript.Run(ctx, l.store.db, limitKeys(realm)[1:2], id, l.config.Hold.Microseconds()).Err()
-		if !errors.Is(err, redis.ErrClosed) {
-			renewal.Reset(renewEvery)
-		}
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	renewal = time.AfterFunc(renewEvery, renew)
-	return sync.OnceFunc(func() {
-		mu.Lock()
-		over = true
-		renewal.Stop()
-		mu.Unlock()
-		l.forget(ctx, realm, id)
-	})
-}
-
-// forget takes back what a call holds, a slot or its place among the waiting.
-func (l *Limiter) forget(ctx context.Context, realm, id string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	pipe := l.store.db.Pipeline()
-	pipe.ZRem(ctx, ephemeralKey("slot", realm), id)
-	pipe.ZRem(ctx, ephemeralKey("wait", realm), id)
-	// An error needs no handling: both expire.
-	_, _ = pipe.Exec(ctx)
 }
 
 // Penalize stops all calls about realm for d, at most an hour, because Intuit

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
@@ -478,6 +481,30 @@ func TestLimiter_CallsUnderWayAreNotedAgainAfterRedisLostThem(t *testing.T) {
 		release()
 		require.Never(t, func() bool { return known() > 0 }, time.Second, 5*time.Millisecond)
 	})
+}
+
+// Chaos run, seed 2000: the links to Redis were deaf while calls ended, and three companies
+// stood still for two minutes.
+func TestLimiter_SlotsAreGivenBackWhenRedisIsThereAgain(t *testing.T) {
+	t.Parallel()
+	server := devtest.StartRealRedis(t)
+	address := strings.TrimSuffix(strings.TrimPrefix(server.URL(), "redis://"), "/0")
+	link, err := faultproxy.Start(t.Context(), address, nil)
+	require.NoError(t, err)
+	defer link.Close()
+	direct := open(t, at(server.URL()))
+	l := open(t, at("redis://"+link.Addr()+"/0")).Limiter(state.LimitConfig{PerMinute: 60000, Concurrency: 2})
+	release, err := l.Acquire(t.Context(), "9", qbo.Live)
+	require.NoError(t, err)
+	slots := "lf:tmp:" + state.Key("slot", "9")[len("lf:"):]
+	known := func() int64 { return direct.Redis().ZCard(t.Context(), slots).Val() }
+	require.EqualValues(t, 1, known())
+
+	link.Cut()
+	release()
+	require.Never(t, func() bool { return known() == 0 }, time.Second, 100*time.Millisecond)
+	link.Restore()
+	require.Eventually(t, func() bool { return known() == 0 }, 10*time.Second, 5*time.Millisecond)
 }
 
 // Who gives up waiting leaves nothing behind that holds others up.
