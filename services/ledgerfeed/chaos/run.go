@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // run is one plant, one load and one schedule.
@@ -246,6 +249,12 @@ func (r *run) settle(ctx context.Context) error {
 	r.mu.Lock()
 	e := r.effects
 	r.mu.Unlock()
+	if r.undrained == "" && e.lapses {
+		if err := r.requeueDeletions(ctx); err != nil {
+			r.undrained = err.Error()
+			r.note("settle", "", r.undrained)
+		}
+	}
 	if r.undrained == "" && !e.loses && !e.lapses && !e.hides && !e.withholds {
 		if err := r.judgeEvents(ctx); err != nil {
 			r.note("settle", "", "the events are not judged before the scans: "+err.Error())
@@ -317,6 +326,32 @@ func (r *run) awaitDrained(ctx context.Context) error {
 			return errors.New(last)
 		}
 	}
+}
+
+// requeueDeletions is what docs/deadletters.md asks of a person who has connected
+// companies again: the first load brings everything but the deletions of what CDC leaves
+// out, and Redis, with the marks, may have forgotten that a sink held such a record.
+func (r *run) requeueDeletions(ctx context.Context) error {
+	var letters []stream.DeadLetter
+	deletes := func(e *ledgerfeedv1.Event) bool {
+		return e.GetOperation() == ledgerfeedv1.Operation_OPERATION_DELETE && !listed(e.GetEntity())
+	}
+	err := r.plant.conn.EachDead(ctx, stream.DeadFilter{Reasons: []stream.Reason{stream.ReasonRealmNotConnected}}, func(d stream.DeadLetter) error {
+		if d.RealmID != stranger && slices.ContainsFunc(d.Envelope.GetEvents(), deletes) {
+			letters = append(letters, d)
+		}
+		return nil
+	})
+	if err != nil || len(letters) == 0 {
+		return err
+	}
+	for _, d := range letters {
+		if _, err := r.plant.conn.Requeue(ctx, d); err != nil {
+			return err
+		}
+	}
+	r.note("settle", "", fmt.Sprintf("%d dead letters are requeued", len(letters)))
+	return r.awaitDrained(ctx)
 }
 
 // awaitEqual waits until both sinks are as the books.
