@@ -53,6 +53,7 @@ type code struct {
 type access struct {
 	realm   string
 	expires time.Time
+	shown   bool // a call has come with it
 }
 
 // grant is what an exchange or a refresh answers.
@@ -126,6 +127,16 @@ func (s *Sim) RevokeRealm(realm string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.revokeLocked(realm)
+}
+
+// TokenUnheard reports whether nobody has called with the newest access token of a
+// connected realm: the answer it was in may be lost, and a new refresh token with it.
+func (s *Sim) TokenUnheard(realm string) bool {
+	t := s.tokens
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g, ok := t.grants[realm]
+	return ok && !t.access[g.Access].shown
 }
 
 func (t *tokens) connected(realm string) bool {
@@ -210,6 +221,10 @@ func (t *tokens) check(token string) (realm string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a, ok := t.access[token]
+	if ok && !a.shown {
+		a.shown = true
+		t.access[token] = a
+	}
 	switch {
 	case !ok:
 		return "", errTokenUnknown

@@ -37,6 +37,29 @@ func (c *Conn) Publish(ctx context.Context, envs ...*ledgerfeedv1.Envelope) erro
 	return c.publish(ctx, msgs, c.group.publish)
 }
 
+// PublishLater is Publish for what can be published at another time too: it leaves the
+// last quarter of the stream to webhooks, whose sender gives up after a while.
+func (c *Conn) PublishLater(ctx context.Context, envs ...*ledgerfeedv1.Envelope) error {
+	if err := c.spare(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	return c.Publish(ctx, envs...)
+}
+
+func (c *Conn) spare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, EventStream)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", EventStream, err)
+	}
+	info := s.CachedInfo()
+	if most := info.Config.MaxBytes; most > 0 && info.State.Bytes > uint64(most)/4*3 {
+		return fmt.Errorf("stream %s holds %d of %d bytes, and what is left is for webhooks", EventStream, info.State.Bytes, most)
+	}
+	return nil
+}
+
 // PublishRetry puts env on the queue of one sink; Envelope.Sink is set in what
 // is stored. The broker's duplicate check covers the content, so that the same
 // envelope may be put there again with other events of it.

@@ -114,6 +114,25 @@ func TestConn_PublishToAFullStream(t *testing.T) {
 	require.NoError(t, b.conn.Publish(t.Context(), big(stored)), "and there is room again later")
 }
 
+func TestConn_PublishLaterLeavesRoomForWebhooks(t *testing.T) {
+	b := setup(t, func(c *stream.Config) { c.EventsMaxBytes = 1 << 20 })
+	n := 0
+	big := func() *ledgerfeedv1.Envelope {
+		n++
+		e := env("1", n)
+		e.Events[0].Id = strings.Repeat("x", 200<<10)
+		return e
+	}
+	for range 4 {
+		require.NoError(t, b.conn.PublishLater(t.Context(), big()))
+	}
+	err := b.conn.PublishLater(t.Context(), big())
+	require.ErrorIs(t, err, stream.ErrNotDurable)
+	require.ErrorContains(t, err, "for webhooks")
+	require.EqualValues(t, 4, b.stored(t, "LF_EVENTS"))
+	require.NoError(t, b.conn.Publish(t.Context(), big()))
+}
+
 func TestConn_PublishTooLarge(t *testing.T) {
 	b := setup(t)
 	e := env("1", 1)

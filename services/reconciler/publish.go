@@ -59,7 +59,7 @@ const publishTries = 5
 // deliver publishes until every envelope is acknowledged. Repeating is safe:
 // an envelope has the same id each time.
 func (s *scan) deliver(ctx context.Context, envs []*ledgerfeedv1.Envelope) error {
-	return s.repeat(ctx, func() error { return s.r.stream.Publish(ctx, envs...) })
+	return s.repeat(ctx, func() error { return s.r.stream.PublishLater(ctx, envs...) })
 }
 
 func (s *scan) repeat(ctx context.Context, publish func() error) error {

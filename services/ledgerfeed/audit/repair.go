@@ -84,7 +84,7 @@ func (c *comparison) publish(ctx context.Context, source ledgerfeedv1.Source, si
 	}
 	for try := 1; ; try++ {
 		// Repeating is safe: an envelope has the same id each time.
-		err := c.a.o.Stream.Publish(ctx, envs...)
+		err := c.a.o.Stream.PublishLater(ctx, envs...)
 		if err == nil {
 			return nil
 		}

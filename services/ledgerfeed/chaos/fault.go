@@ -71,12 +71,17 @@ const (
 	calmAfter  = 3 * time.Second // at the end of the load: the last fault ends within it
 	gapLeast   = 300 * time.Millisecond
 	gapMost    = 2500 * time.Millisecond
+	// forgetEvery is the least between two losses of what Redis knows, in runs that are
+	// longer: each has all that there is read again, which takes the longer the more the
+	// load has made, and a second one meanwhile begins it anew.
+	forgetEvery = 10 * time.Minute
 )
 
 // schedule draws the faults of a run of that length. The same seed draws the same.
 func schedule(seed uint64, length time.Duration, from []fault) []planned {
 	rng := rand.New(rand.NewPCG(seed, 0x5eed))
 	busy := map[string]time.Duration{}
+	forgotten := -forgetEvery
 	var plan []planned
 	end := length - calmAfter
 	for at := calmBefore; at < end && len(from) > 0; at += gapLeast + span(rng, gapMost-gapLeast) {
@@ -85,6 +90,12 @@ func schedule(seed uint64, length time.Duration, from []fault) []planned {
 		own := rng.Uint64()
 		if busy[f.group] > at || last < f.least {
 			continue
+		}
+		if f.effects.forgets {
+			if length > forgetEvery && at-forgotten < forgetEvery {
+				continue
+			}
+			forgotten = at
 		}
 		busy[f.group] = at + last + time.Second
 		plan = append(plan, planned{fault: f, at: at, length: last, seed: own})

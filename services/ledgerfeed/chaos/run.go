@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -130,6 +131,7 @@ func (r *run) open(ctx context.Context) (stop func(), err error) {
 	watchers.Go(func() { r.cursors.run(watching) })
 	watchers.Go(func() { r.sampler.run(watching) })
 	watchers.Go(func() { r.progress(watching) })
+	watchers.Go(func() { r.attend(watching) })
 	watchers.Go(func() { _ = r.plant.books.Run(watching) })
 	if err := r.awaitEqual(ctx, false); err != nil {
 		return stop, fmt.Errorf("before any fault the feed does not settle: %w", err)
@@ -222,6 +224,24 @@ func (r *run) forge(ctx context.Context) {
 				r.forgeries = append(r.forgeries, fmt.Sprintf("forged body %d was answered %d", n, status))
 			}
 			r.mu.Unlock()
+		}
+	}
+}
+
+// attend is a person who connects a company again whose new refresh token was lost on
+// the way to us: Intuit has replaced the old one, and nobody knows the new one.
+func (r *run) attend(ctx context.Context) {
+	for lifecycle.Sleep(ctx, time.Second) == nil {
+		for _, realm := range r.plant.realms {
+			c, err := r.plant.connections.Get(ctx, realm)
+			if err != nil || c.State != connection.ReauthRequired || !r.plant.books.TokenUnheard(realm) {
+				continue
+			}
+			r.mu.Lock()
+			r.effects.lapses = true
+			r.mu.Unlock()
+			err = until(ctx, func(ctx context.Context) error { return r.plant.consent(ctx, realm) })
+			r.note("person", realm, fmt.Sprintf("its new token was lost on the way, it is connected again: %v", err))
 		}
 	}
 }

@@ -45,6 +45,17 @@ func TestSchedule_KeepsItsBounds(t *testing.T) {
 	}
 }
 
+func TestSchedule_RedisForgetsSeldomInALongRun(t *testing.T) {
+	last, n := -forgetEvery, 0
+	for _, p := range schedule(1, time.Hour, catalogue()) {
+		if p.effects.forgets {
+			require.GreaterOrEqual(t, p.at-last, forgetEvery)
+			last, n = p.at, n+1
+		}
+	}
+	require.GreaterOrEqual(t, n, 4)
+}
+
 func TestFaults_HaveNamesOfTheirOwn(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range catalogue() {

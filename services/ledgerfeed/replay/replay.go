@@ -186,7 +186,7 @@ func (r *run) publish(ctx context.Context, events []*ledgerfeedv1.Event) error {
 		e.Sink = r.o.Sink
 	}
 	// Repeating is safe: an envelope has the same id each time.
-	err := again(ctx, func() error { return r.o.Stream.Publish(ctx, envs...) }, func(err error) bool {
+	err := again(ctx, func() error { return r.o.Stream.PublishLater(ctx, envs...) }, func(err error) bool {
 		return errors.Is(err, stream.ErrNotDurable)
 	})
 	if err != nil {
