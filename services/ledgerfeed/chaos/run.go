@@ -356,17 +356,22 @@ func (r *run) requeueDeletions(ctx context.Context) error {
 	deletes := func(e *ledgerfeedv1.Event) bool {
 		return e.GetOperation() == ledgerfeedv1.Operation_OPERATION_DELETE && !listed(e.GetEntity())
 	}
-	err := r.plant.conn.EachDead(ctx, stream.DeadFilter{Reasons: []stream.Reason{stream.ReasonRealmNotConnected}}, func(d stream.DeadLetter) error {
-		if d.RealmID != stranger && slices.ContainsFunc(d.Envelope.GetEvents(), deletes) {
-			letters = append(letters, d)
-		}
-		return nil
+	unconnected := stream.DeadFilter{Reasons: []stream.Reason{stream.ReasonRealmNotConnected}}
+	err := until(ctx, func(ctx context.Context) error {
+		letters = nil
+		return r.plant.conn.EachDead(ctx, unconnected, func(d stream.DeadLetter) error {
+			if d.RealmID != stranger && slices.ContainsFunc(d.Envelope.GetEvents(), deletes) {
+				letters = append(letters, d)
+			}
+			return nil
+		})
 	})
 	if err != nil || len(letters) == 0 {
 		return err
 	}
 	for _, d := range letters {
-		if _, err := r.plant.conn.Requeue(ctx, d); err != nil {
+		err := until(ctx, func(ctx context.Context) error { _, err := r.plant.conn.Requeue(ctx, d); return err })
+		if err != nil {
 			return err
 		}
 	}
