@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
@@ -41,11 +42,16 @@ func (e *DriftError) Error() string {
 
 // EnsureTopology creates the streams that are missing and compares the others
 // with the configuration. It returns a *DriftError for each setting that
-// differs, joined. Any number of processes may call it at once.
+// differs, joined, and an ErrUnreachable at once where JetStream does not answer. Any
+// number of processes may call it at once.
 func (c *Conn) EnsureTopology(ctx context.Context) error {
 	var errs []error
 	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
-		errs = append(errs, c.ensure(ctx, want))
+		err := c.ensure(ctx, want)
+		if errors.Is(err, ErrUnreachable) {
+			return err
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -145,7 +151,10 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 		// Another process was faster, with another configuration.
 		s, err = c.js.Stream(ctx, want.Name)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w at %s: ensure stream %s: %w", ErrUnreachable, c.Address(), want.Name, err)
+	case err != nil:
 		return fmt.Errorf("ensure stream %s: %w", want.Name, err)
 	}
 	have := s.CachedInfo().Config

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
@@ -140,6 +142,18 @@ func TestReady(t *testing.T) {
 
 	b.conn.Close()
 	require.ErrorIs(t, b.conn.Ready(t.Context()), stream.ErrUnreachable)
+}
+
+func TestEnsureTopology_SaysThatTheBrokerDoesNotAnswer(t *testing.T) {
+	link, err := faultproxy.Start(t.Context(), strings.TrimPrefix(devtest.NATS(t), "nats://"), nil)
+	require.NoError(t, err)
+	defer link.Close()
+	c := connect(t, "nats://"+link.Addr())
+	link.Mute()
+	err = c.EnsureTopology(within(t, time.Second))
+	require.ErrorIs(t, err, stream.ErrUnreachable)
+	require.ErrorContains(t, err, link.Addr())
+	require.NotContains(t, err.Error(), stream.RetryStream, "one is enough to know")
 }
 
 // Who is asked to end must not wait for each server in turn.
