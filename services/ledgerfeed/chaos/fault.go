@@ -71,17 +71,18 @@ const (
 	calmAfter  = 3 * time.Second // at the end of the load: the last fault ends within it
 	gapLeast   = 300 * time.Millisecond
 	gapMost    = 2500 * time.Millisecond
-	// forgetEvery is the least between two losses of what Redis knows, in runs that are
-	// longer: each has all that there is read again, which takes the longer the more the
-	// load has made, and a second one meanwhile begins it anew.
-	forgetEvery = 10 * time.Minute
+	// disasterEvery is the least between two losses of what Redis or the brokers have
+	// acknowledged, in runs that are longer. After one, all that there is is read again,
+	// which takes the longer the more the load has made, and a second one meanwhile
+	// begins it anew; and nobody restores a broker from a copy once a minute.
+	disasterEvery = 10 * time.Minute
 )
 
 // schedule draws the faults of a run of that length. The same seed draws the same.
 func schedule(seed uint64, length time.Duration, from []fault) []planned {
 	rng := rand.New(rand.NewPCG(seed, 0x5eed))
 	busy := map[string]time.Duration{}
-	forgotten := -forgetEvery
+	disaster := -disasterEvery
 	var plan []planned
 	end := length - calmAfter
 	for at := calmBefore; at < end && len(from) > 0; at += gapLeast + span(rng, gapMost-gapLeast) {
@@ -91,11 +92,11 @@ func schedule(seed uint64, length time.Duration, from []fault) []planned {
 		if busy[f.group] > at || last < f.least {
 			continue
 		}
-		if f.effects.forgets {
-			if length > forgetEvery && at-forgotten < forgetEvery {
+		if f.effects.forgets || f.effects.loses {
+			if length > disasterEvery && at-disaster < disasterEvery {
 				continue
 			}
-			forgotten = at
+			disaster = at
 		}
 		busy[f.group] = at + last + time.Second
 		plan = append(plan, planned{fault: f, at: at, length: last, seed: own})

@@ -45,11 +45,11 @@ func TestSchedule_KeepsItsBounds(t *testing.T) {
 	}
 }
 
-func TestSchedule_RedisForgetsSeldomInALongRun(t *testing.T) {
-	last, n := -forgetEvery, 0
+func TestSchedule_DisastersAreRareInALongRun(t *testing.T) {
+	last, n := -disasterEvery, 0
 	for _, p := range schedule(1, time.Hour, catalogue()) {
-		if p.effects.forgets {
-			require.GreaterOrEqual(t, p.at-last, forgetEvery)
+		if p.effects.forgets || p.effects.loses {
+			require.GreaterOrEqual(t, p.at-last, disasterEvery)
 			last, n = p.at, n+1
 		}
 	}
