@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -389,16 +390,42 @@ func TestProcessor_EventsOfOneRecordAreOneChange(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	invoice := b.create("Invoice", nil)
+	ahead := b.create("Invoice", nil)
 	b.webhooks() // lost
 	scanned := latest(t, b, invoice).Version
 	first := b.clock.Now()
-	b.publish(b.event(fromCDC, &ledgerfeedv1.Event{Id: "scan", Entity: "Invoice", EntityId: invoice.ID, Operation: updated, Version: scanned}))
+	scan := b.event(fromCDC, &ledgerfeedv1.Event{Id: "scan", Entity: "Invoice", EntityId: invoice.ID, Operation: updated, Version: scanned})
 	b.clock.Advance(time.Minute)
 	require.NoError(t, b.sim.Email(invoice))
 	b.clock.Advance(time.Minute)
 	require.NoError(t, b.sim.Void(invoice))
-	b.publish(b.webhooks()...)
+	told := b.webhooks()
+
+	// They meet in the lane: what is ahead of them is not answered until both are there.
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	slow := func(*http.Request) bool {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-answer
+		return false
+	}
+	b.broken.Store(&slow)
 	p := b.start()
+	another := func() *ledgerfeedv1.Envelope {
+		return b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Invoice", EntityId: ahead.ID, Operation: updated})
+	}
+	b.publish(another())
+	<-asked
+	b.publish(scan)
+	b.publish(told...)
+	b.publish(another()) // messages are taken one after the other: with this in hand, the others are in the lane
+	require.Eventually(t, func() bool {
+		return b.metric("ledgerfeed_processor_messages_in_hand") == float64(3+len(told))
+	}, patient, time.Millisecond)
+	close(answer)
+
 	b.settle(p)
 	b.requireEqual()
 	changes := b.a.of(invoice)
