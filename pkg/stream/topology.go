@@ -78,7 +78,7 @@ func (c *Conn) UpdateTopology(ctx context.Context) error {
 func (c *Conn) events() jetstream.StreamConfig {
 	s := c.stream(EventStream, "lf.event.>", c.cfg.EventsMaxBytes)
 	s.Description = "envelopes for the processor"
-	s.Retention, s.Compression = jetstream.WorkQueuePolicy, jetstream.NoCompression
+	s.Retention = jetstream.WorkQueuePolicy
 	s.AllowAtomicPublish = c.cfg.Profile.SyncsEach()
 	return s
 }
@@ -86,7 +86,7 @@ func (c *Conn) events() jetstream.StreamConfig {
 func (c *Conn) retry() jetstream.StreamConfig {
 	s := c.stream(RetryStream, "lf.retry.>", c.cfg.RetryMaxBytes)
 	s.Description = "envelopes one sink has not taken yet"
-	s.Retention, s.Compression = jetstream.WorkQueuePolicy, jetstream.NoCompression
+	s.Retention = jetstream.WorkQueuePolicy
 	return s
 }
 
@@ -122,16 +122,16 @@ func (c *Conn) changes() jetstream.StreamConfig {
 }
 
 // stream is what all have in common. A full stream refuses the new message
-// instead of dropping the oldest: who publishes is told and keeps it. What is kept
-// for long is compressed; a queue is not, since its publishers would wait while the
-// server compresses a block (ADR 13).
+// instead of dropping the oldest: who publishes is told and keeps it. None is
+// compressed: publishers would wait while the server compresses a block (ADR 13), and
+// a compressed stream may not survive that the server is killed (ADR 14).
 func (c *Conn) stream(name, subjects string, maxBytes int64) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        name,
 		Subjects:    []string{subjects},
 		Storage:     jetstream.FileStorage,
 		Replicas:    c.cfg.Profile.Replicas(),
-		Compression: jetstream.S2Compression,
+		Compression: jetstream.NoCompression,
 		Discard:     jetstream.DiscardNew,
 		MaxBytes:    maxBytes,
 		Duplicates:  duplicateWindow,

@@ -40,8 +40,8 @@ func TestEnsureTopology_SetsWhatTheGuaranteesRestOn(t *testing.T) {
 	}
 	events, retry, dead, changes := queue, queue, queue, queue
 	events.Subjects, retry.Subjects, dead.Subjects, changes.Subjects = []string{"lf.event.>"}, []string{"lf.retry.>"}, []string{"lf.dead.>"}, []string{"lf.change.>"}
-	dead.Retention, dead.MaxAge, dead.Compression = jetstream.LimitsPolicy, 90*24*time.Hour, jetstream.S2Compression
-	changes.Retention, changes.Discard, changes.Compression = jetstream.LimitsPolicy, jetstream.DiscardOld, jetstream.S2Compression
+	dead.Retention, dead.MaxAge = jetstream.LimitsPolicy, 90*24*time.Hour
+	changes.Retention, changes.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
 	gaps := changes
 	gaps.Subjects, gaps.MaxBytes, gaps.MaxAge = []string{"lf.gap.>"}, 256<<20, 30*24*time.Hour
 
