@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -113,8 +114,17 @@ func (s *scan) firstLocked(gaps []state.Gap) map[state.Kind]bool {
 // gapsAtOnce is how many gaps one message carries.
 const gapsAtOnce = 500
 
+// exportPause is how long no gap is exported after their stream has failed: each batch
+// of a scan would wait for it as long as a scan waits for a broker at all.
+const exportPause = time.Minute
+
+var errExportPaused = errors.New("their stream has failed within the last minute")
+
 // exportLocked puts gaps on the stream for the sinks that keep them.
 func (s *scan) exportLocked(ctx context.Context, gaps []state.Gap) error {
+	if s.r.exportsPaused() {
+		return errExportPaused
+	}
 	for part := range slices.Chunk(gaps, gapsAtOnce) {
 		s.ledger.exports++
 		data, err := json.Marshal(part)
@@ -123,10 +133,23 @@ func (s *scan) exportLocked(ctx context.Context, gaps []state.Gap) error {
 		}
 		m := stream.GapMessage{RealmID: s.realm, ID: fmt.Sprintf("%s/%d", s.id, s.ledger.exports), Data: data}
 		if err := s.repeat(ctx, func() error { return s.r.stream.PublishGaps(ctx, m) }); err != nil {
+			s.r.pauseExports()
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *Reconciler) exportsPaused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now().Before(r.exports)
+}
+
+func (r *Reconciler) pauseExports() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.exports = r.now().Add(exportPause)
 }
 
 // verdictLocked says why no webhook told of the change.

@@ -58,6 +58,7 @@ type Reconciler struct {
 	realms  map[string]*realmState // what this process has learned of a realm
 	leaders []string               // by shard; nil until the replicas are known
 	beat    time.Time              // when the ingress was last heard
+	exports time.Time              // gaps are not exported before that
 }
 
 // realmState is what one process remembers of a realm to save calls and
