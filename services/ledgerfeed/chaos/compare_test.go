@@ -18,19 +18,23 @@ func TestCompare_FindsEachKindOfDifference(t *testing.T) {
 		ref                sink.Ref
 		truth              *qbosim.State
 		held               *sink.Row
+		untold             bool
 		lost, stale, extra int
 	}{
-		{"equal", invoice, &live, &sink.Row{Version: 10}, 0, 0, 0},
-		{"missing", invoice, &live, nil, 1, 0, 0},
-		{"older", invoice, &live, &sink.Row{Version: 9}, 0, 1, 0},
-		{"newer", invoice, &live, &sink.Row{Version: 11}, 0, 0, 1},
-		{"deleted though live", invoice, &live, &sink.Row{Version: 10, Deleted: true}, 0, 0, 1},
-		{"live though deleted", invoice, &gone, &sink.Row{Version: 10}, 0, 1, 0},
-		{"deleted", invoice, &gone, &sink.Row{Version: 12, Deleted: true}, 0, 0, 0},
-		{"deletion never told", invoice, &gone, nil, 1, 0, 0},
-		{"deletion that nobody can learn", activity, &gone, nil, 0, 0, 0},
-		{"deletion of what it has", activity, &gone, &sink.Row{Version: 9}, 0, 1, 0},
-		{"never was", invoice, nil, &sink.Row{Version: 9}, 0, 0, 1},
+		{"equal", invoice, &live, &sink.Row{Version: 10}, false, 0, 0, 0},
+		{"missing", invoice, &live, nil, false, 1, 0, 0},
+		{"older", invoice, &live, &sink.Row{Version: 9}, false, 0, 1, 0},
+		{"newer", invoice, &live, &sink.Row{Version: 11}, false, 0, 0, 1},
+		{"deleted though live", invoice, &live, &sink.Row{Version: 10, Deleted: true}, false, 0, 0, 1},
+		{"live though deleted", invoice, &gone, &sink.Row{Version: 10}, false, 0, 1, 0},
+		{"deleted", invoice, &gone, &sink.Row{Version: 12, Deleted: true}, false, 0, 0, 0},
+		{"deletion never told", invoice, &gone, nil, false, 1, 0, 0},
+		{"deletion that nobody can learn", activity, &gone, nil, false, 0, 0, 0},
+		{"deletion of what it has", activity, &gone, &sink.Row{Version: 9}, false, 0, 1, 0},
+		{"deletion that no answer can have told", invoice, &gone, nil, true, 0, 0, 0},
+		{"that of what it has", invoice, &gone, &sink.Row{Version: 9}, true, 0, 1, 0},
+		{"live all the same", invoice, &live, nil, true, 1, 0, 0},
+		{"never was", invoice, nil, &sink.Row{Version: 9}, false, 0, 0, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			truth, held := map[sink.Ref]qbosim.State{}, map[sink.Ref]sink.Row{}
@@ -40,7 +44,7 @@ func TestCompare_FindsEachKindOfDifference(t *testing.T) {
 			if tt.held != nil {
 				held[tt.ref] = *tt.held
 			}
-			d := compare(truth, held)
+			d := compare(truth, held, map[sink.Ref]bool{tt.ref: tt.untold})
 			require.Equal(t, []int{tt.lost, tt.stale, tt.extra}, []int{d.lost, d.stale, d.extra})
 			require.Equal(t, d.equal(), len(d.examples) == 0)
 		})

@@ -3,9 +3,13 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
@@ -21,6 +25,9 @@ type cursors struct {
 	open  []passed
 	wrong []wrongCursor
 	moves int
+	// untold are the deletions of records that a sink never had and that no answer
+	// can have told, see books.crowded.
+	untold map[sink.Ref]bool
 }
 
 type place struct{ realm, entity string }
@@ -30,11 +37,12 @@ type passed struct {
 	ref     sink.Ref
 	version int64
 	deleted bool
+	before  time.Time // where the cursor was
 	cursor  time.Time
 }
 
 func newCursors(p *plant) *cursors {
-	return &cursors{plant: p, last: map[place]time.Time{}}
+	return &cursors{plant: p, last: map[place]time.Time{}, untold: map[sink.Ref]bool{}}
 }
 
 // wrongCursor is one that should not be where it is, because of a record if ref is
@@ -116,10 +124,26 @@ func (b *books) between(realm, entity string, from, to time.Time) []passed {
 		}
 		all = append(all, passed{
 			ref:     sink.Ref{Realm: realm, Entity: entity, ID: ref.ID},
-			version: last.Version, deleted: last.Deleted, cursor: to,
+			version: last.Version, deleted: last.Deleted, before: from, cursor: to,
 		})
 	}
 	return all
+}
+
+// crowded reports whether CDC cannot have told all that a cursor passed on its way
+// between two times: it answers with 1,000 records of a type at most, and Query, which
+// brings the rest, does not show what is gone.
+func (b *books) crowded(realm, entity string, from, to time.Time) bool {
+	const overlap, margin = 10 * time.Minute, 2 * time.Minute // as docs/reconciliation.md has them
+	changed := 0
+	for ref := range b.Truth(realm) {
+		if ref.Entity == entity && slices.ContainsFunc(b.History(ref), func(s qbosim.State) bool {
+			return s.LastUpdated.After(from.Add(-overlap)) && !s.LastUpdated.After(to.Add(margin))
+		}) {
+			changed++
+		}
+	}
+	return changed >= qbo.MaxObjects
 }
 
 // judge compares what was passed with what the sinks hold now, after the cursor was
@@ -143,6 +167,7 @@ func (c *cursors) judge(ctx context.Context) {
 		c.open = append(open, c.open...) // the database is away: asked again
 		return
 	}
+	crowded := map[passed]bool{} // asked for each way of a cursor once
 	for _, p := range open {
 		for name, row := range map[string]sink.Row{sinkTable: table[p.ref], sinkPost: c.plant.endpoint.row(p.ref)} {
 			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row) {
@@ -150,6 +175,16 @@ func (c *cursors) judge(ctx context.Context) {
 			}
 			if c.gen > 0 && p.deleted && !listed(p.ref.Entity) {
 				continue // Redis had forgotten the mark: found by a scan after it was given back
+			}
+			if p.deleted && row.Version == 0 {
+				way := passed{ref: sink.Ref{Realm: p.ref.Realm, Entity: p.ref.Entity}, before: p.before, cursor: p.cursor}
+				if _, known := crowded[way]; !known {
+					crowded[way] = c.plant.books.crowded(p.ref.Realm, p.ref.Entity, p.before, p.cursor)
+				}
+				if crowded[way] {
+					c.untold[p.ref] = true
+					continue
+				}
 			}
 			c.wrong = append(c.wrong, wrongCursor{ref: p.ref, text: fmt.Sprintf("the cursor of realm %s %s is at %s, and the sink %s has of %s version %d instead of %d",
 				p.ref.Realm, p.ref.Entity, p.cursor.UTC().Format(time.RFC3339), name, p.ref.ID, row.Version, p.version)})
@@ -162,6 +197,13 @@ func (p passed) settledBy(row sink.Row) bool {
 		return row.Deleted
 	}
 	return row.Version >= p.version || row.Deleted
+}
+
+// leftOut are the deletions that nobody can be told of.
+func (c *cursors) leftOut() map[sink.Ref]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.untold)
 }
 
 // verdict are the cursors that were wrong, and how often one has moved.
