@@ -16,9 +16,10 @@ import (
 
 // Holder is a sink that can say what it holds.
 //
-// Deletions of what CDC leaves out show in no call to Intuit: a scan finds them by the
-// marks, which say what a sink has. Where Redis has lost marks, a Holder gives them back;
-// without one such a record stays in the sinks, see `ledgerfeed audit`.
+// Deletions of what CDC leaves out, and of a type of which more than 1,000 records have
+// changed, show in no call to Intuit: a scan finds them by the marks, which say what a
+// sink has. Where Redis has lost marks, a Holder gives them back; without one such a
+// record stays in the sinks, see `ledgerfeed audit`.
 type Holder interface {
 	// Held are the versions of all records of the entities, tombstones included, of one
 	// realm after the other.
@@ -44,8 +45,8 @@ func (p *Processor) keepRemembering(ctx context.Context) error {
 	return nil
 }
 
-// remember notes once for each life of Redis, all replicas together, what the sinks hold
-// of the entities whose deletions only the marks show.
+// remember notes once for each life of Redis, all replicas together, what the sinks hold.
+// Scans wait for it.
 func (p *Processor) remember(ctx context.Context) error {
 	memory, err := p.state.Memory(ctx)
 	if err != nil || !memory.Forgotten() {
@@ -87,7 +88,7 @@ func (p *Processor) giveBack(ctx context.Context, lease *state.Lease, name strin
 		known = known[:0]
 		return err
 	}
-	for held, err := range holder.Held(ctx, unlisted()) {
+	for held, err := range holder.Held(ctx, queried()) {
 		if err != nil {
 			return n, err
 		}
@@ -102,10 +103,10 @@ func (p *Processor) giveBack(ctx context.Context, lease *state.Lease, name strin
 	return n, flush()
 }
 
-// unlisted are the entities whose deletions no call lists.
-func unlisted() (names []string) {
+// queried are the entities that a scan can ask for.
+func queried() (names []string) {
 	for _, info := range entity.All() {
-		if info.Query && !info.CDC {
+		if info.Query {
 			names = append(names, info.Name)
 		}
 	}

@@ -96,9 +96,18 @@ func setup(t testing.TB) *bundle {
 	b.connect()
 	_, err := b.store.RegisterSinks(t.Context(), []string{"ledger"})
 	require.NoError(t, err)
+	b.remembered()
 	b.feed = newFeed(b, "ledger")
 	b.feed.start()
 	return b
+}
+
+// remembered is a processor that has given Redis its marks back.
+func (b *bundle) remembered() {
+	b.t.Helper()
+	memory, err := b.store.Memory(b.t.Context())
+	require.NoError(b.t, err)
+	require.NoError(b.t, b.store.Remembered(b.t.Context(), memory))
 }
 
 func (b *bundle) startQuickBooks() {
@@ -321,6 +330,7 @@ func (b *bundle) another(t tester) *bundle {
 	c.connect()
 	_, err := c.store.RegisterSinks(t.Context(), c.feed.sinks)
 	require.NoError(t, err)
+	c.remembered()
 	return &c
 }
 

@@ -130,7 +130,7 @@ func passing(err error) bool {
 	if err == nil || errors.Is(err, errParked) || errors.Is(err, errNoSinks) || errors.Is(err, state.ErrBudget) {
 		return false
 	}
-	return qbo.Temporary(err) || errors.Is(err, state.ErrLost) || errors.Is(err, stream.ErrNotDurable)
+	return qbo.Temporary(err) || errors.Is(err, errForgotten) || errors.Is(err, state.ErrLost) || errors.Is(err, stream.ErrNotDurable)
 }
 
 // report keeps the job's progress and its claim, and ends it when somebody wants so.

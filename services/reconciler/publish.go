@@ -79,6 +79,13 @@ func (s *scan) repeat(ctx context.Context, publish func() error) error {
 // are published: a crash in between leaves a scan that is never verified, which
 // costs a repetition and no change.
 func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole []*finding, events []*ledgerfeedv1.Event) error {
+	memory, err := s.r.state.Memory(ctx)
+	if err != nil {
+		return err
+	}
+	if memory != s.memory {
+		return fmt.Errorf("while it was made: %w", errForgotten)
+	}
 	clean, due := map[string]time.Time{}, map[string]time.Time{}
 	var missing []state.Missing
 	published := map[state.Ref]bool{}
@@ -101,7 +108,6 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		s.saved++
 		id := fmt.Sprintf("%d-%s", s.saved, s.id)
 		s.mu.Unlock()
-		var err error
 		p, err = s.r.verifier.remember(ctx, s.realm, state.Scan{
 			ID:        id,
 			StartedAt: s.r.now(),

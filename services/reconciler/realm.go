@@ -96,6 +96,13 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		// Compared with no sink nothing is ever missing, and cursors would run ahead.
 		return nil, o, errNoSinks
 	}
+	memory, err := r.state.Memory(ctx)
+	if err != nil {
+		return nil, o, err
+	}
+	if memory.Forgotten() {
+		return nil, o, errForgotten
+	}
 	if err := r.verifier.adopt(ctx, realm); err != nil {
 		return nil, o, err
 	}
@@ -113,6 +120,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		atRest:   o.atRest,
 		conn:     conn,
 		sinks:    sinks,
+		memory:   memory,
 		settled:  x.since.Add(clockDifference),
 		progress: o.tell(),
 		ledger:   ledger{kinds: map[state.Kind]bool{}},

@@ -456,9 +456,6 @@ func runVerifier(t *testing.T, b *bundle) (stop func()) {
 func TestReconciler_RealmsAreScheduledAgainAfterRedisLostThem(t *testing.T) {
 	t.Parallel()
 	b, r := loaded(t, 10)
-	memory, err := b.store.Memory(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, b.store.Remembered(t.Context(), memory))
 	const life = "lf:1:life"
 	noted, err := b.store.Redis().Get(t.Context(), life).Result()
 	require.NoError(t, err)

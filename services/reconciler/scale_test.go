@@ -69,6 +69,9 @@ func newFleet(t testing.TB, n int) *fleet {
 	require.NoError(t, err)
 	_, err = f.store.RegisterSinks(t.Context(), []string{"ledger"})
 	require.NoError(t, err)
+	memory, err := f.store.Memory(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, f.store.Remembered(t.Context(), memory))
 	f.connect(n)
 	return f
 }

@@ -37,6 +37,7 @@ type scan struct {
 	conn     connection.Connection
 	client   *qbo.Client
 	sinks    []string
+	memory   state.Memory         // of Redis, before it was asked for marks
 	cursors  map[string]time.Time // as the scan found them
 	loaded   map[string]time.Time // how far loads had come then
 	refused  map[string]refusal

@@ -22,6 +22,9 @@ import (
 var (
 	errParked  = errors.New("realm is parked: its authorisation has lapsed")
 	errNoSinks = errors.New("no sink is registered, so nothing can be verified")
+	// A deletion shows by the marks alone where CDC does not tell of it: a scan before
+	// they are there again would move the cursor past it.
+	errForgotten = errors.New("redis may have lost marks, and no processor has given them back yet")
 )
 
 // Run scans the connected realms when they are due, and at once where somebody asks
