@@ -63,10 +63,24 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 			return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
 		}
 	}
-	if _, err := s.pool.Exec(ctx, s.statement, columns(changes)...); err != nil {
+	var err error
+	for range 1 + len(changes) { // of each a table may have been made meanwhile
+		if _, err = s.pool.Exec(ctx, s.statement, columns(changes)...); !rerouted(err) {
+			break
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
 	}
 	return nil
+}
+
+// rerouted reports whether a row was on its way to the table of all other entities
+// while its entity got one of its own: the next try finds that. PostgreSQL names no
+// constraint then, as it does for one that somebody added.
+func rerouted(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
 }
 
 // columns are the arguments of upsert. Rows are locked in the order of the
@@ -110,6 +124,9 @@ func classify(err error) error {
 	if pg.Code == "22P05" {
 		// QuickBooks' JSON may hold a NUL, jsonb may not.
 		said = fmt.Errorf(`the document holds \u0000, which jsonb cannot: %w`, said)
+	}
+	if rerouted(err) {
+		return said
 	}
 	switch pg.Code[:2] {
 	case "22", // data exception: no JSON, a NUL, a number out of range
