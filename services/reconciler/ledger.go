@@ -133,7 +133,9 @@ func (s *scan) exportLocked(ctx context.Context, gaps []state.Gap) error {
 		}
 		m := stream.GapMessage{RealmID: s.realm, ID: fmt.Sprintf("%s/%d", s.id, s.ledger.exports), Data: data}
 		if err := s.repeat(ctx, func() error { return s.r.stream.PublishGaps(ctx, m) }); err != nil {
-			s.r.pauseExports()
+			if ctx.Err() == nil { // else it is the scan that has ended
+				s.r.pauseExports()
+			}
 			return err
 		}
 	}

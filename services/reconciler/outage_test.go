@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -164,11 +162,7 @@ func TestOutage_ABrokerThatForgotMakesRealmsDue(t *testing.T) {
 	require.Empty(t, b.outages())
 
 	b.feed.stop()
-	nc, err := nats.Connect(b.natsURL)
-	require.NoError(t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	js := b.jetStream(t)
 	lost := b.create("Invoice")
 	b.clock.Advance(20 * time.Minute)
 	require.NoError(t, js.DeleteStream(t.Context(), stream.EventStream))
