@@ -75,15 +75,22 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 
 // once waits for a turn and sends r.
 func (c *Client) once(ctx context.Context, r request, token secret.String, decode func(http.Header, []byte) error) error {
+	release := func() {}
 	if c.options.Limiter != nil {
-		release, err := c.options.Limiter.Acquire(ctx, r.realm, c.priority)
-		if err != nil {
+		var err error
+		if release, err = c.options.Limiter.Acquire(ctx, r.realm, c.priority); err != nil {
 			return fmt.Errorf("%s: wait for a turn of realm %s: %w", r.kind, r.realm, err)
 		}
-		defer release()
 	}
+	begun := time.Now()
 	start := c.options.Now()
 	status, err := c.send(ctx, r, token, decode)
+	if took := time.Since(begun); givenUp(err) {
+		// The API may not know yet that nobody waits: the call counts as long again.
+		time.AfterFunc(min(took, maxTimeout-took), release)
+	} else {
+		release()
+	}
 	if err != nil {
 		err = fmt.Errorf("%s of realm %s: %w", r.kind, r.realm, err)
 	}
@@ -92,6 +99,12 @@ func (c *Client) once(ctx context.Context, r request, token secret.String, decod
 		Status: status, Took: c.options.Now().Sub(start), Err: err,
 	})
 	return c.penalize(ctx, r.realm, err)
+}
+
+// givenUp says that the call ended on our side alone: the API has neither answered nor
+// closed the connection.
+func givenUp(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // penalize tells the limiter of a refused call, even when the caller has gone:

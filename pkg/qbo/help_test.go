@@ -63,6 +63,7 @@ type limiter struct {
 	mu        sync.Mutex
 	asked     []qbo.Priority
 	held      int
+	heldFor   time.Duration // the last one that was released
 	released  int
 	penalties []time.Duration
 	err       error
@@ -77,12 +78,20 @@ func (l *limiter) Acquire(_ context.Context, _ string, p qbo.Priority) (func(), 
 	}
 	l.asked = append(l.asked, p)
 	l.held++
+	granted := time.Now()
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.held--
+		l.heldFor = time.Since(granted)
 		l.released++
 	}, nil
+}
+
+func (l *limiter) holds() (now int, last time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held, l.heldFor
 }
 
 func (l *limiter) Penalize(ctx context.Context, _ string, d time.Duration) error {

@@ -49,8 +49,9 @@ type TokenSource interface {
 
 // Limiter holds calls back. Both methods are called concurrently.
 type Limiter interface {
-	// Acquire waits for a turn. The client calls release once, when the answer
-	// has been read.
+	// Acquire waits for a turn. The client calls release once: when the answer has been
+	// read, or after as long again as it waited for one before it gave up, 120 s since
+	// the beginning at most, which is where the API gives up too.
 	Acquire(ctx context.Context, realm string, p Priority) (release func(), err error)
 	// Penalize says that the API refused a call of the realm as one too many:
 	// for d there should be none.
