@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -29,15 +30,18 @@ func DefaultConfig() Config { return Config{URL: "redis://127.0.0.1:6379/0"} }
 // Validate reports what is wrong with the settings. The text never quotes the
 // URL, since the part that is wrong may be half of a password.
 func (c Config) Validate() error {
-	_, _, err := c.dial()
+	_, _, err := c.dial(nil)
 	return err
 }
 
 // errURL names no part of the URL, see Validate.
 var errURL = errors.New("redis.url: want redis://[user:password@]host:port[/db], a password percent-encoded")
 
+// connected is called with each new connection.
+type connected func(context.Context, *redis.Conn) error
+
 // dial makes a client, which connects on first use, and the address to name it by.
-func (c Config) dial() (redis.UniversalClient, string, error) {
+func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 	u, err := url.Parse(c.URL.Reveal())
 	if err != nil || u.Host == "" || u.Fragment != "" {
 		return nil, "", errURL
@@ -46,7 +50,7 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 		return nil, "", fmt.Errorf("%w; not %s://", errURL, u.Scheme)
 	}
 	if c.Sentinel != "" {
-		return c.dialSentinel(u)
+		return c.dialSentinel(u, hook)
 	}
 	if c.Cluster {
 		o, err := redis.ParseClusterURL(c.URL.Reveal())
@@ -54,6 +58,7 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 			return nil, "", errURL
 		}
 		o.ContextTimeoutEnabled = true
+		o.OnConnect = hook
 		o.MaintNotificationsConfig = noMaintNotifications()
 		o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 		o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -66,6 +71,7 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 		return nil, "", errURL
 	}
 	o.ContextTimeoutEnabled = true
+	o.OnConnect = hook
 	o.MaintNotificationsConfig = noMaintNotifications()
 	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -76,7 +82,7 @@ func (c Config) dial() (redis.UniversalClient, string, error) {
 
 // dialSentinel makes a client that asks the Sentinels for the master, and again
 // when they tell of another one or its connections break.
-func (c Config) dialSentinel(u *url.URL) (redis.UniversalClient, string, error) {
+func (c Config) dialSentinel(u *url.URL, hook connected) (redis.UniversalClient, string, error) {
 	if c.Cluster {
 		return nil, "", errors.New("redis.sentinel and redis.cluster are both set: a cluster elects its masters by itself, leave one out")
 	}
@@ -97,6 +103,7 @@ func (c Config) dialSentinel(u *url.URL) (redis.UniversalClient, string, error) 
 		MasterName: c.Sentinel, SentinelAddrs: sentinels,
 		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
 		ContextTimeoutEnabled: true,
+		OnConnect:             hook,
 		DialTimeout:           cmp.Or(o.DialTimeout, dialTimeout),
 		ReadTimeout:           cmp.Or(o.ReadTimeout, callTimeout),
 		WriteTimeout:          cmp.Or(o.WriteTimeout, callTimeout),

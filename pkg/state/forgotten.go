@@ -66,7 +66,7 @@ func (s *Store) life(ctx context.Context) (string, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		ids = append(ids, runID(text))
+		ids = append(ids, infoField(text, "run_id"))
 		return nil
 	}
 	var err error
@@ -77,13 +77,4 @@ func (s *Store) life(ctx context.Context) (string, error) {
 	}
 	slices.Sort(ids)
 	return strings.Join(ids, ","), err
-}
-
-func runID(info string) string {
-	for line := range strings.Lines(info) {
-		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "run_id:"); ok {
-			return id
-		}
-	}
-	return ""
 }

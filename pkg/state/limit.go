@@ -85,8 +85,10 @@ var (
 //
 // A realm nobody called of late starts with a full burst; so does every realm
 // when Redis has lost its data, but calls under way are noted again: each that takes
-// longer than 300 ms, as often. While Redis does not answer there are no calls: a limit
-// that nobody counts is none.
+// longer than 300 ms, as often. Another Redis process, after a restart or a failover, grants
+// nothing for two seconds, so that they are all there. While Redis does not answer there
+// are no calls: a limit that nobody counts is none. What is not seen is a Redis that is
+// emptied while it runs (FLUSHALL): for 300 ms it may grant too many.
 type Limiter struct {
 	store  *Store
 	config LimitConfig
@@ -126,12 +128,20 @@ func (l *Limiter) Acquire(ctx context.Context, realm string, p qbo.Priority) (re
 		if p != qbo.Live && time.Since(asked) > l.aging {
 			p = qbo.Live
 		}
-		wait, err := l.try(ctx, realm, p, id)
+		wait, err := l.store.servers.quiet(), error(nil)
+		if wait == 0 {
+			wait, err = l.try(ctx, realm, p, id)
+		}
 		switch {
 		case err != nil:
 			// The script may have run and only its answer be lost, or run yet.
 			l.hold(ctx, realm, id).giveBack(true)
 			return nil, fmt.Errorf("acquire a call of realm %s: %w", realm, err)
+		case wait == 0 && l.store.servers.quiet() > 0:
+			// It was by this call that we met the server.
+			l.hold(ctx, realm, id).giveBack(false)
+			id = rand.Text()
+			continue
 		case wait == 0:
 			h := l.hold(ctx, realm, id)
 			return sync.OnceFunc(func() { h.giveBack(false) }), nil

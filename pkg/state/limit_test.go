@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -483,6 +484,35 @@ func TestLimiter_CallsUnderWayAreNotedAgainAfterRedisLostThem(t *testing.T) {
 	})
 }
 
+// A Redis that has lost all while calls are under way grants none before it knows of them.
+func TestLimiter_RedisThatBeginsAnewWaitsForCallsUnderWay(t *testing.T) {
+	t.Parallel()
+	server := devtest.StartRealRedis(t)
+	config := state.LimitConfig{PerMinute: 60000, PerSecond: 1000, Burst: 100, Concurrency: 2}
+	one, other := open(t, at(server.URL())).Limiter(config), open(t, at(server.URL())).Limiter(config)
+	release, err := one.Acquire(t.Context(), "9", qbo.Live)
+	require.NoError(t, err)
+	over, err := other.Acquire(t.Context(), "9", qbo.Live)
+	require.NoError(t, err)
+	over()
+
+	server.Kill()
+	server.Empty()
+	server.Start()
+	var granted atomic.Int32
+	for range 2 {
+		go func() {
+			if _, err := other.Acquire(t.Context(), "9", qbo.Live); err == nil {
+				granted.Add(1)
+			}
+		}()
+	}
+	require.Eventually(t, func() bool { return granted.Load() > 0 }, 10*time.Second, time.Millisecond)
+	require.Never(t, func() bool { return granted.Load() > 1 }, time.Second, 10*time.Millisecond, "the first one is still under way")
+	release()
+	require.Eventually(t, func() bool { return granted.Load() == 2 }, 10*time.Second, time.Millisecond)
+}
+
 // Chaos run, seed 2000: the links to Redis were deaf while calls ended, and three companies
 // stood still for two minutes.
 func TestLimiter_SlotsAreGivenBackWhenRedisIsThereAgain(t *testing.T) {
@@ -532,6 +562,9 @@ func TestLimiter_NeverMoreThanAllowedInRealTime(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *state.Store) {
 		c := state.LimitConfig{PerMinute: 6000, Burst: 5, Concurrency: 3, Hold: 250 * time.Millisecond}
 		replicas := []*state.Limiter{s.Limiter(c), s.Limiter(c), s.Limiter(c)}
+		over, err := replicas[0].Acquire(t.Context(), "1", qbo.Live) // a server that has just begun lets all wait
+		require.NoError(t, err)
+		over()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()

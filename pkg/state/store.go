@@ -32,6 +32,7 @@ type Options struct {
 // Store is the shared state in one Redis. It is safe for concurrent use.
 type Store struct {
 	db      redis.UniversalClient
+	servers *servers
 	address string
 	timeout time.Duration
 	now     func() time.Time
@@ -44,11 +45,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// process can turn off. Each comes back to its caller as an error too.
 	redis.SetLogger(&logging.VoidLogger{})
 
-	db, address, err := o.Config.dial()
+	met := &servers{}
+	db, address, err := o.Config.dial(met.met)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now}
+	s := &Store{db: db, servers: met, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now}
 	if s.now == nil {
 		s.now = time.Now
 	}

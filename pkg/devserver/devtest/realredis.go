@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"errors"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,6 +70,18 @@ func (r *RedisServer) Start() {
 		return
 	}
 	if err := r.start(); err != nil {
+		r.t.Fatalf("devtest: %v", err)
+	}
+}
+
+// Empty takes away the data of a dead server.
+func (r *RedisServer) Empty() {
+	r.t.Helper()
+	entries, err := os.ReadDir(r.dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(r.dir, e.Name())))
+	}
+	if err != nil {
 		r.t.Fatalf("devtest: %v", err)
 	}
 }

@@ -58,6 +58,7 @@ type meter struct {
 	total         int
 	maxPerMinute  int
 	maxConcurrent int
+	crowdedAt     time.Time // the first time there were as many
 }
 
 // Intuit's limits, of a realm.
@@ -178,7 +179,9 @@ func (b *books) enter(realm string) {
 	m.total++
 	m.inFlight++
 	m.maxPerMinute = max(m.maxPerMinute, len(m.calls))
-	m.maxConcurrent = max(m.maxConcurrent, m.inFlight)
+	if m.inFlight > m.maxConcurrent {
+		m.maxConcurrent, m.crowdedAt = m.inFlight, now
+	}
 }
 
 func (b *books) leave(realm string) {
@@ -187,14 +190,17 @@ func (b *books) leave(realm string) {
 	b.meters[realm].inFlight--
 }
 
-// most are the highest figures of any realm.
-func (b *books) most() (perMinute, concurrent int) {
+// most are the highest figures of any realm, and when there were as many at once.
+func (b *books) most() (perMinute, concurrent int, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range b.meters {
-		perMinute, concurrent = max(perMinute, m.maxPerMinute), max(concurrent, m.maxConcurrent)
+		perMinute = max(perMinute, m.maxPerMinute)
+		if m.maxConcurrent > concurrent {
+			concurrent, at = m.maxConcurrent, m.crowdedAt
+		}
 	}
-	return perMinute, concurrent
+	return perMinute, concurrent, at
 }
 
 func (b *books) calls(realm string) int {

@@ -161,7 +161,7 @@ func (r *run) judge(ctx context.Context) (Result, error) {
 	for _, d := range r.differs {
 		res.Lost, res.Stale, res.Extra = res.Lost+d.lost, res.Stale+d.stale, res.Extra+d.extra
 	}
-	res.perMinute, res.concurrent = r.plant.books.most()
+	res.perMinute, res.concurrent, res.crowdedAt = r.plant.books.most()
 	res.Doubles = doubles
 	res.Inconclusive = r.inconclusive()
 	if len(r.unfit) > 0 {
@@ -285,7 +285,7 @@ func (r *run) judgeLimits(res *Result) {
 		wrong = append(wrong, fmt.Sprintf("a realm had %d calls within 60 s", res.perMinute))
 	}
 	if res.concurrent > allowedConcurrent {
-		wrong = append(wrong, fmt.Sprintf("a realm had %d calls at once", res.concurrent))
+		wrong = append(wrong, fmt.Sprintf("a realm had %d calls at once, first at %s", res.concurrent, res.crowdedAt.UTC().Format("15:04:05.000")))
 	}
 	res.find("I6", res.perMinute > 0, wrong...)
 }

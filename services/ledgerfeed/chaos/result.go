@@ -37,6 +37,7 @@ type Result struct {
 	Dir string
 
 	perMinute, concurrent, calls int
+	crowdedAt                    time.Time // when there were as many at once
 	took                         time.Duration
 	speed                        float64
 	scans                        time.Duration
