@@ -3,12 +3,14 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
@@ -121,6 +123,23 @@ func TestSink_TellsWhatItHoldsOfSomeEntities(t *testing.T) {
 			wanted := []*ledgerfeedv1.Change{of("TimeActivity", "1", 1), gone, elsewhere}
 			write(t, s, append(wanted, of("Invoice", "1", 1), nothing)...)
 			require.ElementsMatch(t, keys(wanted...), held())
+
+			var mixed []*ledgerfeedv1.Change
+			for i := range 2000 {
+				c := of("TaxAgency", fmt.Sprint(100+i), 1)
+				c.RealmId = fmt.Sprint(i % 20)
+				mixed = append(mixed, c)
+			}
+			write(t, s, mixed...)
+			var realms []string
+			for v, err := range s.Held(t.Context(), allEntities()) {
+				require.NoError(t, err)
+				if len(realms) == 0 || realms[len(realms)-1] != v.Realm {
+					realms = append(realms, v.Realm)
+				}
+			}
+			sorted := slices.Compact(slices.Sorted(slices.Values(realms)))
+			require.Equal(t, sorted, realms, "one realm after the other")
 			for range s.Held(t.Context(), []string{"TimeActivity"}) {
 				break // and the connection is free again
 			}
@@ -129,6 +148,13 @@ func TestSink_TellsWhatItHoldsOfSomeEntities(t *testing.T) {
 			}
 		})
 	}
+}
+
+func allEntities() (names []string) {
+	for _, info := range entity.All() {
+		names = append(names, info.Name)
+	}
+	return names
 }
 
 func done(t *testing.T) context.Context {

@@ -2,24 +2,22 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
-// heldByRealm goes from realm to realm by the primary key, so that entities of which there
-// are few are found without reading those of which there are many.
-const heldByRealm = `
-WITH RECURSIVE realms AS (
-    (SELECT realm FROM {{table}} ORDER BY realm LIMIT 1)
-    UNION ALL
-    SELECT (SELECT realm FROM {{table}} WHERE realm > realms.realm ORDER BY realm LIMIT 1) FROM realms WHERE realms.realm IS NOT NULL
+// One realm after the other, each found by the primary key. A single statement over all
+// leaves the order to the planner, sorts millions of rows for it, and holds up vacuum
+// until the last one is with Redis.
+const (
+	realmAfter = `SELECT realm FROM {{table}} WHERE realm > $1 ORDER BY realm LIMIT 1`
+	heldOf     = `SELECT entity, id, version FROM {{table}} WHERE realm = $1 AND entity = ANY ($2)`
 )
-SELECT held.realm, held.entity, held.id, held.version
-FROM realms CROSS JOIN LATERAL (
-    SELECT realm, entity, id, version FROM {{table}} WHERE realm = realms.realm AND entity = ANY ($1)
-) AS held`
 
 // Held are the versions that the table has of the entities, tombstones included, realm by
 // realm.
@@ -30,24 +28,38 @@ func (s *Sink) Held(ctx context.Context, entities []string) iter.Seq2[sink.Versi
 			fail(err)
 			return
 		}
-		rows, err := s.pool.Query(ctx, s.names().Replace(heldByRealm), entities)
-		if err != nil {
-			fail(err)
-			return
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var v sink.Version
-			if err := rows.Scan(&v.Realm, &v.Entity, &v.ID, &v.Version); err != nil {
+		names := s.names()
+		after, of := names.Replace(realmAfter), names.Replace(heldOf)
+		for realm := ""; ; {
+			err := s.pool.QueryRow(ctx, after, realm).Scan(&realm)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return
+			}
+			if err != nil {
 				fail(err)
 				return
 			}
-			if !yield(v, nil) {
+			rows, err := s.pool.Query(ctx, of, realm, entities)
+			if err != nil {
+				fail(err)
+				return
+			}
+			v := sink.Version{Ref: sink.Ref{Realm: realm}}
+			_, err = pgx.ForEachRow(rows, []any{&v.Entity, &v.ID, &v.Version}, func() error {
+				if !yield(v, nil) {
+					return errEnough
+				}
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return
+			}
+			if err != nil {
+				fail(err)
 				return
 			}
 		}
-		if err := rows.Err(); err != nil {
-			fail(err)
-		}
 	}
 }
+
+var errEnough = errors.New("enough")
