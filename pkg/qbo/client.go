@@ -89,7 +89,7 @@ func (c *Client) once(ctx context.Context, r request, token secret.String, decod
 		// The API may not know yet that nobody waits: the call counts as long again.
 		time.AfterFunc(min(took, maxTimeout-took), release)
 	} else {
-		release()
+		defer release() // after a penalty
 	}
 	if err != nil {
 		err = fmt.Errorf("%s of realm %s: %w", r.kind, r.realm, err)

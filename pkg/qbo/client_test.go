@@ -134,6 +134,7 @@ func TestClient_ThrottlingIsReportedToTheLimiter(t *testing.T) {
 			require.True(t, qbo.Temporary(err))
 			require.Equal(t, []time.Duration{tt.want}, b.limiter.penalties)
 			require.EqualValues(t, 1, calls.Load(), "the client must not try again by itself")
+			require.False(t, b.limiter.early, "another call would have its turn before the penalty")
 			require.Zero(t, b.limiter.held)
 		})
 	}

@@ -66,6 +66,7 @@ type limiter struct {
 	heldFor   time.Duration // the last one that was released
 	released  int
 	penalties []time.Duration
+	early     bool // a turn was given back before the penalty
 	err       error
 	penalty   error
 }
@@ -98,6 +99,7 @@ func (l *limiter) Penalize(ctx context.Context, _ string, d time.Duration) error
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.penalties = append(l.penalties, d)
+	l.early = l.early || l.held == 0
 	return errors.Join(l.penalty, ctx.Err())
 }
 
