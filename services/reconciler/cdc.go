@@ -90,6 +90,7 @@ func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest
 	var events, loaded []*ledgerfeedv1.Event
 	var whole []*finding
 	for _, f := range fs {
+		f.told = true
 		missing, err := s.compare(ctx, f, f.wanted(res), res.Time)
 		if err != nil {
 			return nil, err

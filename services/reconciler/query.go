@@ -17,7 +17,7 @@ import (
 func (s *scan) query(ctx context.Context, f *finding) error {
 	// Before the first page: whatever of this is alive then shows in a page,
 	// or has not changed since.
-	delivered, buried, err := s.delivered(ctx, f.entity)
+	delivered, buried, err := s.delivered(ctx, f)
 	if err != nil {
 		return err
 	}

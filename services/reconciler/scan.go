@@ -74,6 +74,7 @@ type finding struct {
 	left    time.Time
 	seen    map[string]int64 // ids and versions the answers held
 	deleted map[string]bool  // ids that CDC called deleted
+	told    bool             // CDC has answered as a whole: no deletion of its window is left out
 	// unread are the seconds in which a record that is not known by its id makes
 	// every Query fail.
 	unread  []time.Time

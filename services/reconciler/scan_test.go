@@ -351,6 +351,43 @@ func TestScan_DeletionsOfWhatRedisHadLost(t *testing.T) {
 	}
 }
 
+// The soak of an hour: the table had the tombstones, an endpoint the records, and nobody
+// knew of the latter.
+func TestScan_ATombstoneIsToldToTheOthersWhereCDCIsCutOff(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 10)
+	b.feed.lateSink("endpoint")
+	_, err := b.store.RegisterSinks(t.Context(), b.feed.sinks)
+	require.NoError(t, err)
+	gone := b.create("Invoice")
+	b.many("Invoice", qbo.MaxObjects)
+	b.clock.Advance(10 * time.Minute)
+	b.reconcile(r)
+	b.requireEqual()
+	held, err := b.store.LiveIDs(t.Context(), realm, "ledger", gone.Entity)
+	require.NoError(t, err)
+	b.delete(gone)
+	held[gone.ID] = qbo.TombstoneVersion(b.clock.Now())
+	b.clock.Advance(time.Second)
+	b.many("Invoice", qbo.MaxObjects) // whichever 1,000 CDC tells of, the deletion is none of them
+
+	require.NoError(t, b.store.Redis().FlushDB(t.Context()).Err())
+	b.connect()
+	_, err = b.store.RegisterSinks(t.Context(), b.feed.sinks)
+	require.NoError(t, err)
+	for id, version := range held {
+		require.NoError(t, b.store.Advance(t.Context(), realm, "ledger", []state.Advance{{Ref: state.Ref{Entity: gone.Entity, ID: id}, Version: version}}))
+	}
+	b.remembered()
+	b.clock.Advance(time.Hour)
+	r = b.reconciler()
+	b.reconcile(r)
+	require.Equal(t, held[gone.ID], b.feed.versions("endpoint", realm)[state.Ref{Entity: gone.Entity, ID: gone.ID}])
+	b.requireEqual()
+	b.clock.Advance(time.Hour)
+	require.Zero(t, b.reconcile(r).MissingQuery)
+}
+
 // What a scan has read of the marks before they were lost says nothing of what is there now.
 func TestScan_MovesNoCursorIfRedisForgetsMeanwhile(t *testing.T) {
 	t.Parallel()

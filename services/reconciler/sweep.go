@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
-	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
@@ -17,19 +16,19 @@ const maxIDs = 300
 
 // delivered returns the ids that are alive at some sink, with the newest
 // version any sink has of each, and those of which one sink has a tombstone and another
-// has not, with that of the tombstone. Where CDC tells of deletions it has told all
+// has not, with that of the tombstone. Where CDC has told of all deletions it has told all
 // sinks of them, and a company may have many: those are not looked for.
-func (s *scan) delivered(ctx context.Context, name string) (alive, buried map[string]int64, err error) {
+func (s *scan) delivered(ctx context.Context, f *finding) (alive, buried map[string]int64, err error) {
 	alive, buried = map[string]int64{}, map[string]int64{}
 	told := map[string]int{}
-	list := s.r.state.LiveIDs
-	if info, ok := entity.Lookup(name); ok && !info.CDC {
-		list = s.r.state.IDs
+	list := s.r.state.IDs
+	if f.told {
+		list = s.r.state.LiveIDs
 	}
 	for _, sink := range s.sinks {
-		ids, err := list(ctx, s.realm, sink, name)
+		ids, err := list(ctx, s.realm, sink, f.entity)
 		if err != nil {
-			return nil, nil, fmt.Errorf("ids of %s at %s: %w", name, sink, err)
+			return nil, nil, fmt.Errorf("ids of %s at %s: %w", f.entity, sink, err)
 		}
 		for id, version := range ids {
 			if qbo.IsTombstone(version) {
@@ -45,7 +44,7 @@ func (s *scan) delivered(ctx context.Context, name string) (alive, buried map[st
 }
 
 // bury tells the sinks that have no tombstone of what another one has, which is final.
-// Of what CDC leaves out a sink may hold a record nobody knows it has, since Redis has
+// Of what CDC has not told a sink may hold a record nobody knows it has, since Redis has
 // lost its mark.
 func (s *scan) bury(ctx context.Context, f *finding, buried map[string]int64) error {
 	dead := make([]qbo.Entity, 0, len(buried))
