@@ -66,7 +66,7 @@ func (s *Store) life(ctx context.Context) (string, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		ids = append(ids, infoField(text, "run_id"))
+		ids = append(ids, infoFields(text)["run_id"])
 		return nil
 	}
 	var err error

@@ -484,33 +484,42 @@ func TestLimiter_CallsUnderWayAreNotedAgainAfterRedisLostThem(t *testing.T) {
 	})
 }
 
-// A Redis that has lost all while calls are under way grants none before it knows of them.
+// A Redis that has lost all while calls are under way grants none before it knows of them,
+// neither to a process that knew it before nor to one that has just begun too.
 func TestLimiter_RedisThatBeginsAnewWaitsForCallsUnderWay(t *testing.T) {
 	t.Parallel()
-	server := devtest.StartRealRedis(t)
-	config := state.LimitConfig{PerMinute: 60000, PerSecond: 1000, Burst: 100, Concurrency: 2}
-	one, other := open(t, at(server.URL())).Limiter(config), open(t, at(server.URL())).Limiter(config)
-	release, err := one.Acquire(t.Context(), "9", qbo.Live)
-	require.NoError(t, err)
-	over, err := other.Acquire(t.Context(), "9", qbo.Live)
-	require.NoError(t, err)
-	over()
+	for name, fresh := range map[string]bool{"known": false, "fresh": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := devtest.StartRealRedis(t)
+			config := state.LimitConfig{PerMinute: 60000, PerSecond: 1000, Burst: 100, Concurrency: 2}
+			one, other := open(t, at(server.URL())).Limiter(config), open(t, at(server.URL())).Limiter(config)
+			release, err := one.Acquire(t.Context(), "9", qbo.Live)
+			require.NoError(t, err)
+			over, err := other.Acquire(t.Context(), "9", qbo.Live)
+			require.NoError(t, err)
+			over()
 
-	server.Kill()
-	server.Empty()
-	server.Start()
-	var granted atomic.Int32
-	for range 2 {
-		go func() {
-			if _, err := other.Acquire(t.Context(), "9", qbo.Live); err == nil {
-				granted.Add(1)
+			server.Kill()
+			server.Empty()
+			server.Start()
+			if fresh {
+				other = open(t, at(server.URL())).Limiter(config)
 			}
-		}()
+			var granted atomic.Int32
+			for range 2 {
+				go func() {
+					if _, err := other.Acquire(t.Context(), "9", qbo.Live); err == nil {
+						granted.Add(1)
+					}
+				}()
+			}
+			require.Eventually(t, func() bool { return granted.Load() > 0 }, 10*time.Second, time.Millisecond)
+			require.Never(t, func() bool { return granted.Load() > 1 }, time.Second, 10*time.Millisecond, "the first one is still under way")
+			release()
+			require.Eventually(t, func() bool { return granted.Load() == 2 }, 10*time.Second, time.Millisecond)
+		})
 	}
-	require.Eventually(t, func() bool { return granted.Load() > 0 }, 10*time.Second, time.Millisecond)
-	require.Never(t, func() bool { return granted.Load() > 1 }, time.Second, 10*time.Millisecond, "the first one is still under way")
-	release()
-	require.Eventually(t, func() bool { return granted.Load() == 2 }, 10*time.Second, time.Millisecond)
 }
 
 // Chaos run, seed 2000: the links to Redis were deaf while calls ended, and three companies

@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +25,8 @@ type servers struct {
 // A server that does not say what it is has no quiet.
 func (s *servers) met(ctx context.Context, c *redis.Conn) error {
 	text, _ := c.Info(ctx, "server").Result() // refused by some; a broken connection shows soon
-	id := infoField(text, "run_id")
+	said := infoFields(text)
+	id := said["run_id"]
 	if id == "" {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (s *servers) met(ctx context.Context, c *redis.Conn) error {
 	quiet := quietFor
 	if len(s.known) == 0 {
 		// It may have run for long.
-		if up, err := strconv.Atoi(infoField(text, "uptime_in_seconds")); err == nil {
+		if up, err := strconv.Atoi(said["uptime_in_seconds"]); err == nil {
 			quiet -= time.Duration(up) * time.Second
 		}
 		s.known = map[string]bool{}
@@ -55,14 +55,4 @@ func (s *servers) quiet() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return max(time.Until(s.until), 0)
-}
-
-// infoField is what an answer to INFO says of a field; empty if nothing.
-func infoField(info, name string) string {
-	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
-			return value
-		}
-	}
-	return ""
 }

@@ -37,12 +37,7 @@ func (s *Store) Server(ctx context.Context) (Server, error) {
 			all.WriteString(text + "\n")
 		}
 	}
-	said := map[string]string{}
-	for line := range strings.Lines(all.String()) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			said[name] = value
-		}
-	}
+	said := infoFields(all.String())
 	for _, name := range []string{"appendonly", "appendfsync", "maxmemory", "maxmemory-policy"} {
 		values, err := s.db.ConfigGet(ctx, name).Result()
 		if err != nil {
@@ -54,6 +49,17 @@ func (s *Store) Server(ctx context.Context) (Server, error) {
 		return Server{}, fmt.Errorf("ask Redis at %s how it keeps its data: %w", s.address, ctx.Err())
 	}
 	return serverOf(said), nil
+}
+
+// infoFields are what an answer to INFO says.
+func infoFields(info string) map[string]string {
+	said := map[string]string{}
+	for line := range strings.Lines(info) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			said[name] = value
+		}
+	}
+	return said
 }
 
 func serverOf(said map[string]string) Server {
