@@ -48,3 +48,22 @@ func IsTombstone(v int64) bool { return v%perSecond == tombstone }
 
 // VersionTime is the second of v, in UTC.
 func VersionTime(v int64) time.Time { return time.Unix(v/perSecond, 0).UTC() }
+
+// Newer says whether the state of version want is newer than that of have; of no
+// state (0) any is. A higher SyncToken wins over an earlier time: two of Intuit's
+// nodes may differ by a second.
+func Newer(have, want int64) bool {
+	if have == 0 || want > have {
+		return want > have
+	}
+	return !IsTombstone(have) && !IsTombstone(want) && want%perSecond > have%perSecond
+}
+
+// After is the version of a state that is [Newer] than have, as a number above it:
+// where only its SyncToken is higher, in the second of have.
+func After(have, want int64) int64 {
+	if want > have || !Newer(have, want) {
+		return want
+	}
+	return have - have%perSecond + want%perSecond
+}

@@ -61,3 +61,29 @@ func TestVersion_OrdersWrites(t *testing.T) {
 		require.Equal(t, time.Unix(a, 0).UTC(), qbo.VersionTime(dead))
 	})
 }
+
+func TestNewer_AHigherSyncTokenWinsOverAnEarlierTime(t *testing.T) {
+	t.Parallel()
+	v := func(second, token int64) int64 { return second*1_000_000 + token }
+	for _, test := range []struct {
+		name       string
+		have, want int64
+		newer      bool
+		after      int64
+	}{
+		{"none", 0, v(10, 0), true, v(10, 0)},
+		{"itself", v(10, 5), v(10, 5), false, v(10, 5)},
+		{"later", v(10, 5), v(11, 5), true, v(11, 5)},
+		{"later with a lower token", v(10, 5), v(11, 4), true, v(11, 4)},
+		{"earlier with a higher token", v(10, 5), v(9, 6), true, v(10, 6)},
+		{"earlier with the same token", v(10, 5), v(9, 5), false, v(9, 5)},
+		{"earlier than a tombstone", v(10, 999_999), v(9, 6), false, v(9, 6)},
+		{"later than a tombstone", v(10, 999_999), v(11, 6), true, v(11, 6)},
+		{"an earlier tombstone", v(10, 5), v(9, 999_999), false, v(9, 999_999)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.Equal(t, test.newer, qbo.Newer(test.have, test.want))
+			require.Equal(t, test.after, qbo.After(test.have, test.want))
+		})
+	}
+}

@@ -1,5 +1,5 @@
 -- Grows marks. KEYS: a mark hash per entity.
--- ARGV: per item the index of its key, id, version, covered.
+-- ARGV: per item the index of its key, id, version, covered, hash, and 'restore' or ''.
 -- The numbers are compared as numbers, exact below 2^53, but stored as the text
 -- they came in: Lua would print a large one with an exponent.
 local function larger(a, b)
@@ -7,16 +7,25 @@ local function larger(a, b)
   return b
 end
 
-for i = 1, #ARGV, 4 do
-  local key, id, version, covered = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+local tombstone = 999999
+
+for i = 1, #ARGV, 6 do
+  local key, id, version, covered, hash = KEYS[tonumber(ARGV[i])], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local restore = ARGV[i + 5] == 'restore'
   local old = redis.call('HGET', key, id)
-  local mark
   if old then
-    local v, c = string.match(old, '^(%d+),(%d+)$')
-    mark = larger(v or '0', version) .. ',' .. larger(c or '0', covered)
-  else
-    mark = version .. ',' .. covered
+    local v, c, h = string.match(old, '^(%d+),(%d+),?(.*)$')
+    v, c, h = v or '0', c or '0', h or ''
+    covered = larger(c, covered)
+    local have, want = tonumber(v), tonumber(version)
+    if have > want and not (restore and have % 1000000 == tombstone) then
+      version, hash = v, h
+    elseif have == want and hash == '' then
+      hash = h
+    end
   end
+  local mark = version .. ',' .. covered
+  if hash ~= '' then mark = mark .. ',' .. hash end
   if mark ~= old then redis.call('HSET', key, id, mark) end
 end
 return redis.status_reply('OK')

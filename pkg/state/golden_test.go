@@ -76,7 +76,9 @@ func fill(t *testing.T, s *state.Store) {
 		{Ref: invoice("1"), Version: 1795435200000005, Covered: noon},
 		{Ref: invoice("2"), Version: 1795435200999999},
 		{Ref: state.Ref{Entity: "Customer", ID: "1"}, Covered: noon},
+		{Ref: state.Ref{Entity: "Customer", ID: "2"}, Version: 1795435200000005, Covered: noon, Hash: "gLDr_8z2yEQ"},
 	}))
+	require.NoError(t, s.NoteFollowUps(ctx, realm, []state.FollowUp{{Ref: invoice("2"), Kind: state.FollowUpTombstone, Since: noon, First: noon.Add(time.Second)}}))
 	require.NoError(t, s.AdvanceCursors(ctx, realm, map[string]time.Time{"Invoice": noon, "Customer": noon.Add(time.Hour)}))
 	require.NoError(t, s.SaveScan(ctx, realm, state.Scan{
 		ID: "scan1", StartedAt: noon, Time: noon.Add(time.Second),

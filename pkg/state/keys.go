@@ -11,7 +11,8 @@ import (
 // number after "lf:" is the version of the layout: a new shape takes a new one.
 //
 //	key                        shape                              grows with
-//	lf:1:mark:{R}:sink:entity  HASH id → "version,covered"         records of that entity
+//	lf:1:mark:{R}:sink:entity  HASH id → "version,covered,hash"    records of that entity; no hash before 0.9 and on tombstones
+//	lf:1:follow:{R}            HASH "entity:id" → FollowUp         records that the next scan looks at by id
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
 //	lf:1:dead:{R}              HASH "entity:id" → version          records that could not be delivered

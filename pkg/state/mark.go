@@ -26,6 +26,9 @@ type Mark struct {
 	// Covered is the latest event time whose effect was delivered, in
 	// milliseconds; zero if none is known.
 	Covered time.Time
+	// Hash is qbo.ContentHash of the document delivered at Version; empty if it is
+	// not known.
+	Hash string
 }
 
 // Advance is a delivery to note: the mark of Ref grows to Version and Covered,
@@ -34,6 +37,11 @@ type Advance struct {
 	Ref
 	// Version is at most 2^53-1.
 	Version int64
+	// Hash is that of the document; it replaces the mark's unless the mark has a
+	// higher version. Empty leaves the hash of an equal version as it is.
+	Hash string
+	// Restore sets a mark that is a tombstone back to Version: the tombstone was wrong.
+	Restore bool
 	// Covered is kept in milliseconds. Zero leaves the mark's as it is; so does
 	// a time before 1970, as some bodies carry: it costs a read, not a change.
 	Covered time.Time
@@ -95,16 +103,17 @@ func (s *Store) Marks(ctx context.Context, realm, sink string, refs []Ref) ([]Ma
 	return marks, nil
 }
 
-// parseMark reads "version,covered". What cannot be read counts as no mark:
+// parseMark reads "version,covered" or "version,covered,hash". What cannot be read counts as no mark:
 // that costs a duplicate, not a change.
 func parseMark(text string) Mark {
-	v, c, _ := strings.Cut(text, ",")
+	v, rest, _ := strings.Cut(text, ",")
+	c, hash, _ := strings.Cut(rest, ",")
 	version, err := strconv.ParseInt(v, 10, 64)
 	if err != nil {
 		return Mark{}
 	}
 	covered, _ := strconv.ParseInt(c, 10, 64)
-	return Mark{Version: version, Covered: fromMillis(covered)}
+	return Mark{Version: version, Covered: fromMillis(covered), Hash: hash}
 }
 
 // Advance notes deliveries. Call it after the sink took them: a crash in
@@ -130,7 +139,7 @@ func (s *Store) advance(ctx context.Context, realm, sink string, as []Advance) e
 	defer cancel()
 	var keys []string
 	index := make(map[string]int)
-	args := make([]any, 0, 4*len(as))
+	args := make([]any, 0, 6*len(as))
 	for _, a := range as {
 		k, ok := index[a.Entity]
 		if !ok {
@@ -138,7 +147,11 @@ func (s *Store) advance(ctx context.Context, realm, sink string, as []Advance) e
 			k = len(keys)
 			index[a.Entity] = k
 		}
-		args = append(args, k, a.ID, a.Version, millis(a.Covered))
+		restore := ""
+		if a.Restore {
+			restore = "restore"
+		}
+		args = append(args, k, a.ID, a.Version, millis(a.Covered), a.Hash, restore)
 	}
 	return advanceScript.Run(ctx, s.db, keys, args...).Err()
 }

@@ -49,7 +49,15 @@ type Change struct {
 	// The id this entity was merged into, on the tombstone of a merge.
 	MergedInto string `protobuf:"bytes,12,opt,name=merged_into,json=mergedInto,proto3" json:"merged_into,omitempty"`
 	// Intuit's event id, or the scan's; for tracing, not unique.
-	EventId       string `protobuf:"bytes,13,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	EventId string `protobuf:"bytes,13,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Hash of the document's content: two states may share a version, as a balance
+	// moves without its SyncToken. Empty on a tombstone and on an event without a
+	// document. See qbo.ContentHash for what it leaves out.
+	ContentHash string `protobuf:"bytes,14,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
+	// When the API returned this state, by Intuit's clock; absent if nothing was
+	// read. It orders states of one version, and a restored record after the
+	// tombstone it replaces.
+	ReadAt        *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,11 +183,25 @@ func (x *Change) GetEventId() string {
 	return ""
 }
 
+func (x *Change) GetContentHash() string {
+	if x != nil {
+		return x.ContentHash
+	}
+	return ""
+}
+
+func (x *Change) GetReadAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadAt
+	}
+	return nil
+}
+
 var File_ledgerfeed_v1_change_proto protoreflect.FileDescriptor
 
 const file_ledgerfeed_v1_change_proto_rawDesc = "" +
 	"\n" +
-	"\x1aledgerfeed/v1/change.proto\x12\rledgerfeed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cledgerfeed/v1/envelope.proto\"\xe4\x03\n" +
+	"\x1aledgerfeed/v1/change.proto\x12\rledgerfeed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cledgerfeed/v1/envelope.proto\"\xbc\x04\n" +
 	"\x06Change\x12\x19\n" +
 	"\brealm_id\x18\x01 \x01(\tR\arealmId\x12\x16\n" +
 	"\x06entity\x18\x02 \x01(\tR\x06entity\x12\x1b\n" +
@@ -197,7 +219,9 @@ const file_ledgerfeed_v1_change_proto_rawDesc = "" +
 	"learned_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tlearnedAt\x12\x1f\n" +
 	"\vmerged_into\x18\f \x01(\tR\n" +
 	"mergedInto\x12\x19\n" +
-	"\bevent_id\x18\r \x01(\tR\aeventIdBCZAgithub.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1;ledgerfeedv1b\x06proto3"
+	"\bevent_id\x18\r \x01(\tR\aeventId\x12!\n" +
+	"\fcontent_hash\x18\x0e \x01(\tR\vcontentHash\x123\n" +
+	"\aread_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x06readAtBCZAgithub.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1;ledgerfeedv1b\x06proto3"
 
 var (
 	file_ledgerfeed_v1_change_proto_rawDescOnce sync.Once
@@ -223,11 +247,12 @@ var file_ledgerfeed_v1_change_proto_depIdxs = []int32{
 	2, // 1: ledgerfeed.v1.Change.last_updated:type_name -> google.protobuf.Timestamp
 	3, // 2: ledgerfeed.v1.Change.source:type_name -> ledgerfeed.v1.Source
 	2, // 3: ledgerfeed.v1.Change.learned_at:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 4: ledgerfeed.v1.Change.read_at:type_name -> google.protobuf.Timestamp
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_ledgerfeed_v1_change_proto_init() }

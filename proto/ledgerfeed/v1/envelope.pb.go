@@ -39,6 +39,9 @@ const (
 	Source_SOURCE_QUERY Source = 3
 	// A person asked for it.
 	Source_SOURCE_REPLAY Source = 4
+	// A tombstone was wrong: the API shows the record. The change replaces the
+	// tombstone although its version may be lower.
+	Source_SOURCE_RESTORED Source = 5
 )
 
 // Enum value maps for Source.
@@ -49,6 +52,7 @@ var (
 		2: "SOURCE_CDC",
 		3: "SOURCE_QUERY",
 		4: "SOURCE_REPLAY",
+		5: "SOURCE_RESTORED",
 	}
 	Source_value = map[string]int32{
 		"SOURCE_UNSPECIFIED": 0,
@@ -56,6 +60,7 @@ var (
 		"SOURCE_CDC":         2,
 		"SOURCE_QUERY":       3,
 		"SOURCE_REPLAY":      4,
+		"SOURCE_RESTORED":    5,
 	}
 )
 
@@ -84,6 +89,64 @@ func (x Source) Number() protoreflect.EnumNumber {
 // Deprecated: Use Source.Descriptor instead.
 func (Source) EnumDescriptor() ([]byte, []int) {
 	return file_ledgerfeed_v1_envelope_proto_rawDescGZIP(), []int{0}
+}
+
+// Evidence says what a deletion rests on. Only the API makes a tombstone: an
+// event without evidence is a claim that a read must confirm.
+type Evidence int32
+
+const (
+	// A claim: a webhook, or an event of a version that did not say.
+	Evidence_EVIDENCE_UNSPECIFIED Evidence = 0
+	// ChangeDataCapture returned the record with status Deleted.
+	Evidence_EVIDENCE_CDC Evidence = 1
+	// Two successful sweeps, apart by more than the read lag, did not return it.
+	Evidence_EVIDENCE_SWEEPS Evidence = 2
+	// A sink holds a tombstone of it already.
+	Evidence_EVIDENCE_SINK Evidence = 3
+)
+
+// Enum value maps for Evidence.
+var (
+	Evidence_name = map[int32]string{
+		0: "EVIDENCE_UNSPECIFIED",
+		1: "EVIDENCE_CDC",
+		2: "EVIDENCE_SWEEPS",
+		3: "EVIDENCE_SINK",
+	}
+	Evidence_value = map[string]int32{
+		"EVIDENCE_UNSPECIFIED": 0,
+		"EVIDENCE_CDC":         1,
+		"EVIDENCE_SWEEPS":      2,
+		"EVIDENCE_SINK":        3,
+	}
+)
+
+func (x Evidence) Enum() *Evidence {
+	p := new(Evidence)
+	*p = x
+	return p
+}
+
+func (x Evidence) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Evidence) Descriptor() protoreflect.EnumDescriptor {
+	return file_ledgerfeed_v1_envelope_proto_enumTypes[1].Descriptor()
+}
+
+func (Evidence) Type() protoreflect.EnumType {
+	return &file_ledgerfeed_v1_envelope_proto_enumTypes[1]
+}
+
+func (x Evidence) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Evidence.Descriptor instead.
+func (Evidence) EnumDescriptor() ([]byte, []int) {
+	return file_ledgerfeed_v1_envelope_proto_rawDescGZIP(), []int{1}
 }
 
 // Operation is what Intuit says was done to the entity.
@@ -133,11 +196,11 @@ func (x Operation) String() string {
 }
 
 func (Operation) Descriptor() protoreflect.EnumDescriptor {
-	return file_ledgerfeed_v1_envelope_proto_enumTypes[1].Descriptor()
+	return file_ledgerfeed_v1_envelope_proto_enumTypes[2].Descriptor()
 }
 
 func (Operation) Type() protoreflect.EnumType {
-	return &file_ledgerfeed_v1_envelope_proto_enumTypes[1]
+	return &file_ledgerfeed_v1_envelope_proto_enumTypes[2]
 }
 
 func (x Operation) Number() protoreflect.EnumNumber {
@@ -146,7 +209,7 @@ func (x Operation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Operation.Descriptor instead.
 func (Operation) EnumDescriptor() ([]byte, []int) {
-	return file_ledgerfeed_v1_envelope_proto_rawDescGZIP(), []int{1}
+	return file_ledgerfeed_v1_envelope_proto_rawDescGZIP(), []int{2}
 }
 
 // Envelope is the one message on the LF_EVENTS stream: the events of one
@@ -293,7 +356,13 @@ type Event struct {
 	// The operation as received where operation is OPERATION_UNSPECIFIED.
 	OperationName string `protobuf:"bytes,7,opt,name=operation_name,json=operationName,proto3" json:"operation_name,omitempty"`
 	// The version a scan saw (see Change.version); 0 for webhooks.
-	Version       int64 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
+	Version int64 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
+	// On a deletion, what it rests on.
+	Evidence Evidence `protobuf:"varint,9,opt,name=evidence,proto3,enum=ledgerfeed.v1.Evidence" json:"evidence,omitempty"`
+	// The hash of the document a scan saw, see Change.content_hash; empty if the
+	// scan did not compare documents. It asks for a read although the version was
+	// delivered.
+	ContentHash   string `protobuf:"bytes,10,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,6 +453,20 @@ func (x *Event) GetVersion() int64 {
 	return 0
 }
 
+func (x *Event) GetEvidence() Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return Evidence_EVIDENCE_UNSPECIFIED
+}
+
+func (x *Event) GetContentHash() string {
+	if x != nil {
+		return x.ContentHash
+	}
+	return ""
+}
+
 var File_ledgerfeed_v1_envelope_proto protoreflect.FileDescriptor
 
 const file_ledgerfeed_v1_envelope_proto_rawDesc = "" +
@@ -402,7 +485,7 @@ const file_ledgerfeed_v1_envelope_proto_rawDesc = "" +
 	"\x06events\x18\b \x03(\v2\x14.ledgerfeed.v1.EventR\x06events\x12\x12\n" +
 	"\x04sink\x18\t \x01(\tR\x04sink\x12\x16\n" +
 	"\x06format\x18\n" +
-	" \x01(\rR\x06format\"\x9f\x02\n" +
+	" \x01(\rR\x06format\"\xf7\x02\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06entity\x18\x02 \x01(\tR\x06entity\x12\x1b\n" +
@@ -412,14 +495,23 @@ const file_ledgerfeed_v1_envelope_proto_rawDesc = "" +
 	"occurredAt\x12\x1b\n" +
 	"\tmerged_id\x18\x06 \x01(\tR\bmergedId\x12%\n" +
 	"\x0eoperation_name\x18\a \x01(\tR\roperationName\x12\x18\n" +
-	"\aversion\x18\b \x01(\x03R\aversion*i\n" +
+	"\aversion\x18\b \x01(\x03R\aversion\x123\n" +
+	"\bevidence\x18\t \x01(\x0e2\x17.ledgerfeed.v1.EvidenceR\bevidence\x12!\n" +
+	"\fcontent_hash\x18\n" +
+	" \x01(\tR\vcontentHash*~\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSOURCE_WEBHOOK\x10\x01\x12\x0e\n" +
 	"\n" +
 	"SOURCE_CDC\x10\x02\x12\x10\n" +
 	"\fSOURCE_QUERY\x10\x03\x12\x11\n" +
-	"\rSOURCE_REPLAY\x10\x04*\xa8\x01\n" +
+	"\rSOURCE_REPLAY\x10\x04\x12\x13\n" +
+	"\x0fSOURCE_RESTORED\x10\x05*^\n" +
+	"\bEvidence\x12\x18\n" +
+	"\x14EVIDENCE_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fEVIDENCE_CDC\x10\x01\x12\x13\n" +
+	"\x0fEVIDENCE_SWEEPS\x10\x02\x12\x11\n" +
+	"\rEVIDENCE_SINK\x10\x03*\xa8\x01\n" +
 	"\tOperation\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OPERATION_CREATE\x10\x01\x12\x14\n" +
@@ -441,26 +533,28 @@ func file_ledgerfeed_v1_envelope_proto_rawDescGZIP() []byte {
 	return file_ledgerfeed_v1_envelope_proto_rawDescData
 }
 
-var file_ledgerfeed_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_ledgerfeed_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_ledgerfeed_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_ledgerfeed_v1_envelope_proto_goTypes = []any{
 	(Source)(0),                   // 0: ledgerfeed.v1.Source
-	(Operation)(0),                // 1: ledgerfeed.v1.Operation
-	(*Envelope)(nil),              // 2: ledgerfeed.v1.Envelope
-	(*Event)(nil),                 // 3: ledgerfeed.v1.Event
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(Evidence)(0),                 // 1: ledgerfeed.v1.Evidence
+	(Operation)(0),                // 2: ledgerfeed.v1.Operation
+	(*Envelope)(nil),              // 3: ledgerfeed.v1.Envelope
+	(*Event)(nil),                 // 4: ledgerfeed.v1.Event
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_ledgerfeed_v1_envelope_proto_depIdxs = []int32{
 	0, // 0: ledgerfeed.v1.Envelope.source:type_name -> ledgerfeed.v1.Source
-	4, // 1: ledgerfeed.v1.Envelope.received_at:type_name -> google.protobuf.Timestamp
-	3, // 2: ledgerfeed.v1.Envelope.events:type_name -> ledgerfeed.v1.Event
-	1, // 3: ledgerfeed.v1.Event.operation:type_name -> ledgerfeed.v1.Operation
-	4, // 4: ledgerfeed.v1.Event.occurred_at:type_name -> google.protobuf.Timestamp
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 1: ledgerfeed.v1.Envelope.received_at:type_name -> google.protobuf.Timestamp
+	4, // 2: ledgerfeed.v1.Envelope.events:type_name -> ledgerfeed.v1.Event
+	2, // 3: ledgerfeed.v1.Event.operation:type_name -> ledgerfeed.v1.Operation
+	5, // 4: ledgerfeed.v1.Event.occurred_at:type_name -> google.protobuf.Timestamp
+	1, // 5: ledgerfeed.v1.Event.evidence:type_name -> ledgerfeed.v1.Evidence
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_ledgerfeed_v1_envelope_proto_init() }
@@ -473,7 +567,7 @@ func file_ledgerfeed_v1_envelope_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ledgerfeed_v1_envelope_proto_rawDesc), len(file_ledgerfeed_v1_envelope_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
