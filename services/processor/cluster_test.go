@@ -339,7 +339,7 @@ func (p *place) complain(format string, a ...any) {
 func (p *place) keep(c *ledgerfeedv1.Change) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := sink.RefOf(c).Key(c.GetVersion())
+	key := sink.KeyOf(c)
 	p.effects[key]++
 	if !c.GetDeleted() {
 		document := fmt.Sprint(refOf(c), string(c.GetDocument()))

@@ -26,7 +26,7 @@ func ExampleHandlerSink() {
 		if err := json.Unmarshal(c.GetDocument(), &invoice); err != nil {
 			return stream.Permanent(stream.ReasonSinkRefused, errors.New("no invoice")) // a dead letter
 		}
-		fmt.Println(sink.RefOf(c).Key(c.GetVersion()), invoice.TotalAmt)
+		fmt.Println(sink.KeyOf(c), invoice.TotalAmt)
 		return nil
 	})
 	// The service calls it so; a test of your own can, too.

@@ -38,9 +38,8 @@ import (
 //
 // A change that comes again may be newer by then: it is a state, never a diff.
 // The same version may come twice, and with several replicas an older one after a
-// newer one. Compare the version with the one kept beside the effect, in one
-// transaction, and ignore what is not higher, but for a replay of the same version:
-// a person asked for it. The idempotency key is sink.RefOf(c).Key(c.GetVersion()).
+// newer one. Compare it with what is kept beside the effect, in one transaction:
+// [sink.Record.Supersedes] is the rule. The idempotency key is sink.KeyOf(c).
 type Handler func(ctx context.Context, c *ledgerfeedv1.Change) error
 
 // HandlerSink is a sink that calls h. The name stands for what h keeps, as that

@@ -35,7 +35,7 @@ type shelf struct {
 func (s *shelf) handle(_ context.Context, c *ledgerfeedv1.Change) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, held := sink.RecordOf(c), s.newest[sink.RefOf(c)].Version; r.Version > held || r.Version == held && r.Learned == "replay" {
+	if r := sink.RecordOf(c); r.Supersedes(s.newest[r.Ref].Row()) {
 		s.newest[r.Ref] = r
 	}
 	return nil

@@ -9,13 +9,17 @@ CREATE TABLE IF NOT EXISTS stock (
     PRIMARY KEY (realm, item)
 );
 
--- The version of each invoice that the stock knows of.
+-- The version of each invoice that the stock knows of, and when QuickBooks showed it.
 CREATE TABLE IF NOT EXISTS invoice (
     realm   text,
     id      text,
     version bigint NOT NULL,
+    read_at timestamptz NOT NULL DEFAULT '-infinity',
+    deleted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (realm, id)
 );
+ALTER TABLE invoice ADD COLUMN IF NOT EXISTS read_at timestamptz NOT NULL DEFAULT '-infinity';
+ALTER TABLE invoice ADD COLUMN IF NOT EXISTS deleted boolean NOT NULL DEFAULT false;
 
 -- What each invoice took at that version: the next one is applied as the difference.
 CREATE TABLE IF NOT EXISTS taken (

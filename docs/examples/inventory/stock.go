@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,6 +16,8 @@ type change struct {
 	ID            string `json:"entityid"`
 	Version       int64  `json:"entityversion,string"`
 	Deleted       bool
+	Learned       string
+	ReadAt        time.Time
 	Data          json.RawMessage
 }
 
@@ -31,7 +34,7 @@ func (i *inventory) apply(ctx context.Context, c change) error {
 	if err != nil {
 		return err
 	}
-	args := pgx.NamedArgs{"realm": c.Realm, "invoice": c.ID, "version": c.Version, "items": items, "quantities": quantities}
+	args := pgx.NamedArgs{"realm": c.Realm, "invoice": c.ID, "version": c.Version, "read_at": c.ReadAt, "restored": c.Learned == "restored", "deleted": c.Deleted, "items": items, "quantities": quantities}
 	return pgx.BeginFunc(ctx, i.db, func(tx pgx.Tx) error {
 		newer, err := tx.Exec(ctx, claim, args)
 		if err != nil || newer.RowsAffected() == 0 {
@@ -49,9 +52,13 @@ func (i *inventory) apply(ctx context.Context, c change) error {
 const (
 	// The row stays locked until the transaction ends: however many workers there
 	// are, an invoice is adjusted for by one at a time. The version it has is let in,
-	// for a replay; its difference is nothing if it comes twice.
-	claim = `INSERT INTO invoice (realm, id, version) VALUES (@realm, @invoice, @version)
-		ON CONFLICT (realm, id) DO UPDATE SET version = excluded.version WHERE invoice.version <= excluded.version`
+	// for a replay and for another document of that version; its difference is nothing
+	// if it comes twice. A restored invoice replaces a deletion that was wrong, which
+	// has the higher version.
+	claim = `INSERT INTO invoice (realm, id, version, read_at, deleted) VALUES (@realm, @invoice, @version, @read_at, @deleted)
+		ON CONFLICT (realm, id) DO UPDATE SET version = excluded.version, read_at = excluded.read_at, deleted = excluded.deleted
+		WHERE invoice.version < excluded.version
+			OR (invoice.version = excluded.version OR invoice.deleted AND @restored) AND invoice.read_at <= excluded.read_at`
 	// In the order of the items, so that two invoices never wait for each other.
 	adjust = `WITH now AS (` + wanted + `), before AS (SELECT item, quantity FROM taken WHERE realm = @realm AND invoice = @invoice)
 		INSERT INTO stock AS s (realm, item, quantity)

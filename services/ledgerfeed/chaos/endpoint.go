@@ -138,8 +138,8 @@ func (e *endpoint) take(h http.Header, body []byte) error {
 		e.odd = append(e.odd, "change "+record.Key+" came under the keys "+other+", "+id+" and "+event.ID)
 	}
 	e.keys[record.Key] = id
-	switch held := e.held[record.Ref]; {
-	case record.Version > held.Version:
+	switch held, ok := e.held[record.Ref]; {
+	case !ok || record.Supersedes(held):
 		e.held[record.Ref] = record.Row()
 	case record.Version < held.Version:
 		e.backward++
@@ -147,7 +147,7 @@ func (e *endpoint) take(h http.Header, body []byte) error {
 	return nil
 }
 
-// rows are what a receiver that keeps the newest version holds.
+// rows are what a receiver that keeps the newest state holds.
 func (e *endpoint) rows() map[sink.Ref]sink.Row {
 	e.mu.Lock()
 	defer e.mu.Unlock()

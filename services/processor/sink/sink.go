@@ -1,8 +1,8 @@
 // Package sink is what the sinks share: the form of a stored change, and what a
 // reader of a sink gets back.
 //
-// A sink keeps, for each (realm, entity, id), the change with the highest
-// version; the document of a change is kept as QuickBooks returned it.
+// A sink keeps, for each (realm, entity, id), the newest change (see
+// [Record.Supersedes]); the document of a change is kept as QuickBooks returned it.
 //
 // It does not write anything; the sinks are its sub-packages, the contract they
 // keep is processor.Sink, checked by package sinktest.
@@ -24,8 +24,7 @@ type Ref struct {
 	ID     string `json:"id"`
 }
 
-// Key is the idempotency key of the entity at a version: realm/entity/id/version.
-// A change that is delivered again after a crash has the same one.
+// Key is the entity at a version: realm/entity/id/version. See [Record.Key].
 func (r Ref) Key(version int64) string {
 	return fmt.Sprintf("%s/%s/%s/%d", r.Realm, r.Entity, r.ID, version)
 }
@@ -34,6 +33,8 @@ func (r Ref) Key(version int64) string {
 type Version struct {
 	Ref
 	Version int64
+	// ContentHash is that of the document; empty if the sink does not know it.
+	ContentHash string
 }
 
 // Row is the newest a sink holds of one entity.
@@ -42,15 +43,26 @@ type Row struct {
 	Deleted bool
 	// Learned is how the version was learned: see [Learned].
 	Learned string
+	// ContentHash is that of the document; empty on a tombstone, and if it was
+	// written by a version that stored none.
+	ContentHash string
+	// ReadAt is when QuickBooks showed it, by Intuit's clock; zero if that is not known.
+	ReadAt time.Time
 }
 
 // Record is a change as a sink stores it, and one line of a JSON Lines file.
 type Record struct {
-	// Key is the idempotency key: a change delivered twice has the same one.
+	// Key is the idempotency key: realm/entity/id/version, then /content_hash where
+	// there is a document, and /restored/event_id on a restored record. A change
+	// delivered twice has the same one; another document of the same version has another.
 	Key string `json:"key"`
 	Ref
 	// Version orders the changes of one entity; see Change.version.
 	Version int64 `json:"version"`
+	// ContentHash tells documents of one version apart; see Change.content_hash.
+	ContentHash string `json:"content_hash,omitempty"`
+	// ReadAt orders documents of one version: when QuickBooks showed this one.
+	ReadAt time.Time `json:"read_at,omitzero"`
 	// SyncToken is empty on a tombstone.
 	SyncToken   string    `json:"sync_token,omitempty"`
 	LastUpdated time.Time `json:"last_updated"`
@@ -68,15 +80,51 @@ type Record struct {
 }
 
 // Row is the part of r that a snapshot keeps.
-func (r Record) Row() Row { return Row{Version: r.Version, Deleted: r.Deleted, Learned: r.Learned} }
+func (r Record) Row() Row {
+	return Row{Version: r.Version, Deleted: r.Deleted, Learned: r.Learned, ContentHash: r.ContentHash, ReadAt: r.ReadAt}
+}
+
+// Supersedes reports whether r replaces what a sink holds of the record: a higher
+// version does; so does, at the same version, a replay and another document that
+// was not read earlier; and a restored record replaces any tombstone that does not
+// rest on a later read.
+func (r Record) Supersedes(held Row) bool {
+	later := !r.ReadAt.Before(held.ReadAt)
+	switch {
+	case r.Version > held.Version:
+		return true
+	case held.Deleted && r.Learned == learnedRestored:
+		return later
+	case r.Version < held.Version:
+		return false
+	}
+	return r.Learned == learnedReplay || r.ContentHash != held.ContentHash && later
+}
+
+var (
+	learnedReplay   = Learned(ledgerfeedv1.Source_SOURCE_REPLAY)
+	learnedRestored = Learned(ledgerfeedv1.Source_SOURCE_RESTORED)
+)
+
+// KeyOf is the idempotency key of c: see [Record.Key].
+func KeyOf(c *ledgerfeedv1.Change) string {
+	key := RefOf(c).Key(c.GetVersion())
+	if hash := c.GetContentHash(); hash != "" {
+		key += "/" + hash
+	}
+	if c.GetSource() == ledgerfeedv1.Source_SOURCE_RESTORED {
+		key += "/restored/" + c.GetEventId()
+	}
+	return key
+}
 
 // RecordOf is c as it is stored. The record shares the document's bytes.
 func RecordOf(c *ledgerfeedv1.Change) Record {
-	ref := RefOf(c)
-	return Record{
-		Key:         ref.Key(c.GetVersion()),
-		Ref:         ref,
+	r := Record{
+		Key:         KeyOf(c),
+		Ref:         RefOf(c),
 		Version:     c.GetVersion(),
+		ContentHash: c.GetContentHash(),
 		SyncToken:   c.GetSyncToken(),
 		LastUpdated: c.GetLastUpdated().AsTime(),
 		Deleted:     c.GetDeleted(),
@@ -87,6 +135,10 @@ func RecordOf(c *ledgerfeedv1.Change) Record {
 		EventID:     c.GetEventId(),
 		Document:    c.GetDocument(),
 	}
+	if c.GetReadAt() != nil {
+		r.ReadAt = c.GetReadAt().AsTime()
+	}
+	return r
 }
 
 // RefOf names the entity of c.
@@ -94,7 +146,7 @@ func RefOf(c *ledgerfeedv1.Change) Ref {
 	return Ref{Realm: c.GetRealmId(), Entity: c.GetEntity(), ID: c.GetEntityId()}
 }
 
-// Learned is the source in one word: webhook, cdc, query, replay.
+// Learned is the source in one word: webhook, cdc, query, replay, restored.
 func Learned(s ledgerfeedv1.Source) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), "SOURCE_"))
 }

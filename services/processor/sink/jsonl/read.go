@@ -31,7 +31,7 @@ func Snapshot(ctx context.Context, path string) (map[sink.Ref]sink.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if held, ok := newest[r.Ref]; !ok || held.Version <= r.Version {
+		if held, ok := newest[r.Ref]; !ok || r.Supersedes(held) {
 			newest[r.Ref] = r.Row()
 		}
 	}

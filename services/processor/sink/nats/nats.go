@@ -13,7 +13,8 @@
 // The stream LF_CHANGES drops its oldest messages when it is full
 // (nats.changes_max_bytes, nats.changes_max_age): a reader that stays away for too
 // long misses them. It keeps every version, and an older one may stand behind a
-// newer one after a crash: readers compare the version.
+// newer one after a crash: readers keep the newest by
+// sink.Record.Supersedes.
 package nats
 
 import (

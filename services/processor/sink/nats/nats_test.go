@@ -70,7 +70,7 @@ func (r readable) Snapshot(ctx context.Context) (map[sink.Ref]sink.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if record.Version >= newest[record.Ref].Version {
+		if held, ok := newest[record.Ref]; !ok || record.Supersedes(held) {
 			newest[record.Ref] = record.Row()
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string)
 	if err := s.ready(ctx); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.qualified(), err)
 	}
-	const read = `SELECT id, version, deleted, learned FROM {{table}}
+	const read = `SELECT id, version, deleted, learned, coalesce(content_hash, '') FROM {{table}}
 		WHERE realm = $1 AND entity = $2 AND ($3::text[] IS NULL OR id = ANY ($3))`
 	rows, err := s.pool.Query(ctx, s.names().Replace(read), realm, entity, ids)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string)
 	held := map[string]sink.Row{}
 	var id string
 	var row sink.Row
-	_, err = pgx.ForEachRow(rows, []any{&id, &row.Version, &row.Deleted, &row.Learned}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &row.Version, &row.Deleted, &row.Learned, &row.ContentHash}, func() error {
 		held[id] = row
 		return nil
 	})

@@ -16,7 +16,7 @@ import (
 // until the last one is with Redis.
 const (
 	realmAfter = `SELECT realm FROM {{table}} WHERE realm > $1 ORDER BY realm LIMIT 1`
-	heldOf     = `SELECT entity, id, version FROM {{table}} WHERE realm = $1 AND entity = ANY ($2)`
+	heldOf     = `SELECT entity, id, version, coalesce(content_hash, '') FROM {{table}} WHERE realm = $1 AND entity = ANY ($2)`
 )
 
 // Held are the versions that the table has of the entities, tombstones included, realm by
@@ -45,7 +45,7 @@ func (s *Sink) Held(ctx context.Context, entities []string) iter.Seq2[sink.Versi
 				return
 			}
 			v := sink.Version{Ref: sink.Ref{Realm: realm}}
-			_, err = pgx.ForEachRow(rows, []any{&v.Entity, &v.ID, &v.Version}, func() error {
+			_, err = pgx.ForEachRow(rows, []any{&v.Entity, &v.ID, &v.Version, &v.ContentHash}, func() error {
 				if !yield(v, nil) {
 					return errEnough
 				}

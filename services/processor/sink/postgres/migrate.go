@@ -114,6 +114,7 @@ func (s *Sink) migrations() ([]*goose.Migration, error) {
 func (s *Sink) names() *strings.Replacer {
 	return strings.NewReplacer(
 		"{{table}}", s.qualified(),
+		"{{later}}", later,
 		"{{other}}", s.in(s.table+"_other"),
 		"{{other name}}", s.table+"_other",
 		"{{index}}", s.in(s.table+"_pkey"),

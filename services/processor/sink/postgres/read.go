@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,14 +16,16 @@ func (s *Sink) Snapshot(ctx context.Context) (map[sink.Ref]sink.Row, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.qualified(), err)
 	}
-	rows, err := s.pool.Query(ctx, "SELECT realm, entity, id, version, deleted, learned FROM "+s.qualified())
+	rows, err := s.pool.Query(ctx, "SELECT realm, entity, id, version, deleted, learned, coalesce(content_hash, ''), read_at FROM "+s.qualified())
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.qualified(), err)
 	}
 	held := map[sink.Ref]sink.Row{}
 	var ref sink.Ref
 	var row sink.Row
-	_, err = pgx.ForEachRow(rows, []any{&ref.Realm, &ref.Entity, &ref.ID, &row.Version, &row.Deleted, &row.Learned}, func() error {
+	var readAt *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&ref.Realm, &ref.Entity, &ref.ID, &row.Version, &row.Deleted, &row.Learned, &row.ContentHash, &readAt}, func() error {
+		row.ReadAt = orZero(readAt)
 		held[ref] = row
 		return nil
 	})
@@ -40,7 +43,7 @@ func (s *Sink) Records(ctx context.Context) iter.Seq2[sink.Record, error] {
 			return
 		}
 		rows, err := s.pool.Query(ctx, `SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
-			document, learned, learned_at, merged_into, event_id FROM `+s.qualified()+` ORDER BY realm, entity, id`)
+			document, learned, learned_at, merged_into, event_id, coalesce(content_hash, ''), read_at FROM `+s.qualified()+` ORDER BY realm, entity, id`)
 		if err != nil {
 			yield(sink.Record{}, fmt.Errorf("read %s: %w", s.qualified(), err))
 			return
@@ -48,9 +51,13 @@ func (s *Sink) Records(ctx context.Context) iter.Seq2[sink.Record, error] {
 		defer rows.Close()
 		for rows.Next() {
 			var r sink.Record
+			var readAt *time.Time
 			err := rows.Scan(&r.Realm, &r.Entity, &r.ID, &r.Version, &r.SyncToken, &r.LastUpdated, &r.Deleted, &r.Operation,
-				&r.Document, &r.Learned, &r.LearnedAt, &r.MergedInto, &r.EventID)
-			r.Key = r.Ref.Key(r.Version)
+				&r.Document, &r.Learned, &r.LearnedAt, &r.MergedInto, &r.EventID, &r.ContentHash, &readAt)
+			r.ReadAt = orZero(readAt)
+			if r.Key = r.Ref.Key(r.Version); r.ContentHash != "" {
+				r.Key += "/" + r.ContentHash
+			}
 			if !yield(r, err) || err != nil {
 				return
 			}
@@ -59,4 +66,11 @@ func (s *Sink) Records(ctx context.Context) iter.Seq2[sink.Record, error] {
 			yield(sink.Record{}, fmt.Errorf("read %s: %w", s.qualified(), err))
 		}
 	}
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }

@@ -18,22 +18,28 @@ import (
 
 // upsert takes a batch as one array a column. The guard on the version makes
 // order and repetition harmless, across processes too: what is held only ever
-// gets newer. A replay of the same version is taken: a person asked for it.
+// gets newer. The guard is sink.Record.Supersedes in SQL.
 const upsert = `
 INSERT INTO {{table}} AS held (realm, entity, id, version, sync_token, last_updated, deleted, operation,
-                           document, learned, learned_at, merged_into, event_id)
+                           document, learned, learned_at, merged_into, event_id, content_hash, read_at)
 SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
-       document::jsonb, learned, learned_at, merged_into, event_id
+       document::jsonb, learned, learned_at, merged_into, event_id, content_hash, read_at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[], $8::text[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[])
+            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::timestamptz[])
   AS batch (realm, entity, id, version, sync_token, last_updated, deleted, operation,
-            document, learned, learned_at, merged_into, event_id)
+            document, learned, learned_at, merged_into, event_id, content_hash, read_at)
 ON CONFLICT (realm, entity, id) DO UPDATE SET
     version = excluded.version, sync_token = excluded.sync_token, last_updated = excluded.last_updated,
     deleted = excluded.deleted, operation = excluded.operation, document = excluded.document,
     learned = excluded.learned, learned_at = excluded.learned_at, merged_into = excluded.merged_into,
-    event_id = excluded.event_id, written_at = now()
-WHERE held.version < excluded.version OR held.version = excluded.version AND excluded.learned = 'replay'`
+    event_id = excluded.event_id, content_hash = excluded.content_hash, read_at = excluded.read_at, written_at = now()
+WHERE held.version < excluded.version
+   OR held.version = excluded.version AND (excluded.learned = 'replay'
+      OR held.content_hash IS DISTINCT FROM excluded.content_hash AND excluded.content_hash IS NOT NULL AND {{later}})
+   OR held.deleted AND excluded.learned = 'restored' AND {{later}}`
+
+// later says that a change does not rest on an earlier read than what is held.
+const later = `(held.read_at IS NULL OR excluded.read_at IS NULL OR excluded.read_at >= held.read_at)`
 
 // logged is upsert and, in the same statement, the log of what it took: the guard
 // says that, so that no index has to keep versions apart. A row gets its number
@@ -44,13 +50,13 @@ WITH writing AS MATERIALIZED (SELECT {{begin}}()), taken AS (` + upsert + `
     RETURNING held.*)
 INSERT INTO {{log}} (key, realm, entity, id, version, sync_token, last_updated, deleted, operation,
                      document, learned, learned_at, merged_into, event_id)
-SELECT concat_ws('/', realm, entity, id, version), realm, entity, id, version, sync_token, last_updated, deleted, operation,
+SELECT concat_ws('/', realm, entity, id, version, content_hash, CASE WHEN learned = 'restored' THEN 'restored/' || event_id END), realm, entity, id, version, sync_token, last_updated, deleted, operation,
        document, learned, learned_at, merged_into, event_id
 FROM taken CROSS JOIN writing`
 
 // Write stores changes in one transaction: all or none. A change that is not
-// newer than the row held changes nothing and is not logged; a replay of the same
-// version is, once more.
+// newer than the row held changes nothing and is not logged; a replay, or another
+// document, of the same version is.
 func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error {
 	if len(changes) == 0 {
 		return nil
@@ -97,6 +103,7 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 		mergedInto, eventIDs          = make([]string, n), make([]string, n)
 		versions                      = make([]int64, n)
 		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
+		hashes, readAt                = make([]*string, n), make([]*time.Time, n)
 		deleted                       = make([]bool, n)
 		documents                     = make([][]byte, n) // nil is NULL
 	)
@@ -109,8 +116,14 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 		if len(r.Document) > 0 {
 			documents[i] = r.Document
 		}
+		if r.ContentHash != "" {
+			hashes[i] = &r.ContentHash
+		}
+		if !r.ReadAt.IsZero() {
+			readAt[i] = &r.ReadAt
+		}
 	}
-	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs}
+	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs, hashes, readAt}
 }
 
 // classify tells what will never be stored from what may be later. The server's

@@ -48,7 +48,10 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		"keeps the newest version":              keepsTheNewest,
 		"a repeated write changes nothing":      repeatedWrite,
 		"a replay replaces the same version":    takesReplay,
+		"another document of a version counts":  anotherDocument,
 		"a tombstone replaces and stays":        tombstoneStays,
+		"a newer state replaces a tombstone":    newerThanTombstone,
+		"a restored record replaces tombstones": restoredReplacesTombstone,
 		"keeps every field":                     keepsEveryField,
 		"takes a full batch":                    takesFullBatch,
 		"keeps awkward documents":               awkwardDocuments,
@@ -105,14 +108,13 @@ func snapshot(t *testing.T, s Sink) map[sink.Ref]sink.Row {
 	return held
 }
 
-// newest is the record of c's entity with the highest version, the last of those
-// if there are several.
+// newest is the record of c's entity that supersedes the others.
 func newest(t *testing.T, s Sink, c *ledgerfeedv1.Change) sink.Record {
 	t.Helper()
 	var found sink.Record
 	for r, err := range s.Records(t.Context()) {
 		require.NoError(t, err)
-		if r.Ref == ref(c) && r.Version >= found.Version {
+		if r.Ref == ref(c) && (found.Version == 0 || r.Supersedes(found.Row()) || r.Version == found.Version) {
 			found = r
 		}
 	}
@@ -158,6 +160,72 @@ func takesReplay(t *testing.T, place Place) {
 	older.Source = ledgerfeedv1.Source_SOURCE_REPLAY
 	write(t, s, older)
 	require.Equal(t, c.GetVersion(), snapshot(t, s)[ref(c)].Version)
+}
+
+// read is c as the API showed it some seconds after c's change.
+func read(c *ledgerfeedv1.Change, after int64) *ledgerfeedv1.Change {
+	c = proto.CloneOf(c)
+	c.ReadAt = timestamppb.New(c.GetLastUpdated().AsTime().Add(time.Duration(after) * time.Second))
+	c.ContentHash = qbo.ContentHash(c.GetDocument())
+	return c
+}
+
+// anotherDocument is a balance that moved within the second of the version before: of
+// two documents of one version the one that was read later counts, in any order.
+func anotherDocument(t *testing.T, place Place) {
+	s := place.Open()
+	early, late := read(Change("7", 1, `{"Balance":200}`), 1), read(Change("7", 1, `{"Balance":100}`), 2)
+	require.NotEqual(t, sink.KeyOf(early), sink.KeyOf(late))
+	write(t, s, early)
+	write(t, s, late)
+	require.Equal(t, late.GetContentHash(), snapshot(t, s)[ref(late)].ContentHash)
+	write(t, s, early)
+	held := snapshot(t, s)[ref(late)]
+	require.Equal(t, []any{late.GetVersion(), late.GetContentHash()}, []any{held.Version, held.ContentHash})
+	require.Equal(t, late.GetReadAt().AsTime(), held.ReadAt)
+}
+
+// newerThanTombstone is what QuickBooks shows again after a tombstone.
+func newerThanTombstone(t *testing.T, place Place) {
+	s := place.Open()
+	gone, alive := Tombstone("7", 2), Change("7", 3, `{"n":3}`)
+	write(t, s, gone)
+	write(t, s, alive)
+	require.Equal(t, sink.Row{Version: alive.GetVersion(), Learned: "webhook"}, snapshot(t, s)[ref(gone)])
+}
+
+// restoredReplacesTombstone: a tombstone was wrong, and the record has not changed since.
+func restoredReplacesTombstone(t *testing.T, place Place) {
+	s := place.Open()
+	live := read(Change("7", 1, `{"n":1}`), 1)
+	gone := Tombstone("7", 1_000_000)
+	gone.ReadAt = timestamppb.New(live.GetReadAt().AsTime().Add(time.Minute))
+	restored := read(live, 3600)
+	restored.Source, restored.EventId = ledgerfeedv1.Source_SOURCE_RESTORED, "scan/Invoice/7"
+	require.NotEqual(t, sink.KeyOf(live), sink.KeyOf(restored))
+	want := sink.Row{Version: live.GetVersion(), Learned: "restored", ContentHash: live.GetContentHash(), ReadAt: restored.GetReadAt().AsTime()}
+
+	write(t, s, live)
+	write(t, s, gone)
+	write(t, s, live) // as late as it may come, it is no restored record
+	require.True(t, snapshot(t, s)[ref(gone)].Deleted)
+	write(t, s, restored)
+	write(t, s, proto.CloneOf(restored))
+	require.Equal(t, want, snapshot(t, s)[ref(gone)])
+
+	// QuickBooks deletes it after all; the restored record comes again, late.
+	again := Tombstone("7", 2_000_000)
+	again.ReadAt = timestamppb.New(restored.GetReadAt().AsTime().Add(time.Minute))
+	write(t, s, again)
+	write(t, s, proto.CloneOf(restored))
+	require.True(t, snapshot(t, s)[ref(gone)].Deleted)
+
+	newer := Change("8", 3, `{"n":3}`)
+	old := read(Change("8", 2, `{"n":2}`), 3600)
+	old.Source = ledgerfeedv1.Source_SOURCE_RESTORED
+	write(t, s, newer)
+	write(t, s, old)
+	require.Equal(t, newer.GetVersion(), snapshot(t, s)[ref(newer)].Version)
 }
 
 func tombstoneStays(t *testing.T, place Place) {

@@ -29,12 +29,14 @@ type Event struct {
 	Realm           string          `json:"realm"`
 	Entity          string          `json:"entity"`
 	EntityID        string          `json:"entityid"`
-	Version         string          `json:"entityversion"` // an integer below 2^53; take a change only if it is higher
-	Operation       string          `json:"operation"`     // create, update, delete, merge, void, emailed or unspecified
+	Version         string          `json:"entityversion"`         // an integer below 2^53; see sink.Record.Supersedes for which change to take
+	ContentHash     string          `json:"contenthash,omitempty"` // tells documents of one version apart
+	ReadAt          time.Time       `json:"readat,omitzero"`       // when QuickBooks showed it: orders documents of one version
+	Operation       string          `json:"operation"`             // create, update, delete, merge, void, emailed or unspecified
 	Deleted         bool            `json:"deleted"`
 	SyncToken       string          `json:"synctoken,omitempty"`
 	MergedInto      string          `json:"mergedinto,omitempty"`
-	Learned         string          `json:"learned"` // webhook, cdc, query or replay
+	Learned         string          `json:"learned"` // webhook, cdc, query, replay or restored: which replaces a tombstone of any version
 	LearnedAt       time.Time       `json:"learnedat"`
 	EventID         string          `json:"eventid,omitempty"` // Intuit's, for tracing
 	Data            json.RawMessage `json:"data,omitempty"`
@@ -48,9 +50,9 @@ func eventOf(c *ledgerfeedv1.Change, name string) (Event, error) {
 		return Event{}, errNoJSON
 	}
 	e := Event{
-		SpecVersion: "1.0", ID: key(r.Ref, r.Version, name), Source: "/realms/" + url.PathEscape(r.Realm), Type: Type,
+		SpecVersion: "1.0", ID: key(c, name), Source: "/realms/" + url.PathEscape(r.Realm), Type: Type,
 		Subject: escape(r.Entity) + "/" + escape(r.ID), Time: r.LastUpdated,
-		Realm: r.Realm, Entity: r.Entity, EntityID: r.ID, Version: strconv.FormatInt(r.Version, 10),
+		Realm: r.Realm, Entity: r.Entity, EntityID: r.ID, Version: strconv.FormatInt(r.Version, 10), ContentHash: r.ContentHash, ReadAt: r.ReadAt,
 		Operation: r.Operation, Deleted: r.Deleted, SyncToken: r.SyncToken, MergedInto: r.MergedInto,
 		Learned: r.Learned, LearnedAt: r.LearnedAt, EventID: r.EventID, Data: r.Document,
 	}
@@ -62,8 +64,15 @@ func eventOf(c *ledgerfeedv1.Change, name string) (Event, error) {
 
 // key is the idempotency key, escaped so that it fits into a header and its parts
 // stay apart.
-func key(r sink.Ref, version int64, name string) string {
-	return strings.Join([]string{escape(r.Realm), escape(r.Entity), escape(r.ID), strconv.FormatInt(version, 10), escape(name)}, "/")
+func key(c *ledgerfeedv1.Change, name string) string {
+	parts := []string{escape(c.GetRealmId()), escape(c.GetEntity()), escape(c.GetEntityId()), strconv.FormatInt(c.GetVersion(), 10)}
+	if hash := c.GetContentHash(); hash != "" {
+		parts = append(parts, hash)
+	}
+	if c.GetSource() == ledgerfeedv1.Source_SOURCE_RESTORED {
+		parts = append(parts, "restored", escape(c.GetEventId()))
+	}
+	return strings.Join(append(parts, escape(name)), "/")
 }
 
 func escape(s string) string { return url.PathEscape(s) }
@@ -72,8 +81,12 @@ func escape(s string) string { return url.PathEscape(s) }
 func (e Event) Record() (sink.Record, error) {
 	version, err := strconv.ParseInt(e.Version, 10, 64)
 	ref := sink.Ref{Realm: e.Realm, Entity: e.Entity, ID: e.EntityID}
+	key := ref.Key(version)
+	if e.ContentHash != "" {
+		key += "/" + e.ContentHash
+	}
 	return sink.Record{
-		Key: ref.Key(version), Ref: ref, Version: version, SyncToken: e.SyncToken, LastUpdated: e.Time, Deleted: e.Deleted,
+		Key: key, Ref: ref, Version: version, ContentHash: e.ContentHash, ReadAt: e.ReadAt, SyncToken: e.SyncToken, LastUpdated: e.Time, Deleted: e.Deleted,
 		Operation: e.Operation, Learned: e.Learned, LearnedAt: e.LearnedAt, MergedInto: e.MergedInto, EventID: e.EventID, Document: e.Data,
 	}, err
 }

@@ -97,8 +97,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		held := e.newest[record.Ref].Version
-		if record.Version > held || record.Version == held && record.Learned == "replay" {
+		if held, ok := e.newest[record.Ref]; !ok || record.Supersedes(held.Row()) {
 			e.newest[record.Ref] = record
 		}
 	}
