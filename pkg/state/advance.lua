@@ -16,9 +16,10 @@ for i = 1, #ARGV, 6 do
   if old then
     local v, c, h = string.match(old, '^(%d+),(%d+),?(.*)$')
     v, c, h = v or '0', c or '0', h or ''
-    covered = larger(c, covered)
     local have, want = tonumber(v), tonumber(version)
-    if have > want and not (restore and have % 1000000 == tombstone) then
+    restore = restore and have % 1000000 == tombstone
+    if not restore then covered = larger(c, covered) end
+    if have > want and not restore then
       version, hash = v, h
     elseif have == want and hash == '' then
       hash = h

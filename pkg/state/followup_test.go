@@ -55,9 +55,9 @@ func TestStore_AMarkIsRestoredFromATombstoneOnly(t *testing.T) {
 		step(state.Mark{Version: live, Hash: "b", Covered: noon}, state.Advance{Version: live, Covered: noon})
 		step(state.Mark{Version: gone, Covered: noon}, state.Advance{Version: gone})
 		step(state.Mark{Version: gone, Covered: noon}, state.Advance{Version: live, Hash: "b"})
-		step(state.Mark{Version: live, Covered: noon, Hash: "b"}, state.Advance{Version: live, Hash: "b", Restore: true})
-		step(state.Mark{Version: later, Covered: noon, Hash: "c"}, state.Advance{Version: later, Hash: "c"})
-		step(state.Mark{Version: later, Covered: noon, Hash: "c"}, state.Advance{Version: live, Hash: "b", Restore: true})
+		step(state.Mark{Version: live, Hash: "b"}, state.Advance{Version: live, Hash: "b", Restore: true})
+		step(state.Mark{Version: later, Hash: "c"}, state.Advance{Version: later, Hash: "c"})
+		step(state.Mark{Version: later, Hash: "c"}, state.Advance{Version: live, Hash: "b", Restore: true})
 	})
 }
 

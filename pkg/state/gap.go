@@ -37,12 +37,14 @@ const (
 	VerdictBeforeConnection = "before-connection"
 	// VerdictLapsed: the realm's authorisation had lapsed, so none were sent.
 	VerdictLapsed = "authorisation-lapsed"
+	// VerdictRestored: a sink held a tombstone of it that was wrong.
+	VerdictRestored = "restored"
 )
 
 // Verdicts are all of them.
 func Verdicts() []string {
 	return []string{
-		VerdictLost, VerdictLate, VerdictOutage, VerdictNotSelected, VerdictNoWebhooks, VerdictBeforeConnection, VerdictLapsed,
+		VerdictLost, VerdictLate, VerdictOutage, VerdictNotSelected, VerdictNoWebhooks, VerdictBeforeConnection, VerdictLapsed, VerdictRestored,
 	}
 }
 
@@ -60,7 +62,7 @@ type Gap struct {
 	// Operation is create, update or delete: a scan cannot tell a void or an e-mailing
 	// from an update.
 	Operation string `json:"operation"`
-	// Source is how it was found: cdc or query.
+	// Source is how it was found: cdc, query, or restored.
 	Source  string `json:"source"`
 	Verdict string `json:"verdict"`
 	// Late is when its webhook came after all; zero if it did not.
@@ -71,7 +73,7 @@ type Gap struct {
 // against the coverage.
 func (g Gap) Due() bool {
 	switch g.Verdict {
-	case VerdictNoWebhooks, VerdictBeforeConnection, VerdictLapsed:
+	case VerdictNoWebhooks, VerdictBeforeConnection, VerdictLapsed, VerdictRestored:
 		return false
 	}
 	return true

@@ -40,7 +40,8 @@ type Advance struct {
 	// Hash is that of the document; it replaces the mark's unless the mark has a
 	// higher version. Empty leaves the hash of an equal version as it is.
 	Hash string
-	// Restore sets a mark that is a tombstone back to Version: the tombstone was wrong.
+	// Restore sets a mark that is a tombstone back to Version and Covered: the
+	// tombstone was wrong, and so may be what it covered.
 	Restore bool
 	// Covered is kept in milliseconds. Zero leaves the mark's as it is; so does
 	// a time before 1970, as some bodies carry: it costs a read, not a change.

@@ -68,12 +68,15 @@ type item struct {
 	taken bool
 
 	// What the steps found out, see there.
-	lacking  sinkSet      // dedupe
-	marks    []state.Mark // dedupe, by sink
-	unwanted sinkSet      // sift: what of lacking is marked and not written
-	verdict  verdict      // hydrate
-	failed   []error      // write, by sink
-	reached  time.Time    // mark: when it was at the first sink
+	lacking  sinkSet         // dedupe
+	marks    []state.Mark    // dedupe, by sink
+	unwanted sinkSet         // sift: what of lacking is marked and not written
+	verdict  verdict         // hydrate
+	follow   *state.FollowUp // hydrate: what the next scan must look at; nil is nothing
+	soon     bool            // hydrate: within minutes
+	left     bool            // hydrate: to that scan, nothing is delivered
+	failed   []error         // write, by sink
+	reached  time.Time       // mark: when it was at the first sink
 }
 
 // batch is what is taken through the steps together: of one entity type, or of

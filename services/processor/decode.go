@@ -43,7 +43,9 @@ type unit struct {
 	operation  ledgerfeedv1.Operation
 	occurred   time.Time // zero if Intuit did not say
 	version    int64     // what a scan saw; 0 for a webhook, until it is known
+	hash       string    // of the document a scan saw; empty if it did not compare any
 	mergedInto string    // the survivor, in the unit of the merged-away id
+	evidence   ledgerfeedv1.Evidence
 
 	sinks sinkSet // it is for; dedupe takes out those that have it
 
@@ -62,6 +64,8 @@ type sinkError struct {
 func (u *unit) source() ledgerfeedv1.Source { return u.from.env.GetSource() }
 
 func (u *unit) replay() bool { return u.source() == ledgerfeedv1.Source_SOURCE_REPLAY }
+
+func (u *unit) restored() bool { return u.source() == ledgerfeedv1.Source_SOURCE_RESTORED }
 
 func (u *unit) webhook() bool { return u.source() == ledgerfeedv1.Source_SOURCE_WEBHOOK }
 
@@ -186,7 +190,7 @@ func (m *message) decode(sinks sinkSet) []*unit {
 		u := &unit{
 			from: m, index: i,
 			entity: entity.Canonical(e.GetEntity()), id: e.GetEntityId(),
-			operation: e.GetOperation(), version: e.GetVersion(), sinks: sinks,
+			operation: e.GetOperation(), version: e.GetVersion(), hash: e.GetContentHash(), evidence: e.GetEvidence(), sinks: sinks,
 		}
 		if t := e.GetOccurredAt(); t != nil {
 			u.occurred = t.AsTime()

@@ -81,16 +81,21 @@ func (p *Processor) dedupe(ctx context.Context, b *batch) error {
 }
 
 // covers reports whether what was delivered at m includes the effect of u.
-// Too few are safe, they cost a call; see ADR 1 and 3.
+// Too few are safe, they cost a call; see ADR 1 and 19.
 func (it *item) covers(m state.Mark, u *unit) bool {
+	gone := qbo.IsTombstone(m.Version)
 	switch {
 	case u.replay():
 		return false // a person wants it again
-	case qbo.IsTombstone(m.Version):
-		return true // a deletion is final
+	case u.restored() && gone:
+		return false
+	case it.removes(u):
+		return gone
+	case u.version > 0 && m.Version == u.version && u.hash != "":
+		return m.Hash == u.hash
 	case u.version > 0:
-		return m.Version >= u.version
-	case u.occurred.IsZero(), it.final(u):
+		return m.Version > 0 && !qbo.Newer(m.Version, u.version)
+	case u.occurred.IsZero():
 		return false
 	}
 	if sabotage.On(sabotage.TiesDropped) && u.occurred.Unix() == m.Version/versionsPerSecond {
@@ -114,14 +119,17 @@ func whole(t time.Time) bool { return t.Nanosecond() == 0 }
 // versionsPerSecond is the scale of a version: see qbo.Version.
 const versionsPerSecond = 1_000_000
 
-// final reports whether u says that the entity is gone for good, so that nothing
-// need be asked: a transaction was deleted, or a scan did not find it. A name
-// list is made inactive instead, and of an entity unknown to us we cannot tell.
-func (it *item) final(u *unit) bool {
-	if u.operation != ledgerfeedv1.Operation_OPERATION_DELETE {
-		return false
-	}
-	return u.version > 0 || it.known && !it.info.List && u.mergedInto == ""
+// removes reports whether u says that the record is gone: a transaction was deleted,
+// a record was merged away, or a scan did not find it. Deleting a record of a name
+// list only makes it inactive, and of an entity unknown to us we cannot tell.
+func (it *item) removes(u *unit) bool {
+	return u.operation == ledgerfeedv1.Operation_OPERATION_DELETE && (u.version > 0 || u.mergedInto != "" || it.known && !it.info.List)
+}
+
+// confirmed reports whether u is a deletion that needs no read: ChangeDataCapture
+// said so. Of name lists it is known to say so of records that are there.
+func (it *item) confirmed(u *unit) bool {
+	return it.removes(u) && u.evidence == ledgerfeedv1.Evidence_EVIDENCE_CDC && it.known && !it.info.List
 }
 
 // keep drops the items that the steps to come need not look at.

@@ -43,11 +43,13 @@ func TestProcessor_DeliversTheStateAWebhookTellsOf(t *testing.T) {
 		Operation: ledgerfeedv1.Operation_OPERATION_CREATE, SyncToken: truth.SyncToken,
 		LastUpdated: timestamppb.New(truth.LastUpdated), Source: fromWebhook,
 		LearnedAt: timestamppb.New(b.clock.Now()), EventId: envs[0].GetEvents()[0].GetId(),
+		ContentHash: qbo.ContentHash(truth.Raw),
 	}
 	for _, s := range []*memory{b.a, b.b} {
 		got := s.last(t, invoice)
 		require.JSONEq(t, string(truth.Raw), string(got.GetDocument()))
-		require.Empty(t, cmp.Diff(want, got, protocmp.Transform(), protocmp.IgnoreFields(want, "document")))
+		require.Empty(t, cmp.Diff(want, got, protocmp.Transform(), protocmp.IgnoreFields(want, "document", "read_at")))
+		require.WithinDuration(t, b.clock.Now(), got.GetReadAt().AsTime(), time.Second, "by Intuit's clock")
 	}
 	require.Equal(t, 1, b.calls())
 	require.Equal(t, truth.Version, b.marks("a", "Invoice", invoice.ID).Version)
@@ -104,18 +106,28 @@ func TestProcessor_EveryOperationEndsInTheTruth(t *testing.T) {
 	b.a.requireOnce(t)
 }
 
-func TestProcessor_ADeletedTransactionCostsNoCall(t *testing.T) {
+// A deletion is a claim until one read confirms it: one for the whole batch.
+func TestProcessor_DeletedTransactionsCostOneRead(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	p := b.start()
-	bill := b.create("Bill", nil)
+	var bills []qbosim.Ref
+	for range 50 {
+		bills = append(bills, b.create("Bill", nil))
+	}
 	b.deliver(p)
 	before := b.calls()
 	b.clock.Advance(time.Minute)
-	require.NoError(t, b.sim.Delete(bill))
-	b.deliver(p)
+	var events []*ledgerfeedv1.Event
+	for _, bill := range bills {
+		require.NoError(t, b.sim.Delete(bill))
+		events = append(events, &ledgerfeedv1.Event{Id: bill.ID, Entity: "Bill", EntityId: bill.ID, Operation: deleted, OccurredAt: timestamppb.New(b.clock.Now())})
+	}
+	b.webhooks()
+	b.publish(envelope.New(fromWebhook, realm, "deletions", events, envelope.Meta{ReceivedAt: b.clock.Now()})...)
+	b.settle(p)
 	b.requireEqual()
-	require.Equal(t, before, b.calls())
+	require.Equal(t, before+1, b.calls())
 }
 
 // The whole point of the tombstone's version: the clock of the event may be
@@ -135,14 +147,15 @@ func TestProcessor_ATombstoneIsNewerThanWhatItEnds(t *testing.T) {
 	require.True(t, b.a.last(t, bill).GetDeleted())
 	b.a.requireOnce(t)
 
-	// Whatever comes now is over, a call included.
+	// What comes now changes nothing: a deletion is over, and an event that is later than
+	// the tombstone costs a read that does not show the record.
 	before, written := b.calls(), b.a.count()
 	b.publish(
 		b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated, OccurredAt: timestamppb.New(b.clock.Now().Add(time.Hour))}),
 		b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: deleted, Version: qbo.TombstoneVersion(b.clock.Now().Add(time.Minute))}),
 	)
 	b.settle(p)
-	require.Equal(t, before, b.calls())
+	require.Equal(t, before+1, b.calls())
 	require.Equal(t, written, b.a.count())
 }
 
@@ -340,23 +353,33 @@ func TestProcessor_AScanIsDeliveredByVersion(t *testing.T) {
 	b.requireEqual()
 }
 
-func TestProcessor_AScansDeletionCostsNoCall(t *testing.T) {
+// What CDC calls deleted is, but for name lists, of which it is known to say so of
+// records that are there. All else that a scan calls deleted is read once.
+func TestProcessor_AScansDeletionIsReadUnlessCDCSaysSo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	p := b.start()
-	// A name list record, and one of an entity that CDC does not cover.
-	for _, name := range []string{"Customer", "TimeActivity"} {
-		ref := b.create(name, nil)
+	for _, row := range []struct {
+		entity   string
+		evidence ledgerfeedv1.Evidence
+		calls    int
+	}{
+		{"Bill", ledgerfeedv1.Evidence_EVIDENCE_CDC, 0},
+		{"Customer", ledgerfeedv1.Evidence_EVIDENCE_CDC, 1},
+		{"TimeActivity", ledgerfeedv1.Evidence_EVIDENCE_SWEEPS, 1},
+		{"Invoice", ledgerfeedv1.Evidence_EVIDENCE_UNSPECIFIED, 1}, // an older reconciler's
+	} {
+		ref := b.create(row.entity, nil)
 		b.deliver(p)
 		before := b.calls()
 		b.clock.Advance(time.Minute)
 		require.NoError(t, b.sim.HardDelete(ref))
 		b.webhooks() // lost
 		truth := latest(t, b, ref)
-		b.publish(b.event(fromCDC, &ledgerfeedv1.Event{Entity: name, EntityId: ref.ID, Operation: deleted, Version: truth.Version}))
+		b.publish(b.event(fromCDC, &ledgerfeedv1.Event{Entity: row.entity, EntityId: ref.ID, Operation: deleted, Version: truth.Version, Evidence: row.evidence}))
 		b.settle(p)
 		b.requireEqual()
-		require.Equal(t, before, b.calls())
+		require.Equal(t, before+row.calls, b.calls(), row.entity)
 	}
 }
 

@@ -40,13 +40,10 @@ func (a announcements) has(realm, entity string) bool {
 
 // announce makes a change of what the events say, without a document. Events of one
 // second cannot be told from each other by a version of Intuit's, so that each gets
-// a higher one: rather one too many than one too few.
-func (it *item) announce() {
+// a higher one: rather one too many than one too few. Deletions are read like those of
+// other entities: without a read they are claims.
+func (it *item) announce(now time.Time) {
 	last := newest(it.open())
-	if last.mergedInto != "" {
-		it.bury(last.when(), last.when())
-		return
-	}
 	for _, u := range it.open() {
 		if at := coveredBy(u, u.received()); at.After(it.verdict.covered) {
 			it.verdict.covered = at
@@ -54,7 +51,7 @@ func (it *item) announce() {
 	}
 	version := last.version
 	if version == 0 {
-		at := last.when()
+		at := minTime(last.when(), now)
 		version = qbo.Version(at, fmt.Sprint(at.Nanosecond()/int(time.Microsecond)), false)
 	}
 	for s := range it.lacking.each() {
@@ -64,6 +61,5 @@ func (it *item) announce() {
 	}
 	it.verdict.change = it.change(last)
 	it.verdict.change.Version = version
-	it.verdict.change.Deleted = qbo.IsTombstone(version)
 	it.verdict.change.LastUpdated = timestamppb.New(qbo.VersionTime(version))
 }

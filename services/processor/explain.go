@@ -16,11 +16,8 @@ const (
 	// behind its webhooks.
 	lagDelay = 1500 * time.Millisecond
 	lagTries = 2
-	// A record that was never found is given up after so many tries, some 45 s.
+	// A record that was never found is left to a scan after so many tries, some 45 s.
 	missingTries = 6
-	// Where CDC has more to say than an answer holds, its silence means nothing. So
-	// often, some half an hour, the event of the deletion is waited for.
-	untoldTries = 40
 	// CDC is asked for what happened since this long before the event.
 	cdcOverlap = 5 * time.Minute
 	// cdcReach is how far back CDC can be asked, less a day.
@@ -29,23 +26,22 @@ const (
 
 var (
 	errLag     = errors.New("quickbooks does not show it yet")
-	errUntold  = errors.New("quickbooks does not know the record, and has too many changes to say whether it was deleted")
 	errMissing = errors.New("quickbooks does not know the record, and nothing says that it was deleted")
 )
 
 // explain finds out why the API does not know an item. That alone is no proof of
-// a deletion: it may not be visible yet (ADR 3).
+// a deletion: it may not be visible yet (ADR 19).
 func (r *reader) explain(ctx context.Context) {
 	var ask []*item
 	for _, it := range r.absent {
-		u := it.leaving()
 		at, gone := it.buried()
+		u := it.last(it.removes)
 		switch {
 		case gone:
-			it.bury(at, at)
-		case u != nil && it.delivered() && it.removes(u):
-			// It was there, an event says it went, and it is not there.
-			it.bury(u.when(), u.when())
+			it.bury(deletion{at: at, covered: newest(it.open()).when(), answered: r.at, confirmed: true})
+		case u != nil:
+			// An event says it went, and it is not there.
+			it.bury(deletion{at: u.when(), covered: u.when(), answered: r.at})
 		case it.tries() < lagTries:
 			fail([]*item{it}, r.p.later(errLag, 1))
 		default:
@@ -63,29 +59,23 @@ func (r *reader) explain(ctx context.Context) {
 	if !r.known {
 		ask = r.reread(ctx, ask)
 	}
-	changed, at, whole, err := r.changes(ctx, ask)
+	changed, at, err := r.changes(ctx, ask)
 	if err != nil {
 		fail(ask, err)
 		return
 	}
 	for _, it := range ask {
-		e, ok := changed[it.ref.ID]
-		u := it.leaving()
-		switch {
+		switch e, ok := changed[it.ref.ID]; {
 		case ok:
 			r.p.judge(it, e, at)
-		case u != nil:
-			it.bury(u.when(), u.when())
-		case r.known && !r.info.CDC && it.tries() >= missingTries:
-			// Nobody will ever say more: CDC does not cover the entity. When it went
-			// is not known, but by now it has.
-			last := newest(it.units).when()
-			if r.at.After(last) {
-				last = r.at
-			}
-			it.bury(last, last)
-		case !whole && it.tries() < untoldTries:
-			fail([]*item{it}, r.p.later(errUntold, missingTries))
+		case it.leaving() != nil:
+			// A name list record: Query and CDC would show it if it were inactive.
+			u := it.leaving()
+			it.bury(deletion{at: u.when(), covered: u.when(), answered: r.at})
+		case it.tries() < missingTries:
+			r.p.missing(it)
+		case r.known:
+			it.unseen(newest(it.open()).when())
 		default:
 			r.p.missing(it)
 		}
@@ -122,13 +112,12 @@ func (r *reader) buriedElsewhere(ctx context.Context, items []*item) ([]*item, e
 			continue
 		}
 		at := qbo.VersionTime(gone[i])
-		it.bury(at, at)
+		it.bury(deletion{at: at, covered: at, answered: r.at, confirmed: true})
 	}
 	return left, nil
 }
 
-// buried is when the item went, as a sink that lacks it was told already: only a
-// replay asks for such a one again, and it gets the tombstone again (ADR 3).
+// buried is when the item went, as a sink that lacks it was told already.
 func (it *item) buried() (at time.Time, ok bool) {
 	for s := range it.lacking.each() {
 		if v := it.marks[s].Version; qbo.IsTombstone(v) {
@@ -137,11 +126,6 @@ func (it *item) buried() (at time.Time, ok bool) {
 	}
 	return time.Time{}, false
 }
-
-// removes reports whether u is why an item is gone. Deleting a name list record
-// only makes it inactive: what removed it, a merge, came later, and is asked for
-// as the tombstone carries its time.
-func (it *item) removes(u *unit) bool { return !it.info.List || u.mergedInto != "" || u.version > 0 }
 
 // reread asks by id for records of an entity that is unknown to us: as we do not
 // ask for inactive ones in a Query, it may have left them out.
@@ -153,11 +137,10 @@ func (r *reader) reread(ctx context.Context, items []*item) []*item {
 	return r.absent
 }
 
-// changes are what CDC says about an entity since the first event of items, and
-// whether that is all there is to say.
-func (r *reader) changes(ctx context.Context, items []*item) (changed map[string]qbo.Entity, at time.Time, whole bool, err error) {
+// changes are what CDC says about an entity since the first event of items.
+func (r *reader) changes(ctx context.Context, items []*item) (changed map[string]qbo.Entity, at time.Time, err error) {
 	if !r.info.CDC || len(items) == 0 {
-		return nil, time.Time{}, true, nil
+		return nil, time.Time{}, nil
 	}
 	since := began(items, r.p.now()).Add(-cdcOverlap)
 	if oldest := r.p.now().Add(-cdcReach); since.Before(oldest) {
@@ -168,12 +151,12 @@ func (r *reader) changes(ctx context.Context, items []*item) (changed map[string
 	result, err := r.client.CDC(ctx, r.realm, []string{r.info.Name}, since)
 	r.p.count.call("cdc", len(items), err)
 	if lasting(err) {
-		return nil, time.Time{}, true, nil // another record is poison: CDC says nothing
+		return nil, time.Time{}, nil // another record is poison: CDC says nothing
 	}
 	if err != nil {
-		return nil, time.Time{}, false, cause(err)
+		return nil, time.Time{}, cause(err)
 	}
-	return byID(result.Entities[r.info.Name]), result.Time, !result.Truncated(), nil
+	return byID(result.Entities[r.info.Name]), result.Time, nil
 }
 
 // began is when the first of the events happened, now at the latest.

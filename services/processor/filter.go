@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
@@ -122,7 +123,7 @@ func (p *Processor) sift(ctx context.Context, b *batch) error {
 			switch {
 			case !it.lacking.has(s):
 			case !out.filter.reads(b.realm, it.ref.Entity):
-				unread = append(unread, it.decline(s))
+				unread = append(unread, it.decline(s, p.now()))
 			case !out.filter.wants(it):
 				it.unwanted = it.unwanted.with(s)
 				p.count.filtered(out.Name())
@@ -144,8 +145,8 @@ func (p *Processor) sift(ctx context.Context, b *batch) error {
 
 // decline takes sink s out of the item and returns the mark for it. The version is
 // not known without a read: it is the last that a write of the event's second can
-// have.
-func (it *item) decline(s int) state.Advance {
+// have, and never one that is yet to come.
+func (it *item) decline(s int, now time.Time) state.Advance {
 	version := int64(0)
 	for _, u := range it.units {
 		if !u.sinks.has(s) {
@@ -153,7 +154,7 @@ func (it *item) decline(s int) state.Advance {
 		}
 		u.sinks = u.sinks.without(s)
 		if version = max(version, u.version); u.version == 0 && !u.replay() {
-			version = max(version, qbo.TombstoneVersion(u.when())-1)
+			version = max(version, qbo.TombstoneVersion(minTime(u.when(), now))-1)
 		}
 	}
 	it.lacking = it.lacking.without(s)

@@ -34,12 +34,12 @@ const (
 func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 	unclear := map[string][]*item{} // by entity type
 	for _, it := range b.items {
-		if u := it.last(it.final); u != nil {
-			it.bury(u.when(), u.when())
+		if u := it.last(it.confirmed); u != nil && it.last((*unit).restored) == nil {
+			it.bury(deletion{at: u.when(), confirmed: true})
 			continue
 		}
-		if p.eventOnly.has(b.realm, it.ref.Entity) {
-			it.announce()
+		if p.eventOnly.has(b.realm, it.ref.Entity) && it.last(it.removes) == nil {
+			it.announce(p.now())
 			continue
 		}
 		unclear[it.info.Name] = append(unclear[it.info.Name], it)

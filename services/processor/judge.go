@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -76,14 +77,18 @@ func (p *Processor) judge(it *item, e qbo.Entity, answered time.Time) {
 		e.LastUpdated = e.LastUpdated.Truncate(time.Second)
 	}
 	if e.Deleted {
-		it.bury(e.LastUpdated, newest(it.open()).when())
+		it.bury(deletion{at: e.LastUpdated, covered: newest(it.open()).when(), answered: answered, confirmed: true})
 		return
 	}
 	var shown []*unit
 	for _, u := range it.open() {
-		if it.behind(u, e) && u.attempt() < lagTries {
-			u.err = p.later(errLag, u.attempt())
-			continue
+		if it.behind(u, e, answered) {
+			if u.attempt() < lagTries {
+				u.err = p.later(errLag, u.attempt())
+				continue
+			}
+			// The read may be late by more than that, or the event wrong: a scan tells.
+			it.followUp(state.FollowUpRead, u.when(), true)
 		}
 		shown = append(shown, u)
 		if at := coveredBy(u, answered); at.After(it.verdict.covered) {
@@ -93,27 +98,43 @@ func (p *Processor) judge(it *item, e qbo.Entity, answered time.Time) {
 	if len(shown) == 0 {
 		return
 	}
-	it.verdict.change = it.change(newest(shown))
-	it.verdict.change.Version = e.Version()
-	it.verdict.change.SyncToken = e.SyncToken
-	it.verdict.change.LastUpdated = timestamppb.New(e.LastUpdated)
-	it.verdict.change.Document = e.Raw
+	c := it.change(newest(shown))
+	c.Version = e.Version()
+	for s := range it.lacking.each() {
+		m := it.marks[s].Version
+		if qbo.IsTombstone(m) && m > c.Version && !it.restores(s) {
+			// A tombstone, and the API shows the record: one of them is late or wrong.
+			it.followUp(state.FollowUpTombstone, qbo.VersionTime(m), true)
+			continue
+		}
+		c.Version = max(c.Version, qbo.After(m, c.Version))
+	}
+	c.SyncToken = e.SyncToken
+	c.LastUpdated = timestamppb.New(e.LastUpdated)
+	c.Document = e.Raw
+	c.ContentHash = qbo.ContentHash(e.Raw)
+	if !answered.IsZero() {
+		c.ReadAt = timestamppb.New(answered)
+	}
+	it.verdict.change = c
 }
 
 // behind reports whether the state is older than the event, as far as times of
-// whole seconds tell.
-func (it *item) behind(u *unit, e qbo.Entity) bool {
+// whole seconds tell. An event that is yet to come says nothing about the state.
+func (it *item) behind(u *unit, e qbo.Entity, answered time.Time) bool {
 	if u.version > 0 {
-		return e.Version() < u.version
+		return !it.removes(u) && qbo.Newer(e.Version(), u.version)
 	}
 	for s := range u.sinks.each() {
-		if m := it.marks[s].Version; m > e.Version() && !qbo.IsTombstone(m) {
+		if m := it.marks[s].Version; qbo.Newer(e.Version(), m) && !qbo.IsTombstone(m) {
 			return true // older than what was delivered already
 		}
 	}
 	switch {
-	case u.occurred.IsZero():
+	case u.occurred.IsZero(), !answered.IsZero() && u.occurred.After(answered.Add(settled)):
 		return false
+	case it.removes(u):
+		return e.LastUpdated.Unix() <= u.occurred.Unix()
 	case u.operation == ledgerfeedv1.Operation_OPERATION_DELETE && active(e):
 		// Deleting a name list record makes it inactive: this is from before.
 		return e.LastUpdated.Unix() <= u.occurred.Unix()
@@ -146,32 +167,69 @@ func coveredBy(u *unit, answered time.Time) time.Time {
 	return latest(u.occurred)
 }
 
-// bury makes the item a tombstone of that time. It is for good, so the version is
-// at least the last of the second of what was delivered and of every deletion
-// told of: the guard of a sink must let it pass.
-func (it *item) bury(at, covered time.Time) {
-	version := qbo.TombstoneVersion(at)
-	for s := range it.lacking.each() {
-		if m := it.marks[s].Version; m > 0 {
-			version = max(version, qbo.TombstoneVersion(qbo.VersionTime(m)))
+// deletion is what a tombstone rests on.
+type deletion struct {
+	at      time.Time // when the record went, as well as it is known
+	covered time.Time // up to which event time the tombstone speaks; zero for none
+	// answered is Intuit's clock at the answer that did not show the record, or called
+	// it deleted; zero if nothing was asked.
+	answered time.Time
+	// confirmed: ChangeDataCapture said so. Else the next scan asks for the record.
+	confirmed bool
+}
+
+// bury makes the item a tombstone. Its version is at least the last of the second of
+// what was delivered and of every deletion told of: the guard of a sink must let it
+// pass. It is never later than the answer: a tombstone from the future would hide what
+// is written until then.
+func (it *item) bury(d deletion) {
+	told := func(at time.Time) time.Time {
+		if d.answered.IsZero() {
+			return at
 		}
+		return minTime(at, d.answered)
 	}
+	version := qbo.TombstoneVersion(told(d.at))
 	merged := ""
 	for _, u := range it.open() {
 		if u.operation == ledgerfeedv1.Operation_OPERATION_DELETE {
-			version = max(version, qbo.TombstoneVersion(u.when()))
+			version = max(version, qbo.TombstoneVersion(told(u.when())))
 		}
 		if u.mergedInto != "" {
 			merged = u.mergedInto
 		}
 	}
-	it.verdict.change = it.change(newest(it.open()))
-	it.verdict.change.Version = version
-	it.verdict.change.Deleted = true
-	it.verdict.change.Operation = ledgerfeedv1.Operation_OPERATION_DELETE
-	it.verdict.change.MergedInto = merged
-	it.verdict.change.LastUpdated = timestamppb.New(qbo.VersionTime(version))
-	it.verdict.covered = latest(covered)
+	for s := range it.lacking.each() {
+		if m := it.marks[s].Version; m > 0 {
+			version = max(version, qbo.TombstoneVersion(qbo.VersionTime(m)))
+		}
+	}
+	c := it.change(newest(it.open()))
+	c.Version = version
+	c.Deleted = true
+	c.Operation = ledgerfeedv1.Operation_OPERATION_DELETE
+	c.MergedInto = merged
+	c.LastUpdated = timestamppb.New(qbo.VersionTime(version))
+	if !d.answered.IsZero() {
+		c.ReadAt = timestamppb.New(d.answered)
+	}
+	if c.GetSource() == ledgerfeedv1.Source_SOURCE_RESTORED {
+		c.Source = ledgerfeedv1.Source_SOURCE_QUERY // it is not there after all
+	}
+	it.verdict.change = c
+	if !d.covered.IsZero() {
+		it.verdict.covered = latest(told(d.covered))
+	}
+	if !d.confirmed {
+		it.followUp(state.FollowUpTombstone, qbo.VersionTime(version), it.young(d.answered))
+	}
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // change is what a state and a tombstone have in common. What the newest event
@@ -186,7 +244,10 @@ func (it *item) change(last *unit) *ledgerfeedv1.Change {
 	if at := first.from.env.GetReceivedAt(); at != nil {
 		c.LearnedAt = at
 	}
-	if it.last((*unit).replay) != nil {
+	switch {
+	case it.last((*unit).restored) != nil:
+		c.Source = ledgerfeedv1.Source_SOURCE_RESTORED
+	case it.last((*unit).replay) != nil:
 		c.Source = ledgerfeedv1.Source_SOURCE_REPLAY
 	}
 	return c

@@ -26,6 +26,7 @@ func (p *Processor) mark(ctx context.Context, b *batch) error {
 			}
 			advances = append(advances, state.Advance{
 				Ref: it.ref, Version: it.verdict.change.GetVersion(), Covered: it.verdict.covered,
+				Hash: it.verdict.change.GetContentHash(), Restore: it.restores(s),
 			})
 		}
 		if len(have) == 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 
@@ -61,6 +62,7 @@ type counters struct {
 	parcels *prometheus.GaugeVec // by sink
 	waiting prometheus.Gauge
 	newer   prometheus.Counter
+	follows *prometheus.CounterVec // by kind
 }
 
 func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters {
@@ -119,6 +121,8 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.parcels = prometheus.NewGaugeVec(gauge("sink_backlog", "Messages on the retry queue of a sink, over all replicas."), []string{"sink"})
 	c.waiting = prometheus.NewGauge(gauge("messages_waiting", "Messages of realms that cannot be read, which wait aside for their next try, over all replicas."))
 	c.newer = prometheus.NewCounter(counter("newer_messages_total", "Messages left to a newer version of the processor; they come again."))
+	c.follows = prometheus.NewCounterVec(counter("follow_ups_total",
+		"Records that one answer was not enough to conclude from, by kind: tombstone is one that ChangeDataCapture has not confirmed, read a read older than its event. The next scan asks for them by id."), []string{"kind"})
 	if r != nil {
 		for _, out := range outputs {
 			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -126,7 +130,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 				Help: "The circuit breaker of the sink: 0 writes go through, 1 one is tried, 2 none, 3 it is paused.",
 			}, out.state))
 		}
-		r.MustRegister(c.waits, c.steps, c.tries, c.stales, c.filters, c.oldest, c.backlog, c.parcels, c.waiting, c.newer)
+		r.MustRegister(c.waits, c.steps, c.tries, c.stales, c.filters, c.oldest, c.backlog, c.parcels, c.waiting, c.newer, c.follows)
 		r.MustRegister(c.deliveries, c.latency, c.writes, c.duplicates, c.deaths, c.parkings, c.calls, c.ids,
 			c.retries, c.putOffs, inHandGauge)
 	}
@@ -232,3 +236,9 @@ func (c *counters) filtered(name string) { c.filters.WithLabelValues(name).Inc()
 func (c *counters) retry(name string, n int) { c.retries.WithLabelValues(name).Add(float64(n)) }
 
 func (c *counters) putOff() { c.putOffs.Inc() }
+
+func (c *counters) followUps(all []state.FollowUp) {
+	for _, f := range all {
+		c.follows.WithLabelValues(string(f.Kind)).Inc()
+	}
+}

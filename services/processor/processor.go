@@ -139,9 +139,9 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	defer p.see(b)
 	ctx, end := p.span(ctx, b)
 	defer end()
-	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"write", p.write}, {"mark", p.mark}}
+	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"follow", p.follow}, {"write", p.write}, {"mark", p.mark}}
 	if sabotage.On(sabotage.MarkBeforeWrite) {
-		steps[5], steps[6] = steps[6], steps[5]
+		steps[6], steps[7] = steps[7], steps[6]
 	}
 	sabotage.At(sabotage.Coalesced)
 	p.count.waited(b, p.now())

@@ -98,7 +98,7 @@ func (p *Processor) giveBack(ctx context.Context, lease *state.Lease, name strin
 			}
 			realm = held.Realm
 		}
-		known = append(known, state.Advance{Ref: state.Ref{Entity: held.Entity, ID: held.ID}, Version: held.Version})
+		known = append(known, state.Advance{Ref: state.Ref{Entity: held.Entity, ID: held.ID}, Version: held.Version, Hash: held.ContentHash})
 	}
 	return n, flush()
 }

@@ -3,11 +3,14 @@ package processor_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -126,13 +129,17 @@ func TestProcessor_ADeadLetterTellsTheFirstErrorAndTheLast(t *testing.T) {
 func TestProcessor_ADeadLetterOfTheEventsTellsTheFirstError(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	bill := b.create("Bill", nil)
+	b.sim.SetFaults(qbosim.Faults{Poison: []qbosim.Ref{bill}})
+	var failed atomic.Int64
+	fails := func(*http.Request) bool { return failed.Add(1) <= 2 }
+	b.broken.Store(&fails)
 	p := b.start()
-	b.publish(b.event(fromWebhook, &ledgerfeedv1.Event{Entity: "Bill", EntityId: "404", Operation: updated}))
-	b.settle(p)
+	b.deliver(p)
 	dead := b.dead()
 	require.Len(t, dead, 1)
-	require.Equal(t, stream.ReasonNotFound, dead[0].Reason)
-	require.Equal(t, "quickbooks does not show it yet", dead[0].FirstError)
+	require.Equal(t, stream.ReasonPoison, dead[0].Reason)
+	require.Contains(t, dead[0].FirstError, "500")
 	require.NotEqual(t, dead[0].FirstError, dead[0].Detail)
 	require.Greater(t, dead[0].Attempts, 1)
 }

@@ -38,6 +38,13 @@ func webhookUnit(op ledgerfeedv1.Operation, occurred time.Time) *unit {
 	return testUnit(ledgerfeedv1.Source_SOURCE_WEBHOOK, op, occurred, 0)
 }
 
+// hashed is what a scan saw of a document.
+func hashed(version int64, hash string) *unit {
+	u := scanUnit(opUpdate, version)
+	u.hash = hash
+	return u
+}
+
 func scanUnit(op ledgerfeedv1.Operation, version int64) *unit {
 	return testUnit(ledgerfeedv1.Source_SOURCE_CDC, op, qbo.VersionTime(version), version)
 }
@@ -62,15 +69,26 @@ func TestItem_CoversOnlyWhatWasDelivered(t *testing.T) {
 		"whole second, covered in part":      {"Bill", webhookUnit(opUpdate, at(0)), state.Mark{Version: version(0, "1"), Covered: at(998)}, false},
 		"whole second, covered":              {"Bill", webhookUnit(opUpdate, at(0)), state.Mark{Version: version(0, "1"), Covered: at(999)}, true},
 		"no time":                            {"Bill", webhookUnit(opUpdate, time.Time{}), state.Mark{Version: version(9, "1"), Covered: at(9000)}, false},
-		"tombstone, later event":             {"Bill", webhookUnit(opUpdate, at(9000)), state.Mark{Version: tombstone}, true},
-		"tombstone, no time":                 {"Bill", webhookUnit(opUpdate, time.Time{}), state.Mark{Version: tombstone}, true},
+		"tombstone, earlier event":           {"Bill", webhookUnit(opUpdate, at(-9000)), state.Mark{Version: tombstone}, true},
+		"tombstone, later event":             {"Bill", webhookUnit(opUpdate, at(9000)), state.Mark{Version: tombstone}, false},
+		"tombstone, no time":                 {"Bill", webhookUnit(opUpdate, time.Time{}), state.Mark{Version: tombstone}, false},
+		"tombstone, later deletion":          {"Bill", webhookUnit(opDelete, at(9000)), state.Mark{Version: tombstone}, true},
+		"tombstone, earlier scan":            {"Bill", scanUnit(opUpdate, version(-9, "1")), state.Mark{Version: tombstone}, true},
+		"tombstone, a later state by a scan": {"Bill", scanUnit(opUpdate, version(9, "1")), state.Mark{Version: tombstone}, false},
+		"restored, a tombstone":              {"Bill", testUnit(ledgerfeedv1.Source_SOURCE_RESTORED, opUpdate, time.Time{}, version(-9, "1")), state.Mark{Version: tombstone}, false},
+		"restored, it is there":              {"Bill", testUnit(ledgerfeedv1.Source_SOURCE_RESTORED, opUpdate, time.Time{}, version(0, "1")), state.Mark{Version: version(0, "1")}, true},
+		"restored, never delivered":          {"Bill", testUnit(ledgerfeedv1.Source_SOURCE_RESTORED, opUpdate, time.Time{}, version(0, "1")), state.Mark{}, false},
+		"scan of the same document":          {"Bill", hashed(version(0, "1"), "a"), state.Mark{Version: version(0, "1"), Hash: "a"}, true},
+		"scan of another document":           {"Bill", hashed(version(0, "1"), "b"), state.Mark{Version: version(0, "1"), Hash: "a"}, false},
+		"scan of an older document":          {"Bill", hashed(version(0, "1"), "b"), state.Mark{Version: version(1, "1"), Hash: "a"}, true},
+		"higher token, a second earlier":     {"Bill", scanUnit(opUpdate, version(0, "2")), state.Mark{Version: version(1, "1")}, false},
 		"tombstone, later scan":              {"Bill", scanUnit(opDelete, qbo.TombstoneVersion(at(9000))), state.Mark{Version: tombstone}, true},
 		"scan below the mark":                {"Bill", scanUnit(opUpdate, version(0, "1")), state.Mark{Version: version(0, "1")}, true},
 		"scan above the mark":                {"Bill", scanUnit(opUpdate, version(0, "2")), state.Mark{Version: version(0, "1"), Covered: at(9000)}, false},
 		"replay":                             {"Bill", testUnit(ledgerfeedv1.Source_SOURCE_REPLAY, opUpdate, at(0), 0), state.Mark{Version: tombstone}, false},
 		"deletion older than the mark":       {"Bill", webhookUnit(opDelete, at(500)), state.Mark{Version: version(5, "1"), Covered: at(5000)}, false},
 		"list deletion older than the mark":  {"Customer", webhookUnit(opDelete, at(500)), state.Mark{Version: version(5, "1")}, true},
-		"merged away, older than the mark":   {"Customer", merged, state.Mark{Version: version(5, "1")}, true},
+		"merged away, older than the mark":   {"Customer", merged, state.Mark{Version: version(5, "1")}, false},
 		"unknown entity, deletion, as above": {"Spaceship", webhookUnit(opDelete, at(500)), state.Mark{Version: version(5, "1")}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,6 +112,7 @@ func TestItem_BehindIsAStateOlderThanTheEvent(t *testing.T) {
 		"same second":                         {webhookUnit(opUpdate, at(500)), 0, 0, living, false},
 		"later second":                        {webhookUnit(opUpdate, at(500)), 0, 1, living, false},
 		"no time":                             {webhookUnit(opUpdate, time.Time{}), 0, -9, living, false},
+		"yet to come":                         {webhookUnit(opUpdate, at(3_600_000)), 0, 0, living, false},
 		"older than delivered":                {webhookUnit(opUpdate, at(500)), version(1, "0"), 0, living, true},
 		"older than a tombstone":              {webhookUnit(opUpdate, at(500)), qbo.TombstoneVersion(at(5000)), 0, living, false},
 		"older than delivered, no time":       {webhookUnit(opUpdate, time.Time{}), version(1, "0"), 0, living, true},
@@ -108,7 +127,7 @@ func TestItem_BehindIsAStateOlderThanTheEvent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			it := &item{units: []*unit{row.unit}, lacking: 1, marks: []state.Mark{{Version: row.mark}}}
 			e := qbo.Entity{ID: "7", SyncToken: "3", LastUpdated: at(1000 * row.at), Raw: row.raw}
-			require.Equal(t, row.want, it.behind(row.unit, e))
+			require.Equal(t, row.want, it.behind(row.unit, e, at(60_000)))
 		})
 	}
 }

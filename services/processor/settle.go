@@ -47,7 +47,7 @@ func (it *item) conclude(u *unit) {
 		switch {
 		case it.failed[s] != nil:
 			u.failed = append(u.failed, sinkError{s, it.failed[s]})
-		case it.verdict.change == nil:
+		case it.verdict.change == nil && !it.left:
 			// A step forgot it. To ack it would lose it.
 			u.err = errUndecided
 		}

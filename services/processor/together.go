@@ -47,7 +47,8 @@ func (p *Processor) matchTogether(unclear map[string][]*item, result qbo.CDCResu
 	for name, items := range unclear {
 		found := byID(result.Entities[name])
 		for _, it := range items {
-			if e, ok := found[it.ref.ID]; ok {
+			// A record of a name list that CDC calls deleted may be there.
+			if e, ok := found[it.ref.ID]; ok && !(e.Deleted && it.info.List) {
 				p.judge(it, e, result.Time)
 				continue
 			}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
@@ -36,7 +37,8 @@ func (p *Processor) write(ctx context.Context, b *batch) error {
 }
 
 // lacks reports whether the sink is to be given the change. Never an older one
-// than it has (I3), and the same only to a person who asked for it.
+// than it has (I3), unless what it has is a tombstone that was wrong; the same version
+// only with another document, or to a person who asked for it.
 func (it *item) lacks(s int) bool {
 	if !it.lacking.has(s) || it.unwanted.has(s) || it.verdict.change.GetDeleted() && sabotage.On(sabotage.TombstoneDropped) {
 		return false
@@ -44,9 +46,15 @@ func (it *item) lacks(s int) bool {
 	if sabotage.On(sabotage.NoVersionGuard) {
 		return true
 	}
+	if it.restores(s) {
+		return true
+	}
 	have, offered := it.marks[s].Version, it.verdict.change.GetVersion()
 	if have != offered && !declined(have, offered) {
-		return have < offered
+		return have < offered && !(qbo.IsTombstone(have) && it.verdict.change.GetDeleted())
+	}
+	if hash := it.verdict.change.GetContentHash(); have == offered && hash != "" && hash != it.marks[s].Hash {
+		return true
 	}
 	for _, u := range it.units {
 		if u.replay() && u.sinks.has(s) {
@@ -54,6 +62,11 @@ func (it *item) lacks(s int) bool {
 		}
 	}
 	return false
+}
+
+// restores reports whether the change replaces a tombstone of the sink that was wrong.
+func (it *item) restores(s int) bool {
+	return qbo.IsTombstone(it.marks[s].Version) && it.last((*unit).restored) != nil && !it.verdict.change.GetDeleted()
 }
 
 // onlyRetried reports whether all that is known of the items came from the retry

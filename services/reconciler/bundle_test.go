@@ -395,7 +395,10 @@ func (f *feed) take(ctx context.Context, m *stream.Message) {
 			continue
 		}
 		// A record without a time has no version until it is read.
-		kept = append(kept, state.Advance{Ref: state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, Version: max(e.GetVersion(), 1)})
+		kept = append(kept, state.Advance{
+			Ref: state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, Version: max(e.GetVersion(), 1),
+			Restore: env.GetSource() == ledgerfeedv1.Source_SOURCE_RESTORED,
+		})
 	}
 	if err := f.deliverLocked(ctx, env.GetRealmId(), kept); err != nil {
 		if ctx.Err() == nil {
@@ -410,7 +413,9 @@ func (f *feed) deliverLocked(ctx context.Context, realm string, changes []state.
 	for _, sink := range f.sinks {
 		for _, c := range changes {
 			ref := qbosim.Ref{Realm: realm, Entity: c.Entity, ID: c.ID}
-			f.delivered[sink][ref] = max(f.delivered[sink][ref], c.Version)
+			if held := f.delivered[sink][ref]; qbo.Newer(held, c.Version) || c.Restore && qbo.IsTombstone(held) {
+				f.delivered[sink][ref] = c.Version
+			}
 		}
 		if err := f.b.store.Advance(ctx, realm, sink, changes); err != nil {
 			return err

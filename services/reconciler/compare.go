@@ -3,7 +3,6 @@ package reconciler
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -22,7 +21,9 @@ func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at t
 	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
 		// No webhook comes for what is older than the connection.
 		// What came before an outage of ours ended may have been lost by it.
-		return f.grace && at.Sub(item.LastUpdated) < s.grace &&
+		// One that a read was too old for has had its webhook.
+		_, followed := s.follow[state.Ref{Entity: f.entity, ID: item.ID}]
+		return f.grace && !followed && at.Sub(item.LastUpdated) < s.grace &&
 			!item.LastUpdated.Before(s.conn.ConnectedAt) && item.LastUpdated.After(s.settled)
 	})
 }
@@ -47,13 +48,18 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
 	}
 	s.saw(f, fresh)
-	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, want)
+	lacks, differs, err := s.r.differences(ctx, s.realm, s.sinks, want, fresh)
 	if err != nil {
 		return nil, err
 	}
 	var missing []qbo.Entity
+	hashes := map[string]string{}
 	for i, item := range fresh {
 		switch {
+		case differs[i] && !lacks[i]:
+			// Its version is delivered, so that it holds back no cursor.
+			missing = append(missing, item)
+			hashes[item.ID] = qbo.ContentHash(item.Raw)
 		case !lacks[i]:
 		case young(item):
 			if f.left.IsZero() || item.LastUpdated.Before(f.left) {
@@ -67,7 +73,11 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 			}
 		}
 	}
-	return s.events(f, missing), s.forget(ctx, f)
+	events := s.events(f, missing)
+	for _, e := range events {
+		e.ContentHash = hashes[e.GetEntityId()]
+	}
+	return events, s.forget(ctx, f)
 }
 
 // saw counts records, and those of them that have changed since the last scan.
@@ -84,21 +94,33 @@ func (s *scan) saw(f *finding, items []qbo.Entity) {
 	}
 }
 
-// lacks reports of each change whether some sink has neither it, nor a newer
-// one, nor a tombstone (a tombstone is final), and it is no dead letter either.
+// lacks reports of each change whether some sink has neither it nor a newer one,
+// and it is no dead letter either.
 func (r *Reconciler) lacks(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
-	lacks := make([]bool, 0, len(changes))
-	for part := range slices.Chunk(changes, maxRows) {
-		some, err := r.lacksPart(ctx, realm, sinks, part)
-		if err != nil {
-			return nil, err
-		}
-		lacks = append(lacks, some...)
-	}
-	return lacks, nil
+	lacks, _, err := r.differences(ctx, realm, sinks, changes, nil)
+	return lacks, err
 }
 
-func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
+// differences is lacks, and reports too which of the documents, if they are given,
+// differ from what some sink was given at that very version.
+func (r *Reconciler) differences(ctx context.Context, realm string, sinks []string, changes []state.Missing, documents []qbo.Entity) (lacks, differs []bool, err error) {
+	lacks, differs = make([]bool, 0, len(changes)), make([]bool, len(changes))
+	for at := 0; at < len(changes); at += maxRows {
+		end := min(at+maxRows, len(changes))
+		var some []qbo.Entity
+		if documents != nil {
+			some = documents[at:end]
+		}
+		part, err := r.lacksPart(ctx, realm, sinks, changes[at:end], some, differs[at:end])
+		if err != nil {
+			return nil, nil, err
+		}
+		lacks = append(lacks, part...)
+	}
+	return lacks, differs, nil
+}
+
+func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string, changes []state.Missing, documents []qbo.Entity, differs []bool) ([]bool, error) {
 	refs := make([]state.Ref, len(changes))
 	for i, c := range changes {
 		refs[i] = c.Ref
@@ -110,8 +132,11 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 			return nil, fmt.Errorf("marks of %s: %w", sink, err)
 		}
 		for i, m := range marks {
-			if !reached(m.Version, changes[i].Version) {
+			switch {
+			case !reached(m.Version, changes[i].Version):
 				lacks[i] = true
+			case documents != nil && m.Version == changes[i].Version && m.Hash != "" && !documents[i].Deleted:
+				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw)
 			}
 		}
 	}
@@ -139,12 +164,13 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 
 // reached reports whether a delivered version settles a wanted one. Two
 // tombstones of one record may disagree about when it was deleted, and of a
-// record without a time (0) any state will do.
+// record without a time (0) any state will do. A tombstone is not final: a state
+// that was read with a higher version is lacking.
 func reached(have, want int64) bool {
 	if sabotage.On(sabotage.TiesDropped) && qbo.VersionTime(have).Equal(qbo.VersionTime(want)) {
 		return true
 	}
-	return have != 0 && (have >= want || qbo.IsTombstone(have))
+	return have != 0 && (!qbo.Newer(have, want) || qbo.IsTombstone(have) && qbo.IsTombstone(want))
 }
 
 // rememberAtOnce bounds the missing changes a scan holds before it looks which

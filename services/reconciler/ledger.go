@@ -31,6 +31,9 @@ type ledger struct {
 	exports int                 // for ids
 }
 
+// sourceRestored is how a record was found of which a sink held a wrong tombstone.
+const sourceRestored = "restored"
+
 const (
 	// selectedFor is how long a kind of webhook counts as selected after one came.
 	selectedFor = 30 * 24 * time.Hour
@@ -82,7 +85,9 @@ func (s *scan) gapLocked(ctx context.Context, source string, e *ledgerfeedv1.Eve
 		Realm: s.realm, Ref: state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, Version: e.GetVersion(),
 		Found: s.r.now().UTC().Truncate(time.Millisecond), Event: when(e).Truncate(time.Second), Operation: operation(e), Source: source,
 	}
-	g.Verdict = s.verdictLocked(ctx, g)
+	if g.Verdict = s.verdictLocked(ctx, g); source == sourceRestored {
+		g.Verdict = state.VerdictRestored
+	}
 	return g
 }
 

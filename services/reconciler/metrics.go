@@ -25,6 +25,8 @@ type metrics struct {
 	parked     prometheus.Gauge
 	outages    prometheus.Counter
 	jobs       *prometheus.CounterVec
+	followUps  prometheus.Counter
+	restored   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() time.Duration) *metrics {
@@ -51,6 +53,8 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		moved:      counter("cursors_moved_total", "Cursors moved by verified scans."),
 		forgotten:  counter("scans_forgotten_total", "Scans whose changes were not delivered in time; their cursors stay."),
 		outages:    counter("outages_total", "Times that all realms were made due because webhooks may have been lost by us."),
+		followUps:  counter("follow_ups_ended_total", "Records that one answer was not enough to conclude from, and that a later scan has settled."),
+		restored:   counter("restored_total", "Records that a sink held as deleted and that QuickBooks has: they were delivered again."),
 		jobs:       counters("jobs_total", "Scans that somebody asked for, by how they ended.", "outcome"),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "scan_duration_seconds",

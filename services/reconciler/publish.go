@@ -27,8 +27,11 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 	s.mu.Unlock()
 	envs := envelope.New(source, s.realm, seed, events, envelope.Meta{ReceivedAt: s.r.now()})
 	name := "query"
-	if source == ledgerfeedv1.Source_SOURCE_CDC {
+	switch source {
+	case ledgerfeedv1.Source_SOURCE_CDC:
 		name = "cdc"
+	case ledgerfeedv1.Source_SOURCE_RESTORED:
+		name = sourceRestored
 	}
 	s.note(ctx, name, events)
 	deliver := s.deliver

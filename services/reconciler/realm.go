@@ -135,6 +135,14 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if s.refused, err = r.readRefused(ctx, realm); err != nil {
 		return nil, o, err
 	}
+	follow, err := r.state.FollowUps(ctx, realm)
+	if err != nil {
+		return nil, o, err
+	}
+	s.follow = make(map[state.Ref]state.FollowUp, len(follow))
+	for _, f := range follow {
+		s.follow[f.Ref] = f
+	}
 	switch {
 	case o.load || len(s.cursors) == 0:
 		s.client = r.client.With(qbo.Backfill)

@@ -41,6 +41,7 @@ type scan struct {
 	cursors  map[string]time.Time // as the scan found them
 	loaded   map[string]time.Time // how far loads had come then
 	refused  map[string]refusal
+	follow   map[state.Ref]state.FollowUp
 	settled  time.Time // no change of before then is left to its webhook
 	progress func(state.JobProgress)
 	ledger   ledger
@@ -130,7 +131,11 @@ func (s *scan) run(ctx context.Context, o order) error {
 			rest = append(rest, f)
 		}
 	}
-	return s.queries(ctx, rest)
+	err := s.queries(ctx, rest)
+	if fatal(ctx, err) {
+		return err
+	}
+	return errors.Join(err, s.followUps(ctx, o))
 }
 
 // loadsAtOnce is how many entities of a realm are read at the same time while it is

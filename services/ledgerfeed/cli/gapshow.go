@@ -146,6 +146,8 @@ func meaning(verdict string) string {
 		return "Intuit offers no webhook for it; scans are the only way to learn of it."
 	case state.VerdictBeforeConnection:
 		return "it happened before the company was connected; Intuit sends no webhooks for that."
+	case state.VerdictRestored:
+		return "a sink held it as deleted, and QuickBooks has it: the deletion was wrong, and the record was delivered again."
 	case state.VerdictLapsed:
 		return "the company's authorisation had lapsed; Intuit sends no webhooks then."
 	}

@@ -1,0 +1,250 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+const (
+	// lagBound is how late Intuit's replicas may answer, by its clock. No source says;
+	// an answer given that long after an event counts as one that includes it.
+	lagBound = 10 * time.Minute
+	// followUpDelay is when the next scan looks again at what this one left open; it
+	// doubles with each try.
+	followUpDelay    = 2 * time.Minute
+	maxFollowUpDelay = 15 * time.Minute
+	// missingLooks is how many scans must not find a record before its event becomes
+	// a dead letter.
+	missingLooks = 2
+)
+
+// followUps looks by id at the records that one answer was not enough to conclude
+// from: tombstones that ChangeDataCapture has not confirmed, and reads that were
+// older than their event. It costs one Query for each entity type among them that
+// this scan has not answered for already.
+//
+// One that needs a change is kept until a later scan finds it delivered, so that a
+// message lost on the way is published again.
+func (s *scan) followUps(ctx context.Context, o order) error {
+	byEntity := map[string][]state.FollowUp{}
+	for _, f := range s.follow {
+		if o.wants(f.Entity) && !s.unknown(f.Entity, s.r.now()) {
+			byEntity[f.Entity] = append(byEntity[f.Entity], f)
+		}
+	}
+	var ended, open []state.FollowUp
+	soonest := time.Time{}
+	for name, all := range byEntity {
+		look := &look{scan: s, name: name}
+		look.list = listed(name)
+		for part := range slices.Chunk(all, maxIDs) {
+			if err := look.at(ctx, part); err != nil {
+				if fatal(ctx, err) {
+					return err
+				}
+				s.log.Warn("follow-ups not checked, the next scan tries again", telemetry.Entity(name), telemetry.Count(len(part)), telemetry.Error(err))
+			}
+		}
+		ended, open = append(ended, look.ended...), append(open, look.open...)
+		for _, f := range look.soon {
+			if at := s.r.now().Add(min(followUpDelay<<min(f.Tries, 8), maxFollowUpDelay)); soonest.IsZero() || at.Before(soonest) {
+				soonest = at
+			}
+		}
+	}
+	if err := s.r.state.EndFollowUps(ctx, s.realm, ended); err != nil {
+		return err
+	}
+	if err := s.r.state.RetryFollowUps(ctx, s.realm, open); err != nil {
+		return err
+	}
+	s.r.metrics.followUps.Add(float64(len(ended)))
+	if soonest.IsZero() {
+		return nil
+	}
+	return s.r.state.Schedule(ctx, s.realm, soonest)
+}
+
+func listed(name string) bool {
+	info, _ := entity.Lookup(name)
+	return info.List
+}
+
+// look is what the follow-ups of one entity type come to.
+type look struct {
+	*scan
+	name string
+	list bool
+
+	ended, open, soon []state.FollowUp
+}
+
+// at asks for the records and says what becomes of each follow-up.
+func (l *look) at(ctx context.Context, all []state.FollowUp) error {
+	found := l.finding()
+	var ask []state.FollowUp
+	for _, f := range all {
+		if found != nil && found.told && found.deleted[f.ID] && !l.list {
+			l.ended = append(l.ended, f) // CDC has confirmed it
+			continue
+		}
+		ask = append(ask, f)
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	ids, refs := make([]string, len(ask)), make([]state.Ref, len(ask))
+	for i, f := range ask {
+		ids[i], refs[i] = f.ID, f.Ref
+	}
+	res, err := l.callQuery(ctx, statement{entity: l.name, list: l.list, ids: ids, rows: maxRows}.String())
+	if err != nil {
+		return fmt.Errorf("query %s: %w", l.name, err)
+	}
+	marks := make([][]state.Mark, len(l.sinks))
+	for i, sink := range l.sinks {
+		if marks[i], err = l.r.state.Marks(ctx, l.realm, sink, refs); err != nil {
+			return fmt.Errorf("marks of %s: %w", sink, err)
+		}
+	}
+	shown := map[string]qbo.Entity{}
+	for _, e := range res.Entities {
+		shown[e.ID] = e
+	}
+	var restored, changed []*ledgerfeedv1.Event
+	for i, f := range ask {
+		held := make([]state.Mark, len(marks))
+		for s := range marks {
+			held[s] = marks[s][i]
+		}
+		e, ok := shown[f.ID]
+		switch l.decide(f, e, ok, held, res.Time) {
+		case lookEnded:
+			l.ended = append(l.ended, f)
+		case lookLater:
+			l.open, l.soon = append(l.open, f), append(l.soon, f)
+		case lookNextScan:
+			l.open = append(l.open, f)
+		case lookChanged:
+			changed = append(changed, l.event(e))
+			l.open, l.soon = append(l.open, f), append(l.soon, f)
+		case lookRestored:
+			restored = append(restored, l.event(e))
+			l.open, l.soon = append(l.open, f), append(l.soon, f)
+		case lookMissing:
+			if err := l.missing(ctx, f); err != nil {
+				return err
+			}
+			l.ended = append(l.ended, f)
+		}
+	}
+	if err := l.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, changed); err != nil {
+		return err
+	}
+	if len(restored) > 0 {
+		l.r.metrics.restored.Add(float64(len(restored)))
+		l.log.Warn("tombstones were wrong, records restored", telemetry.Entity(l.name), telemetry.Count(len(restored)))
+	}
+	return l.publish(ctx, ledgerfeedv1.Source_SOURCE_RESTORED, restored)
+}
+
+// finding is what this scan has found out about the entity; nil if it did not ask.
+func (l *look) finding() *finding {
+	for _, f := range l.findings {
+		if f.entity == l.name {
+			return f
+		}
+	}
+	return nil
+}
+
+func (l *look) event(e qbo.Entity) *ledgerfeedv1.Event {
+	event := &ledgerfeedv1.Event{
+		Id: fmt.Sprintf("%s/%s/%s", l.id, l.name, e.ID), Entity: l.name, EntityId: e.ID,
+		Operation: ledgerfeedv1.Operation_OPERATION_UPDATE, Version: e.Version(), ContentHash: qbo.ContentHash(e.Raw),
+	}
+	if !e.LastUpdated.IsZero() {
+		event.OccurredAt = timestamppb.New(e.LastUpdated)
+	}
+	return event
+}
+
+type lookResult int
+
+const (
+	lookEnded    lookResult = iota // nothing is open any more
+	lookLater                      // read lag may explain it: asked again within minutes
+	lookNextScan                   // asked again with the next scan, whenever it is
+	lookChanged                    // a sink lacks what is shown
+	lookRestored                   // a sink holds a tombstone of it, and it is there
+	lookMissing                    // the event becomes a dead letter
+)
+
+// decide says what an answer means for a follow-up. A read that may be late decides
+// nothing: a record that was deleted a moment ago is still shown, and one that was
+// made a moment ago is not shown yet.
+func (l *look) decide(f state.FollowUp, e qbo.Entity, shown bool, held []state.Mark, at time.Time) lookResult {
+	settled := at.Sub(f.Since) >= lagBound || l.atRest
+	gone := slices.ContainsFunc(held, func(m state.Mark) bool { return qbo.IsTombstone(m.Version) })
+	allGone := !slices.ContainsFunc(held, func(m state.Mark) bool { return !qbo.IsTombstone(m.Version) })
+	lacks := slices.ContainsFunc(held, func(m state.Mark) bool { return qbo.Newer(m.Version, e.Version()) })
+	differs := slices.ContainsFunc(held, func(m state.Mark) bool {
+		return m.Version == e.Version() && m.Hash != "" && m.Hash != qbo.ContentHash(e.Raw)
+	})
+	switch {
+	case shown && gone && !settled:
+		return lookLater
+	case shown && (lacks || differs):
+		return lookChanged
+	case shown && gone:
+		return lookRestored
+	case shown && (settled || f.Kind == state.FollowUpRead && !e.LastUpdated.Before(f.Since.Truncate(time.Second))):
+		return lookEnded
+	case shown:
+		return lookLater
+	case !settled && f.Kind == state.FollowUpRead && !allGone:
+		return lookLater
+	case !settled:
+		return lookNextScan
+	case gone || slices.ContainsFunc(held, func(m state.Mark) bool { return m.Version > 0 }):
+		// A tombstone is confirmed; that a record is gone which sinks have is for a
+		// sweep to find out.
+		return lookEnded
+	case f.Tries+1 < missingLooks:
+		return lookLater
+	}
+	return lookMissing
+}
+
+// missing makes the event of a record that nobody has seen a dead letter.
+func (l *look) missing(ctx context.Context, f state.FollowUp) error {
+	event := &ledgerfeedv1.Event{
+		Id: fmt.Sprintf("%s/%s/%s", l.id, f.Entity, f.ID), Entity: f.Entity, EntityId: f.ID,
+		Operation: ledgerfeedv1.Operation_OPERATION_UPDATE, OccurredAt: timestamppb.New(f.Since),
+	}
+	envs := envelope.New(ledgerfeedv1.Source_SOURCE_WEBHOOK, l.realm, event.GetId(), []*ledgerfeedv1.Event{event}, envelope.Meta{ReceivedAt: f.First})
+	detail := fmt.Sprintf("quickbooks does not know the record, and nothing says that it was deleted; %d scans since %s",
+		f.Tries+1, f.First.UTC().Format(time.RFC3339))
+	err := l.r.stream.PublishDead(ctx, stream.DeadLetter{
+		ID: envs[0].GetId(), Reason: stream.ReasonNotFound, Detail: detail, RealmID: l.realm, Envelope: envs[0],
+		Attempts: f.Tries + 1, FirstSeen: f.First, At: l.r.now(),
+	})
+	if err != nil {
+		return fmt.Errorf("dead-letter a missing record: %w", err)
+	}
+	l.log.Warn("event dead-lettered, quickbooks does not know its record", telemetry.Entity(f.Entity), telemetry.EntityID(f.ID))
+	return nil
+}
