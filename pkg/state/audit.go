@@ -27,19 +27,21 @@ type Audit struct {
 	UpTo time.Time `json:"up_to,omitzero"`
 	// Records is how many QuickBooks has. Missing are those that the sink has not, or
 	// has as deleted; Stale those of which it has an older version; Extra those that
-	// it has and QuickBooks has not. Repaired are those of them that the sink has
+	// it has and QuickBooks has not; Differs those of which it has another document of
+	// the same version. Repaired are those of them that the sink has
 	// right by now.
 	Records  int    `json:"records"`
 	Missing  int    `json:"missing"`
 	Stale    int    `json:"stale"`
 	Extra    int    `json:"extra"`
+	Differs  int    `json:"differs,omitempty"`
 	Repaired int    `json:"repaired"`
 	Calls    int    `json:"calls"`
 	Detail   string `json:"detail,omitempty"`
 }
 
 // Gaps is how many records differ.
-func (a Audit) Gaps() int { return a.Missing + a.Stale + a.Extra }
+func (a Audit) Gaps() int { return a.Missing + a.Stale + a.Extra + a.Differs }
 
 // SaveAudit keeps the newest verdict on each entity of a realm and sink.
 func (s *Store) SaveAudit(ctx context.Context, a Audit) error {

@@ -87,8 +87,8 @@ func (it *item) covers(m state.Mark, u *unit) bool {
 	switch {
 	case u.replay():
 		return false // a person wants it again
-	case u.restored() && gone:
-		return false
+	case u.restored() && (gone || u.from.env.GetSink() != ""):
+		return false // of one sink: what it holds was looked at, the mark may be wrong
 	case it.removes(u):
 		return gone
 	case u.version > 0 && m.Version == u.version && u.hash != "":

@@ -66,7 +66,8 @@ func (it *item) lacks(s int) bool {
 
 // restores reports whether the change replaces a tombstone of the sink that was wrong.
 func (it *item) restores(s int) bool {
-	return qbo.IsTombstone(it.marks[s].Version) && it.last((*unit).restored) != nil && !it.verdict.change.GetDeleted()
+	u := it.last((*unit).restored)
+	return u != nil && !it.verdict.change.GetDeleted() && (qbo.IsTombstone(it.marks[s].Version) || u.from.env.GetSink() != "")
 }
 
 // onlyRetried reports whether all that is known of the items came from the retry

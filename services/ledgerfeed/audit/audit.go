@@ -40,6 +40,7 @@ var ErrMaxCalls = errors.New("the calls allowed are used up")
 type Table interface {
 	Alive(ctx context.Context, realm, entity string) (int, error)
 	Versions(ctx context.Context, realm, entity string, ids []string) (map[string]sink.Row, error)
+	Documents(ctx context.Context, realm, entity string, each func(id, hash string)) error
 	KeepAudit(ctx context.Context, a postgres.Audit) error
 }
 
@@ -58,6 +59,8 @@ type Options struct {
 	// Quick compares records only where the counts differ. Equal counts prove little:
 	// one record may be missing and another be one too many, and none be up to date.
 	Quick bool
+	// Content compares the documents too, by their hashes. It costs no call more.
+	Content bool
 	// Repair publishes what is missing, stale or too many, and waits for RepairWait
 	// until the sink has it.
 	Repair bool
@@ -288,7 +291,7 @@ func (e *apiError) Unwrap() error { return e.error }
 func (a *auditor) keep(ctx context.Context, v state.Audit) error {
 	err := errors.Join(a.o.State.SaveAudit(ctx, v), a.o.Table.KeepAudit(ctx, postgres.Audit{
 		Run: v.Run, Realm: v.Realm, Entity: v.Entity, At: v.At, UpTo: v.UpTo, Verdict: v.Verdict, Detail: v.Detail,
-		Records: v.Records, Missing: v.Missing, Stale: v.Stale, Extra: v.Extra, Repaired: v.Repaired, Calls: v.Calls,
+		Records: v.Records, Missing: v.Missing, Stale: v.Stale, Extra: v.Extra, Differs: v.Differs, Repaired: v.Repaired, Calls: v.Calls,
 	}))
 	if err != nil {
 		return err

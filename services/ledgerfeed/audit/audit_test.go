@@ -259,3 +259,31 @@ func TestAudit_APoisonRecordLeavesTheVerdictOpen(t *testing.T) {
 	require.Zero(t, report.UpTo)
 	require.False(t, report.Whole())
 }
+
+// A document that differs at the same version shows with Content alone, and costs no
+// call more; what somebody changed in the table by hand counts too.
+func TestAudit_ComparesDocumentsOnDemand(t *testing.T) {
+	b := setup(t)
+	same, other := b.create("Invoice"), b.create("Invoice")
+	truth := b.sim.Truth(realm)
+	for ref, document := range map[qbosim.Ref][]byte{same: truth[same].Raw, other: []byte(`{"Id":"2","Balance":1}`)} {
+		require.NoError(t, b.table.Write(t.Context(), []*ledgerfeedv1.Change{{
+			RealmId: realm, Entity: ref.Entity, EntityId: ref.ID, Version: truth[ref].Version, SyncToken: truth[ref].SyncToken,
+			LastUpdated: timestamppb.New(truth[ref].LastUpdated), LearnedAt: timestamppb.New(truth[ref].LastUpdated),
+			Document: document, ContentHash: qbo.ContentHash(truth[ref].Raw),
+		}}))
+	}
+	b.advance(time.Hour)
+	verdicts, report, err := b.audit()
+	require.NoError(t, err)
+	require.Equal(t, audit.NoGap, verdicts["Invoice"].Verdict, "versions alone agree")
+	calls := report.Calls
+	b.o.Content = true
+	verdicts, report, err = b.audit()
+	require.NoError(t, err)
+	v := verdicts["Invoice"]
+	require.Equal(t, audit.Gaps, v.Verdict)
+	require.Equal(t, []int{0, 0, 0, 1}, []int{v.Missing, v.Stale, v.Extra, v.Differs}, "%+v", v)
+	require.Contains(t, v.Detail, "differs "+other.ID)
+	require.Equal(t, calls, report.Calls)
+}

@@ -39,6 +39,7 @@ type comparison struct {
 	alive   int       // at the sink, when counted
 	time    time.Time // Intuit's clock at the first answer
 	books   map[string]int64
+	hashes  map[string]string // of the documents; nil if they are not compared
 	unread  []time.Time
 	verdict state.Audit
 }
@@ -48,6 +49,7 @@ type difference struct {
 	id      string
 	version int64 // QuickBooks'; a tombstone's if it has none
 	held    sink.Row
+	hash    string // of QuickBooks' document, where it differs
 	kind    kind
 }
 
@@ -57,6 +59,7 @@ const (
 	missing kind = iota
 	stale
 	extra
+	differs // another document of the same version
 )
 
 func (c *comparison) reading() reconciler.Reading {
@@ -136,6 +139,8 @@ func (c *comparison) run(ctx context.Context) error {
 			c.verdict.Stale++
 		case extra:
 			c.verdict.Extra++
+		case differs:
+			c.verdict.Differs++
 		}
 	}
 	if len(found) > 0 {
@@ -177,7 +182,7 @@ func (c *comparison) upTo() time.Time {
 const maxNamed = 10
 
 func named(found []difference) string {
-	words := map[kind]string{missing: "missing", stale: "stale", extra: "extra"}
+	words := map[kind]string{missing: "missing", stale: "stale", extra: "extra", differs: "differs"}
 	var names []string
 	for _, d := range found[:min(len(found), maxNamed)] {
 		names = append(names, words[d.kind]+" "+d.id)
@@ -192,10 +197,16 @@ func named(found []difference) string {
 // read reads what QuickBooks has.
 func (c *comparison) read(ctx context.Context) error {
 	c.books, c.unread, c.time = map[string]int64{}, nil, time.Time{}
+	if c.a.o.Content {
+		c.hashes = map[string]string{}
+	}
 	reading := c.reading()
 	reading.Page = func(items []qbo.Entity) error {
 		before := len(c.books)
 		for _, item := range items {
+			if c.hashes != nil && item.Version() >= c.books[item.ID] {
+				c.hashes[item.ID] = qbo.ContentHash(item.Raw)
+			}
 			c.books[item.ID] = max(c.books[item.ID], item.Version())
 		}
 		c.a.tell(func(p *Progress) {
@@ -220,6 +231,9 @@ func (c *comparison) settle(ctx context.Context) (found []difference, upTo time.
 		return nil, time.Time{}, err
 	}
 	found = c.differences(held)
+	if err := c.documents(ctx, held, &found); err != nil {
+		return nil, time.Time{}, err
+	}
 	if found, err = c.confirm(ctx, found); err != nil || len(found) == 0 {
 		return nil, c.upTo(), err
 	}
@@ -264,6 +278,19 @@ func (c *comparison) differences(held map[string]sink.Row) (found []difference) 
 	}
 	slices.SortFunc(found, func(a, b difference) int { return strings.Compare(a.id, b.id) })
 	return found
+}
+
+// documents adds those of the same version whose documents differ.
+func (c *comparison) documents(ctx context.Context, held map[string]sink.Row, found *[]difference) error {
+	if c.hashes == nil {
+		return nil
+	}
+	return c.a.o.Table.Documents(ctx, c.realm, c.entity, func(id, hash string) {
+		row, ok := held[id]
+		if want := c.hashes[id]; ok && !row.Deleted && want != "" && want != hash && row.Version == c.books[id] {
+			*found = append(*found, difference{id: id, version: row.Version, held: row, hash: want, kind: differs})
+		}
+	})
 }
 
 // confirm asks for what QuickBooks did not show by its ids: it may have been made since,
@@ -364,6 +391,9 @@ func (c *comparison) still(ctx context.Context, found []difference) ([]differenc
 			good := ok && !row.Deleted && row.Version >= d.version
 			if d.kind == extra {
 				good = !ok || row.Deleted
+			}
+			if d.kind == differs {
+				good = ok && (row.Version > d.version || row.ContentHash == d.hash)
 			}
 			if !good {
 				d.held = row

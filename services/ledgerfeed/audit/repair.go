@@ -18,7 +18,8 @@ import (
 
 // repair publishes what differs and waits until the sink has it. What the feed has not
 // delivered goes to all sinks, as what a scan finds; what it has delivered already, so
-// that the sink lost it, goes to that sink alone, as a replay.
+// that the sink lost it, goes to that sink alone, as a replay; and what the sink holds a
+// tombstone of, although QuickBooks has it, as a restored record.
 func (c *comparison) repair(ctx context.Context, found []difference) error {
 	refs := make([]state.Ref, len(found))
 	for i, d := range found {
@@ -28,13 +29,20 @@ func (c *comparison) repair(ctx context.Context, found []difference) error {
 	if err != nil {
 		return err
 	}
-	var undelivered, lost []*ledgerfeedv1.Event
+	var undelivered, lost, buried []*ledgerfeedv1.Event
 	for i, d := range found {
-		if m := marks[i].Version; m >= d.version || qbo.IsTombstone(m) {
-			lost = append(lost, c.event(d))
-		} else {
+		switch m := marks[i]; {
+		case d.kind != extra && (qbo.IsTombstone(m.Version) || d.held.Deleted):
+			buried = append(buried, c.event(d))
+		case d.kind == differs && m.Version == d.version && m.Hash != d.hash,
+			d.kind != differs && qbo.Newer(m.Version, d.version) && !qbo.IsTombstone(m.Version):
 			undelivered = append(undelivered, c.event(d))
+		default:
+			lost = append(lost, c.event(d))
 		}
+	}
+	if err := c.publish(ctx, ledgerfeedv1.Source_SOURCE_RESTORED, c.a.o.Sink, buried); err != nil {
+		return err
 	}
 	if err := c.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, "", undelivered); err != nil {
 		return err
@@ -61,7 +69,7 @@ func (c *comparison) repair(ctx context.Context, found []difference) error {
 func (c *comparison) event(d difference) *ledgerfeedv1.Event {
 	e := &ledgerfeedv1.Event{
 		Id: fmt.Sprintf("%s/%s/%s", c.a.run, c.entity, d.id), Entity: c.entity, EntityId: d.id,
-		Operation: ledgerfeedv1.Operation_OPERATION_UPDATE, Version: d.version,
+		Operation: ledgerfeedv1.Operation_OPERATION_UPDATE, Version: d.version, ContentHash: d.hash,
 	}
 	if d.kind == extra {
 		e.Operation = ledgerfeedv1.Operation_OPERATION_DELETE

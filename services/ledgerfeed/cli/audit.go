@@ -26,7 +26,8 @@ type auditCmd struct {
 	Realm       []string      `placeholder:"ID" help:"Companies to audit; several separated by commas. All connected ones without it."`
 	Entity      []string      `placeholder:"NAME" help:"Kinds of records (Invoice); several separated by commas. All that the feed delivers without it."`
 	Quick       bool          `help:"Compare records only where the counts differ: 1 call for an entity, and a weaker verdict."`
-	Repair      bool          `help:"Have the feed deliver what is missing, stale or too many."`
+	Content     bool          `help:"Compare the documents too, by hash: a balance may differ at the same version. Costs no call of the API more."`
+	Repair      bool          `help:"Have the feed deliver what is missing, stale, too many or different."`
 	Grace       time.Duration `default:"2m" placeholder:"AGE" help:"Leave changes younger than this to their webhooks (${default}); T is so far behind."`
 	MaxCalls    int           `placeholder:"N" help:"End after N calls of the API; what was compared by then is kept."`
 	SkipYounger time.Duration `placeholder:"AGE" help:"Leave out what was found without a gap within that time (24h): an audit that ended early goes on."`
@@ -38,7 +39,8 @@ type auditCmd struct {
 func (auditCmd) Help() string {
 	return `Compares what a Postgres sink holds with QuickBooks: COUNT(*) on both sides, then the ids, then LastUpdatedTime
 and SyncToken of each record. The verdict on an entity of a company is "no gap up to T", T by Intuit's clock, or
-what differs: missing, stale (an older version), extra (gone from QuickBooks). It is printed, and stored in Redis
+what differs: missing, stale (an older version), extra (gone from QuickBooks); with --content also differs
+(another document of the same version, such as a balance). It is printed, and stored in Redis
 and in ledgerfeed.audit beside the sink's tables.
 
 It costs one call for each entity of a company and one for 1,000 records, within the month's budget
@@ -66,6 +68,8 @@ func (c *auditCmd) validate(p process) error {
 	}
 	c.Entity = names
 	switch {
+	case c.Content && c.Quick:
+		return lifecycle.Usage(errors.New("--content compares every record and --quick does not: give one of them"))
 	case c.MaxCalls < 0:
 		return lifecycle.Usage(fmt.Errorf("--max-calls %d: give a number of calls", c.MaxCalls))
 	case c.Grace < 0:
@@ -160,7 +164,7 @@ func (c *auditCmd) audit(ctx context.Context, p process, s *servers, table audit
 	defer bar.end()
 	return audit.Run(ctx, audit.Options{
 		State: s.store, QBO: s.client, Stream: s.broker, Table: table, Sink: c.Sink, Realms: realms, Entities: c.Entity,
-		Quick: c.Quick, Repair: c.Repair, MaxCalls: c.MaxCalls, SkipYounger: c.SkipYounger,
+		Quick: c.Quick, Content: c.Content, Repair: c.Repair, MaxCalls: c.MaxCalls, SkipYounger: c.SkipYounger,
 		Grace: c.Grace, Progress: bar.show,
 		Verdict: func(v state.Audit) {
 			if c.JSON {
@@ -199,13 +203,13 @@ func (c *auditCmd) end(ctx context.Context, p process, r audit.Report, err error
 
 func writeAudit(w io.Writer, r audit.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REALM\tENTITY\tVERDICT\tUP TO\tRECORDS\tMISSING\tSTALE\tEXTRA\tREPAIRED\tCALLS\tDETAIL")
+	fmt.Fprintln(t, "REALM\tENTITY\tVERDICT\tUP TO\tRECORDS\tMISSING\tSTALE\tEXTRA\tDIFFERS\tREPAIRED\tCALLS\tDETAIL")
 	records, realms := 0, map[string]bool{}
 	for _, v := range r.Verdicts {
 		records += v.Records
 		realms[v.Realm] = true
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", v.Realm, v.Entity, v.Verdict, clock(v.UpTo),
-			v.Records, v.Missing, v.Stale, v.Extra, v.Repaired, v.Calls, short(v.Detail))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", v.Realm, v.Entity, v.Verdict, clock(v.UpTo),
+			v.Records, v.Missing, v.Stale, v.Extra, v.Differs, v.Repaired, v.Calls, short(v.Detail))
 	}
 	if len(r.Verdicts) > 0 {
 		if err := t.Flush(); err != nil {

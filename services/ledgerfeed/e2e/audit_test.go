@@ -118,3 +118,29 @@ func TestAudit_FindsAndRepairsWhatDiffers(t *testing.T) {
 	r.feed.signal(syscall.SIGTERM)
 	require.Zero(t, r.feed.code())
 }
+
+// A record that the table calls deleted, at a version that is yet to come, and a document
+// that is not QuickBooks' at the same version are found and made good.
+func TestAudit_RepairsWrongTombstonesAndDocuments(t *testing.T) {
+	t.Parallel()
+	r := newRepair(t)
+	buried, altered := r.one("entity = 'Invoice' AND NOT deleted"), r.one("entity = 'Customer' AND NOT deleted")
+	r.exec("UPDATE ledgerfeed.entity SET version = (version / 1000000 + 31536000) * 1000000 + 999999, deleted = true, document = NULL, content_hash = NULL, sync_token = '' WHERE entity = 'Invoice' AND id = '" + buried + "'")
+	r.exec("UPDATE ledgerfeed.entity SET document = document || '{\"Balance\": 123456}' WHERE entity = 'Customer' AND id = '" + altered + "'")
+
+	versions := r.audit("--grace", "0s", "--entity", "Invoice,Customer")
+	require.Equal(t, 1, versions.verdicts["Invoice"].Missing, "%+v", versions.verdicts["Invoice"])
+	require.Equal(t, "no-gap", versions.verdicts["Customer"].Verdict, "the versions agree")
+
+	repaired := r.audit("--grace", "0s", "--entity", "Invoice,Customer", "--content", "--repair", "--yes")
+	require.Equal(t, "missing "+buried, repaired.verdicts["Invoice"].Detail)
+	require.Equal(t, "differs "+altered, repaired.verdicts["Customer"].Detail)
+	for _, name := range []string{"Invoice", "Customer"} {
+		require.Equal(t, 1, repaired.verdicts[name].Repaired, "%s: %+v", name, repaired.verdicts[name])
+	}
+	whole := r.audit("--grace", "0s", "--entity", "Invoice,Customer", "--content")
+	require.Zero(t, whole.code, "%s", whole.stderr)
+	require.Equal(t, 1, r.count("entity = 'Invoice' AND id = '"+buried+"' AND NOT deleted AND learned = 'restored'"))
+	r.feed.signal(syscall.SIGTERM)
+	require.Zero(t, r.feed.code())
+}

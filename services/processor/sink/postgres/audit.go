@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
@@ -47,12 +48,35 @@ func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string)
 	return held, nil
 }
 
+// Documents calls each with the hash of every document that the table has of an entity,
+// deleted records left out. It reads the documents: what is stored beside them says what
+// was written, not what is there.
+func (s *Sink) Documents(ctx context.Context, realm, entity string, each func(id, hash string)) error {
+	const read = `SELECT id, document::text FROM {{table}} WHERE realm = $1 AND entity = $2 AND NOT deleted AND document IS NOT NULL`
+	err := s.ready(ctx)
+	if err == nil {
+		var rows pgx.Rows
+		if rows, err = s.pool.Query(ctx, s.names().Replace(read), realm, entity); err == nil {
+			var id string
+			var document []byte
+			_, err = pgx.ForEachRow(rows, []any{&id, &document}, func() error {
+				each(id, qbo.ContentHash(document))
+				return nil
+			})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
+	}
+	return nil
+}
+
 // Audit is a verdict on one entity of a realm: see the columns of the table.
 type Audit struct {
-	Run, Realm, Entity                              string
-	At, UpTo                                        time.Time
-	Verdict, Detail                                 string
-	Records, Missing, Stale, Extra, Repaired, Calls int
+	Run, Realm, Entity                                       string
+	At, UpTo                                                 time.Time
+	Verdict, Detail                                          string
+	Records, Missing, Stale, Extra, Differs, Repaired, Calls int
 }
 
 // KeepAudit stores a verdict in the table audit beside the sink's.
@@ -60,13 +84,13 @@ func (s *Sink) KeepAudit(ctx context.Context, a Audit) error {
 	if err := s.ready(ctx); err != nil {
 		return fmt.Errorf("keep audit in %s: %w", s.audit(), err)
 	}
-	const keep = `INSERT INTO {{audit}} (run, realm, entity, audited_at, verdict, up_to, records, missing, stale, extra, repaired, calls, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+	const keep = `INSERT INTO {{audit}} (run, realm, entity, audited_at, verdict, up_to, records, missing, stale, extra, differs, repaired, calls, detail)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 		ON CONFLICT (run, realm, entity) DO UPDATE SET audited_at = excluded.audited_at, verdict = excluded.verdict,
 			up_to = excluded.up_to, records = excluded.records, missing = excluded.missing, stale = excluded.stale,
-			extra = excluded.extra, repaired = excluded.repaired, calls = excluded.calls, detail = excluded.detail`
+			extra = excluded.extra, differs = excluded.differs, repaired = excluded.repaired, calls = excluded.calls, detail = excluded.detail`
 	_, err := s.pool.Exec(ctx, s.names().Replace(keep), a.Run, a.Realm, a.Entity, a.At, a.Verdict, orNull(a.UpTo),
-		a.Records, a.Missing, a.Stale, a.Extra, a.Repaired, a.Calls, a.Detail)
+		a.Records, a.Missing, a.Stale, a.Extra, a.Differs, a.Repaired, a.Calls, a.Detail)
 	if err != nil {
 		return fmt.Errorf("keep audit in %s: %w", s.audit(), err)
 	}
