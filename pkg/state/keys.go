@@ -13,6 +13,8 @@ import (
 //	key                        shape                              grows with
 //	lf:1:mark:{R}:sink:entity  HASH id → "version,covered,hash"    records of that entity; no hash before 0.9 and on tombstones
 //	lf:1:follow:{R}            HASH "entity:id" → FollowUp         records that the next scan looks at by id
+//	lf:1:referenced:{R}        SET "entity:id"                     20,000; mostly none, see reconciler.refresh_referenced
+//	lf:1:refreshed:{R}         STRING Unix ms                      gone after a day
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
 //	lf:1:dead:{R}              HASH "entity:id" → version          records that could not be delivered

@@ -11,21 +11,22 @@ import (
 
 // ReconcilerConfig is what an operator sets of the reconciler.
 type ReconcilerConfig struct {
-	Interval        time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
-	MinInterval     time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
-	DormantInterval time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
-	QueryInterval   time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned (two metered calls each); a scan asked for, or made after an outage, covers them in any case. 0 means seven intervals."`
-	StartJitter     time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
-	OutageGap       time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, or nobody listened, webhooks may have been lost: all realms become due once it is over."`
-	Grace           time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
-	RetryInterval   time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
-	Realms          int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
-	CDCEntities     []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
-	QueryEntities   []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
-	VerifyEvery     time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
-	VerifyTimeout   time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
-	PollInterval    time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
-	LeaseTTL        time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
+	Interval          time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
+	MinInterval       time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
+	DormantInterval   time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
+	QueryInterval     time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned (two metered calls each); a scan asked for, or made after an outage, covers them in any case. 0 means seven intervals."`
+	StartJitter       time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
+	OutageGap         time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, or nobody listened, webhooks may have been lost: all realms become due once it is over."`
+	Grace             time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
+	RefreshReferenced bool          `koanf:"refresh_referenced" doc:"Read once a day the accounts, customers, items and vendors that the day's transactions reference, so that derived fields (Balance, CurrentBalance, QtyOnHand) are a day old at most even where QuickBooks moves neither LastUpdatedTime nor SyncToken. Up to four metered calls for a company with transactions that day."`
+	RetryInterval     time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
+	Realms            int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
+	CDCEntities       []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
+	QueryEntities     []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
+	VerifyEvery       time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
+	VerifyTimeout     time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
+	PollInterval      time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
+	LeaseTTL          time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
 }
 
 // DefaultReconcilerConfig scans each realm once a day.

@@ -112,18 +112,19 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	}
 	o.everything = o.everything || r.late(x, conn)
 	s := &scan{
-		r:        r,
-		log:      r.log.With(telemetry.Realm(realm)),
-		realm:    realm,
-		id:       newID(r.now(), sinks),
-		grace:    o.grace,
-		atRest:   o.atRest,
-		conn:     conn,
-		sinks:    sinks,
-		memory:   memory,
-		settled:  x.since.Add(clockDifference),
-		progress: o.tell(),
-		ledger:   ledger{kinds: map[state.Kind]bool{}},
+		r:          r,
+		log:        r.log.With(telemetry.Realm(realm)),
+		realm:      realm,
+		id:         newID(r.now(), sinks),
+		grace:      o.grace,
+		atRest:     o.atRest,
+		conn:       conn,
+		sinks:      sinks,
+		memory:     memory,
+		settled:    x.since.Add(clockDifference),
+		progress:   o.tell(),
+		referenced: map[state.Ref]bool{},
+		ledger:     ledger{kinds: map[state.Kind]bool{}},
 	}
 	s.pace = x.pace
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {

@@ -105,7 +105,14 @@ func (s *scan) refresh(ctx context.Context) error {
 		}
 		slices.Sort(ids)
 		if over := len(ids) - refreshAtOnce; over > 0 {
-			s.log.Info("referenced records left to the next scans", telemetry.Entity(name), telemetry.Count(over))
+			s.log.Info("referenced records left to the next day", telemetry.Entity(name), telemetry.Count(over))
+			later := map[state.Ref]bool{}
+			for _, id := range ids[refreshAtOnce:] {
+				later[state.Ref{Entity: name, ID: id}] = true
+			}
+			if err := s.r.state.NoteReferenced(ctx, s.realm, later); err != nil {
+				return err
+			}
 			ids = ids[:refreshAtOnce]
 		}
 		if err := s.refreshEntity(ctx, name, ids); err != nil {

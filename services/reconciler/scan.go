@@ -46,11 +46,13 @@ type scan struct {
 	progress func(state.JobProgress)
 	ledger   ledger
 
-	mu       sync.Mutex // guards what follows: entities are read at the same time
-	batches  int        // published, for ids
-	saved    int        // scans remembered, for ids
-	changed  int        // records that have changed since their entity's cursor
-	findings []*finding
+	mu      sync.Mutex // guards what follows: entities are read at the same time
+	batches int        // published, for ids
+	saved   int        // scans remembered, for ids
+	// referenced are records that changed transactions name, if those are refreshed.
+	referenced map[state.Ref]bool
+	changed    int // records that have changed since their entity's cursor
+	findings   []*finding
 	outcome
 	pending []*pending // what must be delivered before cursors move
 }
@@ -135,7 +137,7 @@ func (s *scan) run(ctx context.Context, o order) error {
 	if fatal(ctx, err) {
 		return err
 	}
-	return errors.Join(err, s.followUps(ctx, o))
+	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
 }
 
 // loadsAtOnce is how many entities of a realm are read at the same time while it is
