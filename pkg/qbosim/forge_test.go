@@ -1,6 +1,7 @@
 package qbosim_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -109,12 +110,14 @@ func TestWrongDeletes_ComeBesideCreationsAndNeverRepeatATrueOne(t *testing.T) {
 	require.NoError(t, b.Delete(ref))
 	vendor := b.create("Vendor", nil)
 	require.NoError(t, b.Deactivate(vendor))
+	b.create("Term", nil) // no webhook tells of its deletion, and nothing else is alive
 	b.flush()
 	require.Equal(t, []string{
 		realm + " Invoice 1 CREATE", realm + " Invoice 1 DELETE", // untrue
 		realm + " Invoice 1 DELETE",
 		realm + " Vendor 1 CREATE", realm + " Vendor 1 DELETE", // untrue
 		realm + " Vendor 1 DELETE",
+		realm + " Term 1 CREATE",
 	}, summary(a.verified(t)))
 	require.Equal(t, 2, b.Stats().WebhookEventsForged)
 }
@@ -235,4 +238,25 @@ func TestControl_Forges(t *testing.T) {
 	require.Equal(t, time.Date(2027, 6, 1, 0, 0, 0, 0, time.UTC), events[0].OccurredAt.UTC().Truncate(time.Second))
 	require.Equal(t, 2, b.Stats().WebhookEventsForged)
 	require.Equal(t, 3, b.Stats().WebhookEventsUnknown)
+}
+
+// A claim and a true deletion of the same state are two events: a fault that hits
+// one need not hit the other.
+func TestForgeDelete_MeetsFaultsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, always)
+	b := subscribed(t, a, func(o *qbosim.Options) { o.Faults.Drop = 0.5 })
+	for range 40 {
+		ref := b.create("Bill", nil)
+		require.NoError(t, b.ForgeDelete(ref, time.Time{}))
+		require.NoError(t, b.Delete(ref))
+	}
+	b.flush()
+	deletions := map[string]int{}
+	for _, e := range a.verified(t) {
+		if e.Operation == ledgerfeedv1.Operation_OPERATION_DELETE {
+			deletions[e.EntityID]++
+		}
+	}
+	require.Contains(t, slices.Collect(maps.Values(deletions)), 1, "one came, the other was lost")
 }

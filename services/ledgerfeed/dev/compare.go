@@ -53,7 +53,7 @@ func compare(truth map[sink.Ref]qbosim.State, held snapshot) difference {
 			d.example("extra", k, want, got)
 		case !want.Deleted && got.content != contentOf(want.Raw):
 			d.contentDiffers++
-			d.example("other content", k, want, got)
+			d.example("another document under the same version", k, want, got)
 		}
 	}
 	for _, k := range sortedKeys(held) {

@@ -13,7 +13,7 @@ const (
 	settleTimeout = 5 * time.Minute
 	// scansTimeout bounds how long scans are repeated until the sinks are equal.
 	scansTimeout = 2 * time.Minute
-	betweenScans = time.Second
+	betweenScans = 3 * time.Second
 	pollIdle     = 50 * time.Millisecond
 )
 
