@@ -26,6 +26,7 @@ type call struct {
 	realm  *realm
 	faults *activeFaults
 	rng    *rand.Rand
+	lag    time.Duration // of the replica that answers it
 }
 
 // endpoint answers a call with a whole JSON body.
@@ -53,7 +54,8 @@ func (s *Sim) api(kind string, serve endpoint) http.HandlerFunc {
 			http.Error(w, "Request-URI Too Large", http.StatusRequestURITooLong)
 			return
 		}
-		c := &call{Request: r, realm: s.realm(r.PathValue("realm")), faults: s.faults.Load(), rng: s.whim()}
+		n, faults := s.calls.Add(1), s.faults.Load()
+		c := &call{Request: r, realm: s.realm(r.PathValue("realm")), faults: faults, rng: s.whim(n), lag: s.lag(n, faults)}
 		w.Header().Set("Intuit_tid", uuid(c.rng))
 		body, f := s.admitted(c, kind, serve)
 		if f != nil {

@@ -39,7 +39,7 @@ func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) (
 		return nil, f
 	}
 	c.rng.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
-	asOf, left := now.Add(-c.faults.ReadLag), cdcMax
+	asOf, left := c.asOf(now), cdcMax
 	// Which objects the cut keeps is not documented: the oldest or the newest.
 	newest := chance(c.rng, 0.5)
 	var b bytes.Buffer
@@ -48,7 +48,7 @@ func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) (
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		found, f := c.changedLocked(info, since, asOf, left, newest)
+		found, f := s.changedLocked(c, info, since, asOf, left, newest)
 		if f != nil {
 			return nil, f
 		}
@@ -60,31 +60,43 @@ func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) (
 }
 
 // changedLocked is at most max records that changed, each at the state the API
-// shows.
-func (c *call) changedLocked(info entity.Info, since, asOf time.Time, max int, newest bool) ([][]byte, *fault) {
+// shows. Deleted ones come last: a cut loses them first.
+func (s *Sim) changedLocked(c *call, info entity.Info, since, asOf time.Time, max int, newest bool) ([][]byte, *fault) {
 	t := c.realm.tables[info.Name]
 	if t == nil {
 		return nil, nil
 	}
 	changed := t.since(since)
 	var found [][]byte
-	for i := range changed {
-		if len(found) == max {
-			break
+	for _, deleted := range []bool{false, true} {
+		for i := range changed {
+			if len(found) == max {
+				break
+			}
+			l := changed[i]
+			if newest {
+				l = changed[len(changed)-1-i]
+			}
+			if l.state().Deleted != deleted || !l.currentAsOf(asOf) {
+				continue
+			}
+			if c.poisoned(info.Name, l.record.id) {
+				return nil, poisoned()
+			}
+			found = append(found, s.shownByCDC(c, info, l))
 		}
-		l := changed[i]
-		if newest {
-			l = changed[len(changed)-1-i]
-		}
-		if !l.currentAsOf(asOf) {
-			continue
-		}
-		if c.poisoned(info.Name, l.record.id) {
-			return nil, poisoned()
-		}
-		found = append(found, l.state().Raw)
 	}
 	return found, nil
+}
+
+// shownByCDC is the object of a record. Whether a deleted one has MetaData is
+// drawn for the record, not for the call.
+func (s *Sim) shownByCDC(c *call, info entity.Info, l logged) []byte {
+	bare := c.faults.BareDeletes
+	if !l.state().Deleted || bare == 0 || !chance(s.draw("bare", c.realm.nth, info.Name, l.record.id), bare) {
+		return l.state().Raw
+	}
+	return fmt.Appendf(nil, `{"domain":"QBO","status":"Deleted","Id":%q}`, l.record.id)
 }
 
 func (c *call) writeBlock(b *bytes.Buffer, name string, found [][]byte) {

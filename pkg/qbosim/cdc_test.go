@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 )
 
 func TestCDC_RefusesWhatIntuitDoesNotTake(t *testing.T) {
@@ -130,6 +132,70 @@ func TestCDC_DeletedObjectHasFourFields(t *testing.T) {
 	require.WithinDuration(t, since, at, time.Second)
 	delete(blocks[0], "MetaData")
 	require.Empty(t, cmp.Diff(map[string]any{"domain": "QBO", "status": "Deleted", "Id": "1"}, blocks[0]))
+}
+
+func TestCDC_ADeletedObjectMayHaveNoMetaData(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *qbosim.Options) { o.Faults.BareDeletes = 0.5 })
+	since := b.Now()
+	for range 40 {
+		require.NoError(t, b.Delete(b.create("Bill", nil)))
+	}
+	shown := func() map[string]bool {
+		var objects []map[string]any
+		for _, block := range b.cdc("Bill", since).CDCResponse[0].QueryResponse {
+			require.NoError(t, json.Unmarshal(block["Bill"], &objects))
+		}
+		require.Len(t, objects, 40)
+		bare := map[string]bool{}
+		for _, o := range objects {
+			if _, dated := o["MetaData"]; !dated {
+				bare[o["Id"].(string)] = true
+				require.Empty(t, cmp.Diff(map[string]any{"domain": "QBO", "status": "Deleted", "Id": o["Id"]}, o))
+			}
+		}
+		return bare
+	}
+	first := shown()
+	require.InDelta(t, 20, len(first), 12)
+	require.Equal(t, first, shown(), "a record is shown alike in every answer")
+	b.SetFaults(qbosim.Faults{BareDeletes: 1})
+	require.Len(t, shown(), 40)
+}
+
+func TestCDC_DeletedObjectsComeLastAndAreCutFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	since := b.Now()
+	for n := range 1010 {
+		ref := b.create("Invoice", nil)
+		if n < 8 {
+			require.NoError(t, b.Delete(ref))
+		}
+	}
+	for range 10 {
+		got := b.cdc("Invoice", since).of(t, "Invoice")
+		require.Len(t, got, 1000)
+		for _, o := range got {
+			require.Empty(t, o.Status, "1,002 active ones leave no room for the deleted")
+		}
+	}
+	require.NoError(t, b.Delete(qbosim.Ref{Realm: realm, Entity: "Invoice", ID: "500"}))
+	for n := range 4 {
+		require.NoError(t, b.Delete(qbosim.Ref{Realm: realm, Entity: "Invoice", ID: fmt.Sprint(600 + n)}))
+	}
+	deleted := map[string]bool{}
+	for range 20 {
+		got := b.cdc("Invoice", since).of(t, "Invoice")
+		require.Len(t, got, 1000)
+		for n, o := range got {
+			require.Equal(t, n >= 997, o.Status == "Deleted", "997 are active")
+			if o.Status != "" {
+				deleted[o.ID] = true
+			}
+		}
+	}
+	require.True(t, deleted["1"] && deleted["603"], "now the oldest, now the newest deletions are kept")
 }
 
 func TestCDC_IsInclusive(t *testing.T) {

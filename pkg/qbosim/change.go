@@ -92,7 +92,7 @@ type tx struct {
 }
 
 // change runs stage and commits what it staged: to the journal, then to the
-// tables, then to the webhooks.
+// tables, then to the webhooks. The faults may let further changes follow.
 func (s *Sim) change(realm string, stage func(*tx) error) error {
 	r := s.realm(realm)
 	if r == nil {
@@ -100,20 +100,28 @@ func (s *Sim) change(realm string, stage func(*tx) error) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	tx, err := s.commitLocked(r, stage)
+	if err != nil {
+		return err
+	}
+	return s.followLocked(r, tx.writes)
+}
+
+func (s *Sim) commitLocked(r *realm, stage func(*tx) error) (*tx, error) {
 	tx := &tx{sim: s, realm: r, at: s.clockLocked(r), steps: r.steps}
 	if err := stage(tx); err != nil {
-		return err
+		return nil, err
 	}
-	pending := s.hooks.admit(tx.events)
+	pending := s.hooks.admit(tx.accompanied())
 	e := entry{Realm: r.id, At: tx.at, Steps: tx.steps, Writes: tx.writes, Events: pending}
 	if err := s.journal.append(e); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.applyLocked(r, e); err != nil {
-		return err
+		return nil, err
 	}
 	s.hooks.enqueue(pending)
-	return nil
+	return tx, nil
 }
 
 // clockLocked is Intuit's time in a realm. It does not go back behind what was

@@ -20,6 +20,8 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sim/realms/{realm}/revoke", control(s.controlToken(s.RevokeRealm)))
 	mux.HandleFunc("POST /sim/change", control(s.controlChange))
 	mux.HandleFunc("POST /sim/step", control(s.controlStep))
+	mux.HandleFunc("POST /sim/forge", control(s.controlForge))
+	mux.HandleFunc("POST /sim/unknown", control(s.controlUnknown))
 	mux.HandleFunc("GET /sim/truth", control(s.controlTruth))
 	mux.HandleFunc("GET /sim/history", control(s.controlHistory))
 	mux.HandleFunc("GET /sim/stats", control(func(*http.Request, struct{}) (any, error) { return s.Stats(), nil }))
@@ -103,6 +105,7 @@ type changeRequest struct {
 	Entity    string         `json:"entity"`
 	ID        string         `json:"id"`
 	MergedID  string         `json:"mergedId"`
+	Silent    bool           `json:"silent"`
 	Fields    map[string]any `json:"fields"`
 }
 
@@ -126,10 +129,30 @@ func (s *Sim) controlChange(_ *http.Request, in changeRequest) (any, error) {
 		err = s.Email(ref)
 	case "merge":
 		err = s.Merge(ref, Ref{Realm: in.Realm, Entity: in.Entity, ID: in.MergedID})
+	case "derive":
+		err = s.Derive(ref, in.Silent)
 	default:
-		err = fmt.Errorf("operation %q: use create, update, delete, harddelete, deactivate, void, email or merge", in.Operation)
+		err = fmt.Errorf("operation %q: use create, update, delete, harddelete, deactivate, void, email, merge or derive", in.Operation)
 	}
 	return ref, err
+}
+
+type forgeRequest struct {
+	Ref
+	At time.Time `json:"at"`
+}
+
+func (s *Sim) controlForge(_ *http.Request, in forgeRequest) (any, error) {
+	return in.Ref, s.ForgeDelete(in.Ref, in.At)
+}
+
+type unknownRequest struct {
+	Realm string `json:"realm"`
+	Count int    `json:"count"`
+}
+
+func (s *Sim) controlUnknown(_ *http.Request, in unknownRequest) (any, error) {
+	return in, s.SendUnknown(in.Realm, max(in.Count, 1))
 }
 
 type stepRequest struct {

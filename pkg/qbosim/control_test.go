@@ -100,16 +100,23 @@ func TestControl_SetsFaults(t *testing.T) {
 		Drop: 0.1, Duplicate: 0.2, Reorder: 0.3, Delay: time.Second, Outages: []qbosim.Outage{{From: 5 * time.Second, For: 8 * time.Second}},
 		HideMerged: 0.4, Error429: 0.5, Error5xx: 0.6, RetryAfter: 2 * time.Second, ReadLag: time.Minute,
 		Poison: []qbosim.Ref{{Realm: realm, Entity: "Invoice", ID: "7"}}, Latency: time.Millisecond,
+		ReplicaLag: 5 * time.Minute, WrongDeletes: 0.01, FutureDeletes: 0.02, BareDeletes: 0.03,
+		Derived: 0.04, SilentDerived: 0.05, UnknownRealms: 0.06, BackwardTime: 0.07,
 	}
 	body, err := json.Marshal(faults)
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"delay":"1s"`)
+	require.Contains(t, string(body), `"replicaLag":"5m0s"`)
 	require.Equal(t, 200, b.control(http.MethodPut, "faults", string(body), nil))
 	require.Empty(t, cmp.Diff(faults, b.Faults()))
 	var got qbosim.Faults
 	require.Equal(t, 200, b.control(http.MethodGet, "faults", "", &got))
 	require.Empty(t, cmp.Diff(faults, got))
-	for _, wrong := range []string{`{"drop":2}`, `{"delay":"-1s"}`, `{"outages":[{"from":"1s"}]}`, `{"delay":5}`} {
+	for _, wrong := range []string{
+		`{"drop":2}`, `{"delay":"-1s"}`, `{"outages":[{"from":"1s"}]}`, `{"delay":5}`,
+		`{"replicaLag":"-1s"}`, `{"wrongDeletes":2}`, `{"futureDeletes":-1}`, `{"bareDeletes":2}`, `{"derived":2}`,
+		`{"silentDerived":2}`, `{"unknownRealms":2}`, `{"backwardTime":2}`,
+	} {
 		require.Equal(t, 400, b.control(http.MethodPut, "faults", wrong, nil), wrong)
 	}
 	require.Empty(t, cmp.Diff(faults, b.Faults()), "a refused setting changes nothing")

@@ -6,16 +6,30 @@
 // It guarantees:
 //   - The n-th change that Step draws for a realm, the records made up and the
 //     faults a webhook meets come from the seed and the order of the changes;
-//     neither the clock nor the webhooks' timing has a say.
-//   - Time does not go back within a realm, two writes of one record are a
-//     millisecond apart at least, and no change is older than an answer that
-//     does not show it, apart from Faults.ReadLag.
+//     neither the clock nor the webhooks' timing has a say. What an answer meets
+//     comes from the seed and the number of calls before it.
+//   - Writes of a realm have one order in time, and two writes of one record are a
+//     millisecond apart at least. An answer shows every write that is older than
+//     its own time by more than Faults.ReadLag + Faults.ReplicaLag, and shows all
+//     records as they were at one moment: one replica answers.
+//   - LastUpdatedTime is the second of the write, but for Faults.BackwardTime (a
+//     second before the last one) and Faults.SilentDerived (that of the state
+//     before).
+//   - Several states of a record may bear one Version (one LastUpdatedTime and
+//     SyncToken): balances move without SyncToken. The last one counts: Truth has
+//     it, History has all, State.Revision orders them.
+//   - A deletion that a webhook claims need not have happened: see
+//     Faults.WrongDeletes and ForgeDelete. Truth knows.
 //   - With a journal, whatever was shown survives kill -9: records, tokens,
 //     and webhooks that were not acknowledged.
 //
-// It does not keep books (a payment leaves its invoice's balance alone), takes
-// no writes through the API itself, and is no model of how fast Intuit is. It
-// must not be linked into a production program.
+// It does not keep books (a payment leaves its invoice's balance alone; a balance
+// that Faults.Derived moves is made up), takes no writes through the API itself,
+// and is no model of how fast Intuit is. It must not be linked into a production
+// program.
+//
+// Options.Now may jump either way. After a jump back, writes of a realm wait at the
+// time of its newest one until the clock is there again.
 //
 // # The API
 //
@@ -30,7 +44,8 @@
 //
 // Where Intuit's behaviour is undocumented, it takes the case that hurts:
 // CDC cuts at 1,000 objects over all entities together and leaves the oldest
-// or the newest, an entity after the cut shows as {}, the entities come in any
+// or the newest, of each entity the deleted objects come last and so are cut
+// first, an entity after the cut shows as {}, the entities come in any
 // order, and one wrong name, one unencoded '+' or one poison record fails the
 // whole call. changedSince is inclusive. Query does not show inactive records
 // of name lists unless asked, knows neither OR nor projections, and takes
@@ -58,8 +73,10 @@
 //	POST /sim/realms/{realm}/authorize    {"realmId","code"} for the token endpoint
 //	POST /sim/realms/{realm}/expire       its access tokens expire now
 //	POST /sim/realms/{realm}/revoke       all its tokens end
-//	POST /sim/change                      {"operation","realm","entity","id","mergedId","fields"}; the record
-//	                                      create update delete harddelete deactivate void email merge
+//	POST /sim/change                      {"operation","realm","entity","id","mergedId","silent","fields"}; the record
+//	                                      create update delete harddelete deactivate void email merge derive
+//	POST /sim/forge                       {"realm","entity","id","at"}: a webhook claims a deletion, see [Sim.ForgeDelete]
+//	POST /sim/unknown                     {"realm","count"}: webhook events of a company that is no realm here
 //	POST /sim/step                        {"realm","count"}: drawn changes; their records
 //	GET  /sim/truth?realm=                the latest state of each record
 //	GET  /sim/history?realm=&entity=&id=  all states of one record, oldest first

@@ -23,12 +23,19 @@ type event struct {
 	// Version counts the record's versions before this change. What is drawn
 	// for the event comes from it, not from the clock.
 	Version int `json:"version"`
+	// Forged events claim a deletion that never happened.
+	Forged bool `json:"forged,omitempty"`
+	// Unknown events are of a company that is no realm of the simulator.
+	Unknown bool `json:"unknown,omitempty"`
 
 	hold time.Duration // how long it waits by fault
 	due  time.Time     // when it may be sent, in real time
 }
 
 func (e event) draw(s *Sim, question string) *rand.Rand {
+	if e.Forged {
+		question = "forged " + question // or a true deletion would meet the same faults
+	}
 	return s.draw(question, e.Nth, e.Entity, e.EntityID, e.Operation, fmt.Sprint(e.Version))
 }
 

@@ -29,8 +29,37 @@ type Faults struct {
 	// RetryAfter goes out with each 429, in whole seconds rounded up. 0 sends
 	// none, as Intuit is not known to.
 	RetryAfter time.Duration
-	// ReadLag makes the API show the state of that long ago.
+	// ReadLag makes the API show the state of that long ago: every replica lags by
+	// exactly that.
 	ReadLag time.Duration
+	// ReplicaLag is the longest that one of the three read replicas lags by
+	// Intuit's clock, beyond ReadLag. One replica answers a whole call, a batch
+	// included. Each has a lag of its own, which is 0 now and then and drawn anew
+	// at every sixteenth call; a later answer may show an older state.
+	ReplicaLag time.Duration
+	// WrongDeletes is the share of webhook events that come with a second event,
+	// signed like any other: the deletion of a record that is alive. It names
+	// that record itself, which may be a moment old, or another one of the realm.
+	WrongDeletes float64
+	// FutureDeletes is the share of the wrong deletions that bear a time in the
+	// future: hours to a year ahead.
+	FutureDeletes float64
+	// BareDeletes is the share of deleted objects that CDC shows without MetaData.
+	BareDeletes float64
+	// Derived is the share of changes of transactions that also move a balance or
+	// a quantity of another record: Balance of a customer or vendor, QtyOnHand of
+	// an item, CurrentBalance of an account. LastUpdatedTime of that record moves,
+	// its SyncToken does not. Half of these have no webhook.
+	Derived float64
+	// SilentDerived is the share of derived changes that move neither
+	// LastUpdatedTime nor SyncToken: the document differs, its version does not.
+	SilentDerived float64
+	// UnknownRealms is the share of webhook events that come with an event of a
+	// company that consented to the app but is no realm of this simulator.
+	UnknownRealms float64
+	// BackwardTime is the share of updates after which the record is written once
+	// more, with the next SyncToken and a LastUpdatedTime one second earlier.
+	BackwardTime float64
 	// Poison names records that fail every CDC, Query and read they are in
 	// with 400 and code 4002.
 	Poison []Ref
@@ -51,6 +80,8 @@ func (f Faults) validate() error {
 	}{
 		{"drop", f.Drop}, {"duplicate", f.Duplicate}, {"reorder", f.Reorder},
 		{"hideMerged", f.HideMerged}, {"error429", f.Error429}, {"error5xx", f.Error5xx},
+		{"wrongDeletes", f.WrongDeletes}, {"futureDeletes", f.FutureDeletes}, {"bareDeletes", f.BareDeletes},
+		{"derived", f.Derived}, {"silentDerived", f.SilentDerived}, {"unknownRealms", f.UnknownRealms}, {"backwardTime", f.BackwardTime},
 	} {
 		if !(share.value >= 0 && share.value <= 1) {
 			return fmt.Errorf("%s %v: give a share from 0 to 1", share.name, share.value)
@@ -59,7 +90,9 @@ func (f Faults) validate() error {
 	for _, d := range []struct {
 		name  string
 		value time.Duration
-	}{{"delay", f.Delay}, {"retryAfter", f.RetryAfter}, {"readLag", f.ReadLag}, {"latency", f.Latency}} {
+	}{
+		{"delay", f.Delay}, {"retryAfter", f.RetryAfter}, {"readLag", f.ReadLag}, {"replicaLag", f.ReplicaLag}, {"latency", f.Latency},
+	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s %v: give a positive duration", d.name, d.value)
 		}
@@ -128,6 +161,15 @@ type faultsJSON struct {
 	ReadLag    duration     `json:"readLag"`
 	Poison     []Ref        `json:"poison"`
 	Latency    duration     `json:"latency"`
+
+	ReplicaLag    duration `json:"replicaLag"`
+	WrongDeletes  float64  `json:"wrongDeletes"`
+	FutureDeletes float64  `json:"futureDeletes"`
+	BareDeletes   float64  `json:"bareDeletes"`
+	Derived       float64  `json:"derived"`
+	SilentDerived float64  `json:"silentDerived"`
+	UnknownRealms float64  `json:"unknownRealms"`
+	BackwardTime  float64  `json:"backwardTime"`
 }
 
 type outageJSON struct {
@@ -150,7 +192,9 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 	out := faultsJSON{
 		Drop: f.Drop, Duplicate: f.Duplicate, Reorder: f.Reorder, Delay: duration(f.Delay), HideMerged: f.HideMerged,
 		Error429: f.Error429, Error5xx: f.Error5xx, RetryAfter: duration(f.RetryAfter), ReadLag: duration(f.ReadLag),
-		Poison: f.Poison, Latency: duration(f.Latency),
+		Poison: f.Poison, Latency: duration(f.Latency), ReplicaLag: duration(f.ReplicaLag),
+		WrongDeletes: f.WrongDeletes, FutureDeletes: f.FutureDeletes, BareDeletes: f.BareDeletes,
+		Derived: f.Derived, SilentDerived: f.SilentDerived, UnknownRealms: f.UnknownRealms, BackwardTime: f.BackwardTime,
 	}
 	for _, o := range f.Outages {
 		out.Outages = append(out.Outages, outageJSON{From: duration(o.From), For: duration(o.For)})
@@ -168,7 +212,9 @@ func (f *Faults) UnmarshalJSON(data []byte) error {
 	*f = Faults{
 		Drop: in.Drop, Duplicate: in.Duplicate, Reorder: in.Reorder, Delay: time.Duration(in.Delay), HideMerged: in.HideMerged,
 		Error429: in.Error429, Error5xx: in.Error5xx, RetryAfter: time.Duration(in.RetryAfter), ReadLag: time.Duration(in.ReadLag),
-		Poison: in.Poison, Latency: time.Duration(in.Latency),
+		Poison: in.Poison, Latency: time.Duration(in.Latency), ReplicaLag: time.Duration(in.ReplicaLag),
+		WrongDeletes: in.WrongDeletes, FutureDeletes: in.FutureDeletes, BareDeletes: in.BareDeletes,
+		Derived: in.Derived, SilentDerived: in.SilentDerived, UnknownRealms: in.UnknownRealms, BackwardTime: in.BackwardTime,
 	}
 	for _, o := range in.Outages {
 		f.Outages = append(f.Outages, Outage{From: time.Duration(o.From), For: time.Duration(o.For)})

@@ -41,9 +41,15 @@ type written struct {
 	Deleted   bool            `json:"deleted,omitempty"`
 	Inactive  bool            `json:"inactive,omitempty"`
 	Raw       json.RawMessage `json:"raw"`
+	// Updated is LastUpdatedTime where it is not the time of the write.
+	Updated time.Time `json:"updated,omitzero"`
+	Derived bool      `json:"derived,omitempty"`
 }
 
 func (w written) state(at time.Time) State {
+	if !w.Updated.IsZero() {
+		at = w.Updated
+	}
 	return State{
 		Version:     versionOf(at, w.SyncToken, w.Deleted),
 		SyncToken:   w.SyncToken,
@@ -51,6 +57,7 @@ func (w written) state(at time.Time) State {
 		Deleted:     w.Deleted,
 		Inactive:    w.Inactive,
 		Operation:   w.Operation,
+		Derived:     w.Derived,
 		Raw:         w.Raw,
 	}
 }

@@ -26,7 +26,11 @@ type window []time.Time
 
 func (w *window) forget(now time.Time) int {
 	old := 0
-	for old < len(*w) && now.Sub((*w)[old]) >= time.Minute {
+	for old < len(*w) {
+		// A time in the future is from before the clock was put back.
+		if age := now.Sub((*w)[old]); age >= 0 && age < time.Minute {
+			break
+		}
 		old++
 	}
 	*w = (*w)[old:]

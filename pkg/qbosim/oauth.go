@@ -142,7 +142,7 @@ func (s *Sim) authenticClient(w http.ResponseWriter, r *http.Request) bool {
 
 // refuseGrant answers in one of the forms that were recorded.
 func (s *Sim) refuseGrant(w http.ResponseWriter) {
-	description := pick(s.whim(), []string{"", "Incorrect or invalid refresh token", "Token invalid"})
+	description := pick(s.whim(s.calls.Add(1)), []string{"", "Incorrect or invalid refresh token", "Token invalid"})
 	oauthError(w, http.StatusBadRequest, "invalid_grant", description)
 }
 

@@ -57,7 +57,7 @@ func (c *call) queryLocked(now time.Time, statement string) ([]byte, *fault) {
 	if t == nil {
 		t = &table{info: sel.info}
 	}
-	asOf := now.Add(-c.faults.ReadLag)
+	asOf := c.asOf(now)
 	if sel.count {
 		n := 0
 		for range sel.rows(t, asOf) {

@@ -23,7 +23,7 @@ func (s *Sim) serveRead(c *call) ([]byte, *fault) {
 	now := s.clockLocked(c.realm)
 	var shown *version
 	if t := c.realm.tables[info.Name]; t != nil && t.records[c.PathValue("id")] != nil {
-		shown = t.records[c.PathValue("id")].asOf(now.Add(-c.faults.ReadLag))
+		shown = t.records[c.PathValue("id")].asOf(c.asOf(now))
 	}
 	switch {
 	case shown == nil || shown.Deleted:

@@ -1,6 +1,7 @@
 package qbosim
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 	"sync"
@@ -34,7 +35,7 @@ type table struct {
 	records map[string]*record
 	order   []*record // as created, hence by id
 	live    []*record // not deleted, in no meaningful but a repeatable order
-	log     []logged  // every version, by time
+	log     []logged  // every version, by LastUpdatedTime, then in the order of the writes
 }
 
 // logged is a version's place in the order of all writes of a table. CDC and
@@ -55,7 +56,7 @@ type record struct {
 
 type version struct {
 	State
-	at time.Time // in milliseconds; LastUpdated is its second
+	at time.Time // of the write, in milliseconds; LastUpdated is mostly its second
 }
 
 func (r *record) latest() *version { return &r.versions[len(r.versions)-1] }
@@ -87,6 +88,17 @@ func (t *table) since(at time.Time) []logged {
 	return t.log[n:]
 }
 
+// insert keeps the log in order. Nearly always that is at its end: a write has
+// an older LastUpdatedTime by Faults.BackwardTime and SilentDerived only.
+func (t *table) insert(l logged) {
+	at := l.state().LastUpdated
+	n := len(t.log)
+	if n > 0 && t.log[n-1].state().LastUpdated.After(at) {
+		n = sort.Search(n, func(i int) bool { return t.log[i].state().LastUpdated.After(at) })
+	}
+	t.log = slices.Insert(t.log, n, l)
+}
+
 func (r *realm) tableLocked(info entity.Info) *table {
 	t := r.tables[info.Name]
 	if t == nil {
@@ -114,8 +126,10 @@ func (r *realm) applyLocked(info entity.Info, at time.Time, w written) {
 		t.live = t.live[:len(t.live)-1]
 		rec.place = -1
 	}
-	rec.versions = append(rec.versions, version{State: w.state(at), at: at})
-	t.log = append(t.log, logged{record: rec, version: len(rec.versions) - 1})
+	state := w.state(at)
+	state.Revision = len(rec.versions) + 1
+	rec.versions = append(rec.versions, version{State: state, at: at})
+	t.insert(logged{record: rec, version: len(rec.versions) - 1})
 	if at.After(r.last) {
 		r.last = at
 	}

@@ -40,6 +40,7 @@ type Sim struct {
 	faults  atomic.Pointer[activeFaults]
 	load    atomic.Pointer[time.Time] // when it began
 	calls   atomic.Uint64             // answered so far: what they are drawn by
+	unknown atomic.Uint64             // events of SendUnknown so far
 	handler http.Handler
 
 	mu     sync.RWMutex // guards realms
@@ -175,5 +176,5 @@ func (s *Sim) realm(id string) *realm {
 	return s.realms[id]
 }
 
-// whim is a generator for one answer: which shape a fault has and the like.
-func (s *Sim) whim() *rand.Rand { return s.draw("answer", count(s.calls.Add(1))) }
+// whim is a generator for the n-th answer: which shape a fault has and the like.
+func (s *Sim) whim(n uint64) *rand.Rand { return s.draw("answer", count(n)) }

@@ -19,6 +19,11 @@ type Stats struct {
 	WebhookEvents int `json:"webhookEvents"`
 	// WebhookEventsDropped were lost by a fault or an outage.
 	WebhookEventsDropped int `json:"webhookEventsDropped"`
+	// WebhookEventsForged claimed a deletion that never happened, and
+	// WebhookEventsUnknown were of companies that are no realms: as queued,
+	// without duplicates.
+	WebhookEventsForged  int `json:"webhookEventsForged"`
+	WebhookEventsUnknown int `json:"webhookEventsUnknown"`
 	// WebhookAttempts are POSTs; WebhookFailures those not answered 200.
 	WebhookAttempts int `json:"webhookAttempts"`
 	WebhookFailures int `json:"webhookFailures"`
@@ -45,5 +50,6 @@ func (s *Sim) Stats() Stats {
 	c := s.hooks.counts
 	st.Webhooks, st.WebhookEvents, st.WebhookEventsDropped = c.webhooks, c.events, c.dropped
 	st.WebhookAttempts, st.WebhookFailures = c.attempts, c.failures
+	st.WebhookEventsForged, st.WebhookEventsUnknown = c.forged, c.unknown
 	return st
 }

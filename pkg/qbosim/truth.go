@@ -17,11 +17,14 @@ type Ref struct {
 	ID     string `json:"id"`
 }
 
-// State is a record as one write left it.
+// State is a record as one write left it. Several states of a record may bear
+// one Version; the last one counts.
 type State struct {
 	// Version is LastUpdatedTime in seconds × 10⁶ + SyncToken; for a deleted
 	// record + 999,999.
 	Version int64 `json:"version"`
+	// Revision counts the states of the record, from 1. It alone orders them.
+	Revision int `json:"revision"`
 	// SyncToken is "" once the record is deleted.
 	SyncToken string `json:"syncToken,omitempty"`
 	// LastUpdated has whole seconds.
@@ -33,8 +36,11 @@ type State struct {
 	// Operation is what was done, in webhook words: Create, Update, Delete,
 	// Merge, Void, Emailed.
 	Operation string `json:"operation"`
-	// Raw is the JSON that the API shows: the record, or CDC's deleted object.
-	// It must not be written to.
+	// Derived states follow from a change of another record: a balance or a
+	// quantity moved, SyncToken did not.
+	Derived bool `json:"derived,omitempty"`
+	// Raw is the JSON that the API shows: the record, or CDC's deleted object as
+	// it is without Faults.BareDeletes. It must not be written to.
 	Raw []byte `json:"raw"`
 }
 

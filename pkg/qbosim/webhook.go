@@ -23,7 +23,17 @@ type hooks struct {
 	counts  hookCounts
 }
 
-type hookCounts struct{ webhooks, events, dropped, attempts, failures int }
+type hookCounts struct{ webhooks, events, dropped, attempts, failures, forged, unknown int }
+
+// add counts an event that is there by a fault.
+func (c *hookCounts) add(e event) {
+	switch {
+	case e.Forged:
+		c.forged++
+	case e.Unknown:
+		c.unknown++
+	}
+}
 
 func newHooks(s *Sim, url string) *hooks {
 	return &hooks{sim: s, post: newPoster(), url: url, turn: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
@@ -52,7 +62,7 @@ func (h *hooks) admit(events []event) []event {
 	faults, down := h.sim.faults.Load(), h.sim.inOutage()
 	var admitted []event
 	for _, e := range events {
-		connected := h.sim.tokens.connected(e.Realm)
+		connected := e.Unknown || h.sim.tokens.connected(e.Realm)
 		h.mu.Lock()
 		if h.url == "" || !connected {
 			h.mu.Unlock()
@@ -76,6 +86,7 @@ func (h *hooks) admit(events []event) []event {
 			h.seq++
 			e.Seq = h.seq
 			admitted = append(admitted, e)
+			h.counts.add(e)
 			if doubled {
 				h.seq++
 				e.Seq = h.seq

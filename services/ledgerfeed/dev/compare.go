@@ -21,7 +21,11 @@ type difference struct {
 	// though deleted; extra are not in the truth, or deleted though live, or
 	// newer than the truth.
 	lost, stale, extra int
-	examples           []string
+	// wrongTombstones are those of extra, or stale, that are deleted though live.
+	wrongTombstones int
+	// contentDiffers are live at the version of the truth with another document.
+	contentDiffers int
+	examples       []string
 }
 
 // compare looks at every entity of either side.
@@ -34,6 +38,9 @@ func compare(truth map[sink.Ref]qbosim.State, held snapshot) difference {
 			continue
 		}
 		d.changes++
+		if ok && got.Deleted && !want.Deleted {
+			d.wrongTombstones++
+		}
 		switch {
 		case !ok:
 			d.lost++
@@ -44,6 +51,9 @@ func compare(truth map[sink.Ref]qbosim.State, held snapshot) difference {
 		case !want.Deleted && got.Deleted, !want.Deleted && got.Version > want.Version:
 			d.extra++
 			d.example("extra", k, want, got)
+		case !want.Deleted && got.content != contentOf(want.Raw):
+			d.contentDiffers++
+			d.example("another document under the same version", k, want, got)
 		}
 	}
 	for _, k := range sortedKeys(held) {
@@ -65,7 +75,12 @@ func mustHold(k sink.Ref, s qbosim.State) bool {
 	return ok && info.CDC
 }
 
-func (d *difference) example(what string, k sink.Ref, want qbosim.State, got sink.Row) {
+// equal says that the sink is as the truth.
+func (d *difference) equal() bool {
+	return d.lost+d.stale+d.extra+d.wrongTombstones+d.contentDiffers == 0
+}
+
+func (d *difference) example(what string, k sink.Ref, want qbosim.State, got holding) {
 	if len(d.examples) == maxExamples {
 		return
 	}

@@ -39,6 +39,8 @@ func TestCompare_CountsEachDifferenceOnce(t *testing.T) {
 		{"live though deleted", "Invoice", side{tombstone, true}, side{version, false}, [4]int{1, 0, 1, 0}},
 		{"live at a higher version though deleted", "Invoice", side{tombstone, true}, side{newer, false}, [4]int{1, 0, 1, 0}},
 		{"deleted though live", "Invoice", side{version, false}, side{tombstone, true}, [4]int{1, 0, 0, 1}},
+		{"deleted in the future though live", "Vendor", side{version, false}, side{newer + 1e12, true}, [4]int{1, 0, 0, 1}},
+		{"deleted once though live since", "TimeActivity", side{newer, false}, side{tombstone, true}, [4]int{1, 0, 1, 0}},
 		{"tombstone missing", "Invoice", side{tombstone, true}, none, [4]int{1, 1, 0, 0}},
 		{"tombstone missing that nobody can learn", "TimeActivity", side{tombstone, true}, none, [4]int{0, 0, 0, 0}},
 	} {
@@ -49,13 +51,19 @@ func TestCompare_CountsEachDifferenceOnce(t *testing.T) {
 				truth[ref] = qbosim.State{Version: tt.truth.version, Deleted: tt.truth.deleted}
 			}
 			if tt.held != none {
-				held[ref] = sink.Row{Version: tt.held.version, Deleted: tt.held.deleted}
+				held[ref] = holding{Row: sink.Row{Version: tt.held.version, Deleted: tt.held.deleted}}
 			}
 			d := compare(truth, held)
 			if diff := cmp.Diff(tt.want, [4]int{d.changes, d.lost, d.stale, d.extra}); diff != "" {
 				t.Errorf("changes, lost, stale, extra (-want +got):\n%s", diff)
 			}
 			require.Len(t, d.examples, d.lost+d.stale+d.extra)
+			wrong := 0
+			if tt.truth != none && !tt.truth.deleted && tt.held.deleted {
+				wrong = 1
+			}
+			require.Equal(t, wrong, d.wrongTombstones)
+			require.Equal(t, tt.want[1]+tt.want[2]+tt.want[3] == 0, d.equal())
 		})
 	}
 }

@@ -86,7 +86,7 @@ func (f *feed) conclude() error {
 		return err
 	}
 	if !s.Equal() {
-		return fmt.Errorf("the sinks differ from QuickBooks: %d lost, %d stale, %d extra", s.Lost, s.Stale, s.Extra)
+		return fmt.Errorf("the sinks differ from QuickBooks: %s", s.differences())
 	}
 	return nil
 }

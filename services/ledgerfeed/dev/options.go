@@ -17,6 +17,12 @@ import (
 const (
 	maxRealms = 1000
 	maxRate   = 10000
+	maxLag    = 10 * time.Minute
+
+	// futureDeletes is the share of wrong deletions that bear a time to come, and
+	// silentDerived that of derived changes without a new LastUpdatedTime.
+	futureDeletes = 0.25
+	silentDerived = 0.1
 )
 
 // Options says what to run, how the simulated QuickBooks behaves and where
@@ -32,6 +38,15 @@ type Options struct {
 	// Drop, Duplicate and Reorder are the shares (0 to 1) of webhooks that
 	// are lost, sent twice, or sent late.
 	Drop, Duplicate, Reorder float64
+	// Lag is the longest that a read replica of the API lags, by Intuit's clock.
+	Lag time.Duration
+	// WrongDeletes is the share of webhooks that come with the deletion of a record
+	// that was never deleted; some of those are dated in the future.
+	WrongDeletes float64
+	// Derived is the share of changes of transactions that also move a balance or a
+	// quantity of another record, whose SyncToken stays. A few move its
+	// LastUpdatedTime neither.
+	Derived float64
 	// Outages are spans in which every webhook is lost for good.
 	Outages []Outage
 	Format  qbosim.Format
@@ -89,6 +104,22 @@ func DefaultOptions() Options {
 	}
 }
 
+// misleading says that an answer or an event may say what is not so, or a version
+// not say it all: one scan then need not find every difference.
+func (o Options) misleading() bool { return o.Lag > 0 || o.WrongDeletes > 0 || o.Derived > 0 }
+
+// faults are those of the simulated QuickBooks.
+func (o Options) faults() qbosim.Faults {
+	f := qbosim.Faults{
+		Drop: o.Drop, Duplicate: o.Duplicate, Reorder: o.Reorder, ReplicaLag: o.Lag,
+		WrongDeletes: o.WrongDeletes, FutureDeletes: futureDeletes, Derived: o.Derived, SilentDerived: silentDerived,
+	}
+	for _, out := range o.Outages {
+		f.Outages = append(f.Outages, qbosim.Outage{From: out.From, For: out.For})
+	}
+	return f
+}
+
 // Validate names every flag that cannot be used, its value and the range it
 // must be in.
 func (o Options) Validate() error {
@@ -103,9 +134,10 @@ func (o Options) Validate() error {
 	for _, share := range []struct {
 		flag  string
 		value float64
-	}{{"drop", o.Drop}, {"duplicate", o.Duplicate}, {"reorder", o.Reorder}} {
+	}{{"drop", o.Drop}, {"duplicate", o.Duplicate}, {"reorder", o.Reorder}, {"wrong-deletes", o.WrongDeletes}, {"derived", o.Derived}} {
 		bad(share.value >= 0 && share.value <= 1, share.flag, share.value, "give a share from 0 to 1, such as 0.05")
 	}
+	bad(o.Lag >= 0 && o.Lag <= maxLag, "lag", o.Lag, fmt.Sprintf("give a duration from 0 to %s, such as 30s", maxLag))
 	bad(o.Format == qbosim.CloudEvents || o.Format == qbosim.Legacy || o.Format == qbosim.Mixed,
 		"format", o.Format, "use cloudevents, legacy or mixed")
 	bad(o.DataDir != "", "data-dir", `""`, "name a directory")

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
 const (
 	settleTimeout = 5 * time.Minute
-	pollIdle      = 50 * time.Millisecond
+	// scansTimeout bounds how long scans are repeated until the sinks are equal.
+	scansTimeout = 2 * time.Minute
+	betweenScans = 3 * time.Second
+	pollIdle     = 50 * time.Millisecond
 )
 
 // prove runs the load and, with Options.For, lets the feed settle and compares.
@@ -34,18 +36,55 @@ func (f *feed) prove(ctx context.Context) error {
 	return f.compareSinks(ctx)
 }
 
-// settle waits until the webhooks that are left are delivered, then scans once
-// for what no webhook told.
+// settle ends the lag of reads, waits until the webhooks that are left are
+// delivered, then scans for changes that no webhook announced. One scan is enough
+// where an answer can be believed; else scans follow, of everything, until the
+// sinks are equal or time is up.
 func (f *feed) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
+	f.sim.endLag()
+	begun := time.Now()
+	for load := false; ; load = true {
+		err := f.scan(ctx, load)
+		if !f.o.misleading() || ctx.Err() != nil || time.Since(begun) > scansTimeout {
+			return err
+		}
+		equal, readErr := f.equal(ctx)
+		if equal || readErr != nil {
+			return errors.Join(err, readErr)
+		}
+		if sleep(ctx, betweenScans) != nil {
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// equal compares without telling of it.
+func (f *feed) equal(ctx context.Context) (bool, error) {
+	truth := truthOf(f.sim.Sim)
+	for _, s := range f.sinks {
+		held, err := s.snapshot(ctx)
+		if err != nil {
+			return false, fmt.Errorf("read sink %s: %w", s.target, err)
+		}
+		if d := compare(truth, only(held, f.sim.Realms())); !d.equal() {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// scan delivers the webhooks that are left and scans every realm, from its
+// cursors or, to load, from the beginning.
+func (f *feed) scan(ctx context.Context, load bool) error {
 	if err := f.sim.FlushWebhooks(ctx); err != nil {
 		return fmt.Errorf("flush webhooks: %w", err)
 	}
 	if err := f.awaitIdle(ctx); err != nil {
 		return err
 	}
-	report, err := f.reconciler.Reconcile(ctx, reconciler.Request{Realms: f.sim.Realms(), Grace: 0, Wait: true})
+	report, err := f.reconciler.Reconcile(ctx, reconciler.Request{Realms: f.sim.Realms(), Load: load, Grace: 0, Wait: true})
 	if err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
@@ -156,6 +195,3 @@ func only(held snapshot, realms []string) snapshot {
 	}
 	return mine
 }
-
-// snapshot is all that a sink holds.
-type snapshot = map[sink.Ref]sink.Row

@@ -34,10 +34,6 @@ type simulator struct {
 // startSimulator opens the books that the data directory keeps and serves
 // them. No webhook goes out before SetWebhookURL and Run.
 func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logger) (*simulator, error) {
-	outages := make([]qbosim.Outage, len(o.Outages))
-	for i, out := range o.Outages {
-		outages[i] = qbosim.Outage{From: out.From, For: out.For}
-	}
 	sim, err := qbosim.New(qbosim.Options{
 		Seed:          o.Seed,
 		Journal:       data.file("quickbooks.journal"),
@@ -47,7 +43,7 @@ func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logg
 		ClientID:      clientID,
 		ClientSecret:  clientSecret,
 		AskConsent:    true, // any redirect URL: ledgerfeed connect may listen anywhere
-		Faults:        qbosim.Faults{Drop: o.Drop, Duplicate: o.Duplicate, Reorder: o.Reorder, Outages: outages},
+		Faults:        o.faults(),
 		Logger:        log.Named("quickbooks"),
 	})
 	if err != nil {
@@ -76,6 +72,13 @@ func (s *simulator) Shutdown(context.Context) error {
 		err = errors.Join(err, served)
 	}
 	return errors.Join(err, s.Close())
+}
+
+// endLag makes every later answer show all that was written before it.
+func (s *simulator) endLag() {
+	f := s.Faults()
+	f.ReplicaLag = 0
+	s.SetFaults(f)
 }
 
 // found makes the realms that are not there yet, with a few records that are
@@ -108,6 +111,11 @@ func (s *simulator) fill(realm string) error {
 	}
 	for _, name := range []string{"Apples", "Crate", "Delivery", "Pruning"} {
 		if _, err := s.Create(realm, "Item", map[string]any{"Name": name}); err != nil {
+			return err
+		}
+	}
+	if s.Faults().Derived > 0 {
+		if _, err := s.Create(realm, "Account", map[string]any{"Name": "Checking"}); err != nil {
 			return err
 		}
 	}

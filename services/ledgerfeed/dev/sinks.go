@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/webhook"
@@ -31,7 +33,31 @@ type openSink struct {
 // place is a sink that can tell what it holds.
 type place interface {
 	processor.Sink
-	Snapshot(ctx context.Context) (snapshot, error)
+	Snapshot(ctx context.Context) (map[sink.Ref]sink.Row, error)
+	Records(ctx context.Context) iter.Seq2[sink.Record, error]
+}
+
+// holdings are the newest changes of a place with their contents. Which change is
+// the newest is the sink's to say; of several at one version the last one counts.
+func holdings(ctx context.Context, p place) (snapshot, error) {
+	rows, err := p.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := make(snapshot, len(rows))
+	for ref, row := range rows {
+		held[ref] = holding{Row: row}
+	}
+	for r, err := range p.Records(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if h, ok := held[r.Ref]; ok && h.Version == r.Version && h.Deleted == r.Deleted {
+			h.content = contentOf(r.Document)
+			held[r.Ref] = h
+		}
+	}
+	return held, nil
 }
 
 // openSinks opens every target and closes all again if one fails. known are
@@ -50,11 +76,14 @@ func openSinks(ctx context.Context, o Options, data *dataDir, known []string, fi
 		}
 		var before snapshot
 		if o.For > 0 {
-			if before, err = p.Snapshot(ctx); err != nil {
+			if before, err = holdings(ctx, p); err != nil {
 				return open, errors.Join(fmt.Errorf("--sink %s: %w", t, err), p.Close())
 			}
 		}
-		open = append(open, &openSink{target: t, tally: newTally(p, before, first), snapshot: p.Snapshot})
+		open = append(open, &openSink{
+			target: t, tally: newTally(p, before, first),
+			snapshot: func(ctx context.Context) (snapshot, error) { return holdings(ctx, p) },
+		})
 	}
 	return open, nil
 }
@@ -119,7 +148,14 @@ func openPostgres(ctx context.Context, t Target, name string) (place, error) {
 type endpoint struct{ *webhook.Sink }
 
 // Snapshot is not to be had: Options.Validate refuses --for, which asks for it.
-func (endpoint) Snapshot(context.Context) (snapshot, error) { return nil, errors.ErrUnsupported }
+func (endpoint) Snapshot(context.Context) (map[sink.Ref]sink.Row, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Records is not to be had either.
+func (endpoint) Records(context.Context) iter.Seq2[sink.Record, error] {
+	return func(yield func(sink.Record, error) bool) { yield(sink.Record{}, errors.ErrUnsupported) }
+}
 
 // openWebhook lets the endpoint be on this machine, where a developer's is.
 func openWebhook(o Options, t Target, name string) (place, error) {

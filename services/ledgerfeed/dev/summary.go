@@ -20,6 +20,12 @@ type Summary struct {
 	Extra      int `json:"extra"`
 	Duplicates int `json:"duplicates"`
 	Backwards  int `json:"backwards"`
+	// WrongTombstones are records that a sink calls deleted and QuickBooks has.
+	// They count as extra or stale too.
+	WrongTombstones int `json:"wrong_tombstones"`
+	// ContentDiffers are records whose document differs from QuickBooks' under the
+	// same version.
+	ContentDiffers int `json:"content_differs"`
 
 	LearnedByWebhook int `json:"learned_by_webhook"`
 	LearnedByCDC     int `json:"learned_by_cdc"`
@@ -53,6 +59,9 @@ type SinkSummary struct {
 	Extra      int    `json:"extra"`
 	Duplicates int    `json:"duplicates"`
 	Backwards  int    `json:"backwards"`
+
+	WrongTombstones int `json:"wrong_tombstones"`
+	ContentDiffers  int `json:"content_differs"`
 }
 
 // addSink adds one sink's numbers to the totals.
@@ -61,6 +70,7 @@ func (s *Summary) addSink(name string, target Target, held int, c counts, d diff
 		Name: name, Target: target.String(), Held: held,
 		Delivered: c.delivered, Duplicates: c.duplicates, Backwards: c.backwards,
 		Lost: d.lost, Stale: d.stale, Extra: d.extra,
+		WrongTombstones: d.wrongTombstones, ContentDiffers: d.contentDiffers,
 	})
 	s.Changes = max(s.Changes, d.changes)
 	s.Delivered += c.delivered
@@ -69,13 +79,23 @@ func (s *Summary) addSink(name string, target Target, held int, c counts, d diff
 	s.Lost += d.lost
 	s.Stale += d.stale
 	s.Extra += d.extra
+	s.WrongTombstones += d.wrongTombstones
+	s.ContentDiffers += d.contentDiffers
 	s.LearnedByWebhook += c.bySource[ledgerfeedv1.Source_SOURCE_WEBHOOK]
 	s.LearnedByCDC += c.bySource[ledgerfeedv1.Source_SOURCE_CDC]
 	s.LearnedByQuery += c.bySource[ledgerfeedv1.Source_SOURCE_QUERY]
 }
 
 // Equal tells whether every sink holds what QuickBooks holds.
-func (s Summary) Equal() bool { return s.Lost == 0 && s.Stale == 0 && s.Extra == 0 }
+func (s Summary) Equal() bool {
+	return s.Lost == 0 && s.Stale == 0 && s.Extra == 0 && s.WrongTombstones == 0 && s.ContentDiffers == 0
+}
+
+// differences is what Equal denies, in words.
+func (s Summary) differences() string {
+	return fmt.Sprintf("%d lost, %d stale, %d extra, %d wrong tombstones, %d with other content",
+		s.Lost, s.Stale, s.Extra, s.WrongTombstones, s.ContentDiffers)
+}
 
 // print writes the summary as one line of JSON.
 func (s Summary) print(out io.Writer) error {

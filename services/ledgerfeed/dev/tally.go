@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -15,9 +16,11 @@ import (
 // counts is what was delivered to one sink since the process started.
 type counts struct {
 	delivered int
-	// duplicates are deliveries of a version the sink had already.
+	// duplicates are deliveries of what the sink had already. Another document of
+	// the same version is none.
 	duplicates int
-	// backwards are deliveries of a version older than the sink had.
+	// backwards are deliveries of a version older than the sink had. A record that
+	// lives again after a tombstone is none.
 	backwards int
 	bySource  map[ledgerfeedv1.Source]int
 }
@@ -27,23 +30,21 @@ type tally struct {
 	processor.Sink
 	first func(time.Time) // called at the first delivery
 
-	mu       sync.Mutex // guards what follows
-	counts   counts
-	versions map[sink.Ref]int64 // newest version delivered
+	mu     sync.Mutex // guards what follows
+	counts counts
+	newest snapshot // delivered
 }
 
 // newTally counts from what the sink held before, so that a delivery repeated
 // after a restart counts as a duplicate. nil counts this process's only.
 func newTally(to processor.Sink, before snapshot, first func(time.Time)) *tally {
 	t := &tally{
-		Sink:     to,
-		first:    first,
-		counts:   counts{bySource: map[ledgerfeedv1.Source]int{}},
-		versions: make(map[sink.Ref]int64, len(before)),
+		Sink:   to,
+		first:  first,
+		counts: counts{bySource: map[ledgerfeedv1.Source]int{}},
+		newest: make(snapshot, len(before)),
 	}
-	for k, h := range before {
-		t.versions[k] = h.Version
-	}
+	maps.Copy(t.newest, before)
 	return t
 }
 
@@ -72,14 +73,16 @@ func (t *tally) countLocked(c *ledgerfeedv1.Change) {
 		t.first(time.Now())
 	}
 	k := sink.RefOf(c)
-	last := t.versions[k]
+	last := t.newest[k]
+	next := holding{Row: sink.Row{Version: c.GetVersion(), Deleted: c.GetDeleted()}, content: contentOf(c.GetDocument())}
+	restored := last.Deleted && !next.Deleted
 	switch {
-	case c.GetVersion() == last:
+	case next.Version == last.Version && next.content == last.content:
 		t.counts.duplicates++
-	case c.GetVersion() < last:
+	case next.Version < last.Version && !restored:
 		t.counts.backwards++
 	default:
-		t.versions[k] = c.GetVersion()
+		t.newest[k] = next
 	}
 	t.counts.delivered++
 	t.counts.bySource[c.GetSource()]++

@@ -24,7 +24,7 @@ func (r *refusing) Close() error                                        { return
 func TestTally_CountsWhatTheSinkTook(t *testing.T) {
 	ctx := context.Background()
 	to, firsts := &refusing{}, 0
-	before := snapshot{{Realm: "1", Entity: "Bill", ID: "9"}: sink.Row{Version: 90}}
+	before := snapshot{{Realm: "1", Entity: "Bill", ID: "9"}: holding{Row: sink.Row{Version: 90}}}
 	tl := newTally(to, before, func(time.Time) { firsts++ })
 	change := func(entity, id string, version int64, source ledgerfeedv1.Source) []*ledgerfeedv1.Change {
 		return []*ledgerfeedv1.Change{{RealmId: "1", Entity: entity, EntityId: id, Version: version, Source: source}}
@@ -59,4 +59,30 @@ func TestTally_CountsWhatTheSinkTook(t *testing.T) {
 	if diff := cmp.Diff(map[ledgerfeedv1.Source]int{webhook: 6, cdc: 1}, got.bySource); diff != "" {
 		t.Errorf("by source (-want +got):\n%s", diff)
 	}
+}
+
+// Another document of a version is no duplicate, and a record that lives again
+// after a wrong tombstone does not go back.
+func TestTally_TellsOtherContentFromADuplicate(t *testing.T) {
+	tl := newTally(&refusing{}, nil, func(time.Time) {})
+	write := func(c *ledgerfeedv1.Change) {
+		t.Helper()
+		c.RealmId, c.Entity, c.EntityId = "1", "Customer", "2"
+		require.NoError(t, tl.Write(t.Context(), []*ledgerfeedv1.Change{c}))
+	}
+	want := func(duplicates, backwards int) {
+		t.Helper()
+		got := tl.Counts()
+		require.Equal(t, []int{duplicates, backwards}, []int{got.duplicates, got.backwards})
+	}
+	write(&ledgerfeedv1.Change{Version: 10, Document: []byte(`{"Balance":1.00,"Id":"2"}`)})
+	write(&ledgerfeedv1.Change{Version: 10, Document: []byte(`{"Balance":2.00,"Id":"2"}`)})
+	want(0, 0)
+	write(&ledgerfeedv1.Change{Version: 10, Document: []byte(`{"Id":"2", "Balance":2.00}`)})
+	want(1, 0)
+	write(&ledgerfeedv1.Change{Version: 90, Deleted: true})
+	write(&ledgerfeedv1.Change{Version: 10, Document: []byte(`{"Balance":2.00,"Id":"2"}`)})
+	want(1, 0)
+	write(&ledgerfeedv1.Change{Version: 9, Document: []byte(`{"Balance":2.00,"Id":"2"}`)})
+	want(1, 1)
 }

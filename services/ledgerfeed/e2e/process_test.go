@@ -121,6 +121,8 @@ func (p *process) equal() dev.Summary {
 	require.Zero(p.t, s.Lost, "lost")
 	require.Zero(p.t, s.Stale, "stale")
 	require.Zero(p.t, s.Extra, "extra")
+	require.Zero(p.t, s.WrongTombstones, "wrong tombstones")
+	require.Zero(p.t, s.ContentDiffers, "other content")
 	require.Zero(p.t, s.Backwards, "an older version was delivered after a newer one")
 	require.LessOrEqual(p.t, s.MaxCallsPerMinute, 500)
 	require.LessOrEqual(p.t, s.MaxConcurrent, 10)

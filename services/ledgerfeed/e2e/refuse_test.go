@@ -30,6 +30,9 @@ func TestDev_RefusesWhatCannotWork(t *testing.T) {
 	}{
 		{"unknown flag", []string{"--frobnicate"}, 2, []string{"--frobnicate"}},
 		{"share above 1", []string{"--drop", "1.5"}, 2, []string{"--drop 1.5", "0 to 1"}},
+		{"share of wrong deletions", []string{"--wrong-deletes", "2"}, 2, []string{"--wrong-deletes 2", "0 to 1"}},
+		{"share of derived changes", []string{"--derived=-0.1"}, 2, []string{"--derived -0.1", "0 to 1"}},
+		{"lag", []string{"--lag", "1h"}, 2, []string{"--lag 1h", "0 to 10m"}},
 		{"share not a number", []string{"--drop", "NaN"}, 2, []string{"--drop NaN"}},
 		{"negative rate", []string{"--rate=-1"}, 2, []string{"--rate -1"}},
 		{"no realm", []string{"--realms", "0"}, 2, []string{"--realms 0"}},
