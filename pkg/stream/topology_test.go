@@ -222,6 +222,20 @@ func TestEnsureTopology_RaisesLimitsThatAreNoSettings(t *testing.T) {
 	}
 }
 
+// A stream of the first versions: compressed, smaller, and without atomic batches.
+func TestEnsureTopology_AppliesAllThatIsSafeAtOnce(t *testing.T) {
+	b := setup(t)
+	want := b.config(t, stream.EventStream)
+	require.True(t, want.AllowAtomicPublish)
+	require.NoError(t, b.js.DeleteStream(t.Context(), stream.EventStream))
+	first := want
+	first.AllowAtomicPublish, first.Compression, first.MaxBytes = false, jetstream.S2Compression, 32<<20
+	_, err := b.js.CreateStream(t.Context(), first)
+	require.NoError(t, err)
+	require.NoError(t, connect(t, b.url).EnsureTopology(t.Context()))
+	require.Empty(t, cmp.Diff(want, b.config(t, stream.EventStream)))
+}
+
 // What did not fit fits after a restart with a larger limit.
 func TestEnsureTopology_ARaisedLimitMakesRoom(t *testing.T) {
 	b := setup(t, func(c *stream.Config) { c.EventsMaxBytes = 1 << 20 })
@@ -319,7 +333,7 @@ func TestEnsureTopology_RaisesALimitAgainThatALateUpdateLowered(t *testing.T) {
 	c := connect(t, b.url, func(c *stream.Config) { c.EventsMaxBytes = 128 << 20 })
 	done := make(chan error, 1)
 	go func() { done <- c.EnsureTopology(t.Context()) }()
-	_, err = updated.NextMsgWithContext(t.Context())
+	_, err = updated.NextMsgWithContext(within(t, 30*time.Second))
 	require.NoError(t, err)
 	_, err = b.js.UpdateStream(t.Context(), stale)
 	require.NoError(t, err)

@@ -106,6 +106,26 @@ func (c *NATSProcesses) Start(i int) {
 	}
 }
 
+// Logs is what all servers have logged, those that were killed included.
+func (c *NATSProcesses) Logs() string {
+	c.t.Helper()
+	var all strings.Builder
+	for _, s := range c.servers {
+		names, err := filepath.Glob(filepath.Join(s.dir, "log-*"))
+		for _, name := range names {
+			var text []byte
+			if text, err = os.ReadFile(name); err != nil {
+				break
+			}
+			all.Write(text)
+		}
+		if err != nil {
+			c.t.Fatalf("devtest: %v", err)
+		}
+	}
+	return all.String()
+}
+
 func (c *NATSProcesses) close() {
 	for i := range c.servers {
 		c.servers[i].end(syscall.SIGKILL)
