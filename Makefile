@@ -108,6 +108,10 @@ chaos-points: servers ## kill a process exactly between any two steps of the flo
 chaos-mutants: servers ## plant each bug of pkg/sabotage and require that the chaos run catches it
 	go test -count=1 -v -timeout 3h -run '^TestMutants_AreCaught$$' ./services/ledgerfeed/chaos -args -chaos.mutants
 
+.PHONY: broker-check
+broker-check: ## kill three nats-servers of the pinned version in turn: what a compressed stream loses, and an uncompressed one keeps
+	go test -count=1 -v -timeout 20m -run '^TestCompression_' ./pkg/stream -args -stream.broker
+
 .PHONY: scale
 scale: servers ## the reconciler with 10,000 realms: bytes in Redis, spread and takeover over three replicas, scans a second
 	go test -count=1 -v -timeout 30m -run '^TestScale_' -parallel 1 ./services/reconciler -args -scale.realms=10000

@@ -46,7 +46,7 @@ type Config struct {
 	Profile         Profile       `koanf:"profile" doc:"How the broker keeps messages: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
 	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, separated by commas (http://HOST:8222): what the profile promises is checked there at the start. Empty: port 8222 of the servers in nats.url."`
 	AllowMismatch   bool          `koanf:"allow_mismatch" doc:"Start although the broker keeps less than the profile promises, or does not say; /readyz and the metric ledgerfeed_stream_durable show it."`
-	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later; scans, replays and repairs leave the last quarter to webhooks."`
+	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later; scans, replays and repairs leave the last quarter to webhooks. A larger value is applied when a service starts, a smaller one never."`
 	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Size of the stream of envelopes waiting for one sink, in bytes."`
 	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Size of the stream of dead letters in bytes; when it is full, the messages that would go there stay where they are."`
 	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"How long dead letters are kept."`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
@@ -412,7 +413,7 @@ func TestConn_Usage(t *testing.T) {
 	b.publish(t, 3)
 	all, err := b.conn.Usage(t.Context())
 	require.NoError(t, err)
-	require.Len(t, all, 3)
+	require.Len(t, all, 4)
 	require.Equal(t, "LF_EVENTS", all[0].Stream)
 	require.EqualValues(t, 3, all[0].Messages)
 	require.EqualValues(t, 64<<20, all[0].MaxBytes)
@@ -420,5 +421,40 @@ func TestConn_Usage(t *testing.T) {
 	require.NoError(t, b.conn.EnsureChanges(t.Context()))
 	all, err = b.conn.Usage(t.Context())
 	require.NoError(t, err)
-	require.Len(t, all, 4)
+	require.Len(t, all, 5)
+}
+
+func TestConn_UsageSetsTheGauges(t *testing.T) {
+	b := setup(t)
+	b.publish(t, 3)
+	registry := prometheus.NewRegistry()
+	c, err := stream.Connect(t.Context(), stream.Options{Config: config(b.url), Registerer: registry})
+	require.NoError(t, err)
+	defer c.Close()
+	gauges := func() map[string]float64 {
+		all := map[string]float64{}
+		families, err := registry.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "stream" {
+						all[f.GetName()+" "+l.GetValue()] = m.GetGauge().GetValue()
+					}
+				}
+			}
+		}
+		return all
+	}
+	require.Empty(t, gauges(), "nothing is known before the broker was asked")
+	usage, err := c.Usage(t.Context())
+	require.NoError(t, err)
+	want := map[string]float64{
+		"ledgerfeed_stream_bytes LF_EVENTS": float64(usage[0].Bytes), "ledgerfeed_stream_max_bytes LF_EVENTS": 64 << 20,
+		"ledgerfeed_stream_bytes LF_RETRY": 0, "ledgerfeed_stream_max_bytes LF_RETRY": 64 << 20,
+		"ledgerfeed_stream_bytes LF_DEAD": 0, "ledgerfeed_stream_max_bytes LF_DEAD": 64 << 20,
+		"ledgerfeed_stream_bytes LF_GAPS": 0, "ledgerfeed_stream_max_bytes LF_GAPS": 256 << 20,
+	}
+	require.Empty(t, cmp.Diff(want, gauges()))
+	require.NotZero(t, usage[0].Bytes)
 }

@@ -131,14 +131,15 @@ type Usage struct {
 	MaxBytes int64
 }
 
-// Usage reports every stream of the topology.
+// Usage reports every stream of the topology, and sets the gauges of how full they are.
 func (c *Conn) Usage(ctx context.Context) ([]Usage, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var all []Usage
-	for _, name := range []string{EventStream, RetryStream, DeadStream, ChangeStream} {
+	for _, name := range streams {
 		s, err := c.js.Stream(ctx, name)
-		if name == ChangeStream && errors.Is(err, jetstream.ErrStreamNotFound) {
+		// Not every sink uses the one, and earlier versions did not have the other.
+		if (name == ChangeStream || name == GapStream) && errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}
 		if err != nil {
@@ -147,5 +148,6 @@ func (c *Conn) Usage(ctx context.Context) ([]Usage, error) {
 		info := s.CachedInfo()
 		all = append(all, Usage{Stream: name, Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes})
 	}
+	c.metrics.usage(all)
 	return all, nil
 }

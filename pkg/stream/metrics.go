@@ -13,6 +13,8 @@ type metrics struct {
 	batchSize  prometheus.Histogram
 	batches    *prometheus.CounterVec // outcome
 	durability *prometheus.GaugeVec   // profile
+	bytes      *prometheus.GaugeVec   // stream
+	maxBytes   *prometheus.GaugeVec   // stream
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -30,6 +32,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "ledgerfeed_stream_durable",
 			Help: "1 if the broker keeps what the profile promises, 0 if it keeps less or does not say and that was allowed.",
 		}, []string{"profile"}),
+		bytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ledgerfeed_stream_bytes",
+			Help: "Bytes that a stream holds; each processor reads it every 10 seconds.",
+		}, []string{"stream"}),
+		maxBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ledgerfeed_stream_max_bytes",
+			Help: "Bytes that a stream may hold, -1 without a limit; each processor reads it every 10 seconds.",
+		}, []string{"stream"}),
 	}
 	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
 		m.batches.WithLabelValues(o)
@@ -37,7 +47,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability))
+	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes))
 }
 
 const (
@@ -69,4 +79,11 @@ func (m *metrics) durable(d Durability) {
 		ok = 1
 	}
 	m.durability.WithLabelValues(string(d.Profile)).Set(ok)
+}
+
+func (m *metrics) usage(all []Usage) {
+	for _, u := range all {
+		m.bytes.WithLabelValues(u.Stream).Set(float64(u.Bytes))
+		m.maxBytes.WithLabelValues(u.Stream).Set(float64(u.MaxBytes))
+	}
 }

@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	devtest.ServeNATS()
 	goleak.VerifyTestMain(m)
 }
 
@@ -73,6 +74,13 @@ func (b *bundle) stored(t *testing.T, name string) uint64 {
 	s, err := b.js.Stream(t.Context(), name)
 	require.NoError(t, err)
 	return s.CachedInfo().State.Msgs
+}
+
+func (b *bundle) config(t *testing.T, name string) jetstream.StreamConfig {
+	t.Helper()
+	s, err := b.js.Stream(t.Context(), name)
+	require.NoError(t, err)
+	return s.CachedInfo().Config
 }
 
 func host(t *testing.T, raw string) string {

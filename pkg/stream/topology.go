@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,27 +24,36 @@ const (
 	GapStream    = "LF_GAPS"
 )
 
+var streams = []string{EventStream, RetryStream, DeadStream, ChangeStream, GapStream}
+
 // duplicateWindow is how long the broker remembers a message id. Longer costs
 // the broker memory for each message and gains little: the marks are what makes
 // a repeated message harmless.
 const duplicateWindow = 2 * time.Minute
 
 // DriftError says that a stream exists with another setting than configured.
-// Nothing was changed: to shrink a stream or to change its subjects may lose
+// The setting was not changed: to shrink a stream or to change its subjects may lose
 // messages, so a person decides (see UpdateTopology).
 type DriftError struct {
 	Stream, Field string
 	Have, Want    any
+	// Remedy says what to do; empty where it depends on why the setting differs.
+	Remedy string
 }
 
 func (e *DriftError) Error() string {
-	return fmt.Sprintf("stream %s: %s is %v on the server, but %v is configured", e.Stream, e.Field, e.Have, e.Want)
+	text := fmt.Sprintf("stream %s: %s is %v on the server, but %v is configured", e.Stream, e.Field, e.Have, e.Want)
+	if e.Remedy != "" {
+		text += ": " + e.Remedy
+	}
+	return text
 }
 
 // EnsureTopology creates the streams that are missing and compares the others
-// with the configuration. It returns a *DriftError for each setting that
-// differs, joined, and an ErrUnreachable at once where JetStream does not answer. Any
-// number of processes may call it at once.
+// with the configuration. It applies what loses nothing: larger limits, and no
+// compression. It returns a *DriftError for each other setting that differs, joined,
+// and an ErrUnreachable at once where JetStream does not answer. Any number of
+// processes may call it at once, also with different limits: the largest wins.
 func (c *Conn) EnsureTopology(ctx context.Context) error {
 	var errs []error
 	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
@@ -124,7 +134,7 @@ func (c *Conn) changes() jetstream.StreamConfig {
 // stream is what all have in common. A full stream refuses the new message
 // instead of dropping the oldest: who publishes is told and keeps it. None is
 // compressed: publishers would wait while the server compresses a block (ADR 13), and
-// a compressed stream may not survive that the server is killed (ADR 14).
+// a compressed stream may lose what it has acknowledged (ADR 14).
 func (c *Conn) stream(name, subjects string, maxBytes int64) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        name,
@@ -151,20 +161,149 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 		// Another process was faster, with another configuration.
 		s, err = c.js.Stream(ctx, want.Name)
 	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("%w at %s: ensure stream %s: %w", ErrUnreachable, c.Address(), want.Name, err)
-	case err != nil:
-		return fmt.Errorf("ensure stream %s: %w", want.Name, err)
+	if err != nil {
+		return c.topologyError("ensure", want.Name, err)
 	}
 	have := s.CachedInfo().Config
+	if have, err = c.uncompress(ctx, have); err != nil {
+		return err
+	}
 	if want.AllowAtomicPublish {
-		c.batches.Store(have.AllowAtomicPublish || c.allowBatches(ctx, have))
+		allowed := have.AllowAtomicPublish || c.allowBatches(ctx, have)
+		c.batches.Store(allowed)
+		have.AllowAtomicPublish = allowed // or raising a limit would turn it off again
 	}
 	if c.cfg.AllowMismatch {
 		want.Replicas = have.Replicas // Durability reports it
 	}
+	return c.raiseLimits(ctx, want, have)
+}
+
+// topologyError tells a broker that does not answer from one that refuses.
+func (c *Conn) topologyError(what, name string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("%w at %s: %s stream %s: %w", ErrUnreachable, c.Address(), what, name, err)
+	}
+	return fmt.Errorf("%s stream %s: %w", what, name, err)
+}
+
+// uncompress turns off the compression of a stream that an earlier version created,
+// and returns its new configuration. The server keeps the blocks it has compressed
+// and reads them as before.
+func (c *Conn) uncompress(ctx context.Context, have jetstream.StreamConfig) (jetstream.StreamConfig, error) {
+	if have.Compression == jetstream.NoCompression {
+		return have, nil
+	}
+	before := have.Compression
+	have.Compression = jetstream.NoCompression
+	if _, err := c.js.UpdateStream(ctx, have); err != nil {
+		return have, fmt.Errorf("%w; its compression (%s) can lose acknowledged messages: run `%s`",
+			c.topologyError("turn off the compression of", have.Name, err), before, uncompressCommand(have.Name))
+	}
+	c.log.Info("stream compression turned off", telemetry.Stream(have.Name))
+	return have, nil
+}
+
+func uncompressCommand(name string) string {
+	return fmt.Sprintf("nats stream edit %s --compression none", name)
+}
+
+// Compressed returns the streams that are compressed; see [Conn.EnsureTopology].
+func (c *Conn) Compressed(ctx context.Context) (names []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	for _, name := range streams {
+		s, err := c.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, c.topologyError("look up", name, err)
+		}
+		if s.CachedInfo().Config.Compression != jetstream.NoCompression {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+const (
+	// The server has no conditional update: a process that read the limits before
+	// another one raised them may write its own, lower ones afterwards. Who raised a
+	// limit therefore reads it again after confirmRaise, which is ample for the time
+	// between a read and its update, and raises it once more if it was lowered.
+	confirmRaise  = 500 * time.Millisecond
+	raiseAttempts = 4
+)
+
+// raiseLimits applies larger limits than the stream has, if nothing else differs, and
+// returns as drift what differs afterwards.
+func (c *Conn) raiseLimits(ctx context.Context, want, have jetstream.StreamConfig) error {
+	for range raiseAttempts {
+		raised, higher := raise(want, have)
+		if !higher {
+			break
+		}
+		if err := drift(want, raised); err != nil {
+			return err
+		}
+		if _, err := c.js.UpdateStream(ctx, raised); err != nil {
+			return fmt.Errorf("%w; configured is %s, the server has %s: give the servers more room (max_file_store), or configure what the server has",
+				c.topologyError("raise the limits of", want.Name, err), limits(want), limits(have))
+		}
+		c.log.Info("stream limits raised", telemetry.Stream(want.Name), telemetry.Limits(limits(raised)))
+		select {
+		case <-ctx.Done():
+			return c.topologyError("raise the limits of", want.Name, ctx.Err())
+		case <-time.After(confirmRaise):
+		}
+		s, err := c.js.Stream(ctx, want.Name)
+		if err != nil {
+			return c.topologyError("look up", want.Name, err)
+		}
+		have = s.CachedInfo().Config
+	}
 	return drift(want, have)
+}
+
+// raise returns have with the limits of want that are higher. It lowers none.
+func raise(want, have jetstream.StreamConfig) (raised jetstream.StreamConfig, higher bool) {
+	raised = have
+	if higherLimit(want.MaxBytes, have.MaxBytes) {
+		raised.MaxBytes, higher = want.MaxBytes, true
+	}
+	if higherLimit(want.MaxAge, have.MaxAge) {
+		raised.MaxAge, higher = want.MaxAge, true
+	}
+	return raised, higher
+}
+
+// higherLimit reports whether limit a is above b; 0 and less is no limit at all.
+func higherLimit[T int64 | time.Duration](a, b T) bool {
+	return b > 0 && (a <= 0 || a > b)
+}
+
+func limits(c jetstream.StreamConfig) string {
+	age := "no max_age"
+	if c.MaxAge > 0 {
+		age = "max_age " + c.MaxAge.String()
+	}
+	return fmt.Sprintf("max_bytes %d, %s", c.MaxBytes, age)
+}
+
+// lowerRemedy says what to do about a limit that is lower than the stream's.
+func lowerRemedy(name, field string, have, want any) string {
+	setting := map[string]string{
+		EventStream + "max_bytes": "events_max_bytes", RetryStream + "max_bytes": "retry_max_bytes",
+		DeadStream + "max_bytes": "dead_max_bytes", DeadStream + "max_age": "dead_max_age",
+		ChangeStream + "max_bytes": "changes_max_bytes", ChangeStream + "max_age": "changes_max_age",
+	}[name+field]
+	flag := strings.ReplaceAll(field, "_", "-")
+	lower := fmt.Sprintf("lower it by hand with `nats stream edit %s --%s %v`, which may drop messages or refuse new ones", name, flag, want)
+	if setting == "" {
+		return "a limit is never lowered at the start: " + lower
+	}
+	return fmt.Sprintf("a limit is never lowered at the start: set nats.%s to %v, or %s", setting, have, lower)
 }
 
 // allowBatches turns atomic batches on for a stream of an earlier version. It
@@ -200,7 +339,11 @@ func drift(want, have jetstream.StreamConfig) error {
 		{"persist_mode", have.PersistMode, want.PersistMode},
 	} {
 		if f.have != f.want {
-			errs = append(errs, &DriftError{Stream: want.Name, Field: f.field, Have: f.have, Want: f.want})
+			e := &DriftError{Stream: want.Name, Field: f.field, Have: f.have, Want: f.want}
+			if f.field == "max_bytes" || f.field == "max_age" {
+				e.Remedy = lowerRemedy(want.Name, f.field, f.have, f.want)
+			}
+			errs = append(errs, e)
 		}
 	}
 	if !slices.Equal(have.Subjects, want.Subjects) {

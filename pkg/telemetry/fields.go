@@ -85,6 +85,9 @@ func Settings(keys []string) zap.Field { return zap.Strings("settings", keys) }
 // Stream is the JetStream stream or subject.
 func Stream(name string) zap.Field { return zap.String("stream", name) }
 
+// Limits is what a stream may hold.
+func Limits(text string) zap.Field { return zap.String("limits", text) }
+
 // Consumer is the durable name of a consumer.
 func Consumer(name string) zap.Field { return zap.String("consumer", name) }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// watchInterval is how often the broker is asked how far behind we are, and Redis
-// whether it still knows the sinks.
+// watchInterval is how often the broker is asked how far behind we are and how full its
+// streams are, and Redis whether it still knows the sinks.
 const watchInterval = 10 * time.Second
 
 // watch keeps the gauges of what waits up to date, until ctx ends.
@@ -20,6 +20,9 @@ func (p *Processor) watch(ctx context.Context) error {
 	for {
 		if err := p.look(ctx); err != nil && ctx.Err() == nil {
 			p.log.Debug("backlog not known", telemetry.Error(err))
+		}
+		if _, err := p.stream.Usage(ctx); err != nil && ctx.Err() == nil {
+			p.log.Debug("stream usage unknown", telemetry.Error(err))
 		}
 		if err := p.enlistAgain(ctx); err != nil && ctx.Err() == nil {
 			p.log.Debug("sinks not looked at", telemetry.Error(err))

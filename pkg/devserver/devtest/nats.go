@@ -33,6 +33,32 @@ func NATS(t testing.TB) string {
 	return n.URL()
 }
 
+// CompressStream compresses a stream with S2, as earlier versions of Ledgerfeed created
+// theirs.
+func CompressStream(t testing.TB, url, name string) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatalf("devtest: connect to NATS: %v", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s, err := js.Stream(ctx, name)
+	if err == nil {
+		cfg := s.CachedInfo().Config
+		cfg.Compression = jetstream.S2Compression
+		_, err = js.UpdateStream(ctx, cfg)
+	}
+	if err != nil {
+		t.Fatalf("devtest: compress stream %s: %v", name, err)
+	}
+}
+
 func deleteStreams(t testing.TB, url string) {
 	t.Helper()
 	nc, err := nats.Connect(url)

@@ -120,6 +120,12 @@ func (s *system) broker(synced bool) stream.Config {
 	return cfg
 }
 
+// compress turns the compression of a stream on, as earlier versions created it.
+func (s *system) compress(name string) {
+	s.t.Helper()
+	devtest.CompressStream(s.t, s.options.Config.NATS.URL, name)
+}
+
 // connect connects the realm with a token that can be refreshed until then.
 func (s *system) connect(until time.Time) {
 	s.t.Helper()
@@ -223,6 +229,8 @@ func TestDoctor_FindsWhatIsBroken(t *testing.T) {
 		{name: "Redis without AOF", breaks: func(_ *testing.T, s *system) { s.set("appendonly", "no") }, check: "redis-disk", want: "appendonly is no", do: "set appendonly yes"},
 		{name: "Redis that evicts", breaks: func(_ *testing.T, s *system) { s.set("maxmemory-policy", "allkeys-lru") }, check: "redis-memory", want: "allkeys-lru", do: "noeviction"},
 		{name: "broker without sync always", breaks: func(_ *testing.T, s *system) { s.options.Config.NATS = s.broker(false) }, check: "durability", want: "sync_interval 2m0s instead of always", do: "set sync_interval: always"},
+		{name: "compressed event stream", breaks: func(_ *testing.T, s *system) { s.compress(stream.EventStream) }, check: "stream-compression", want: "LF_EVENTS is compressed", do: "nats stream edit LF_EVENTS --compression none"},
+		{name: "compressed gap log", breaks: func(_ *testing.T, s *system) { s.compress(stream.GapStream) }, check: "stream-compression", want: "LF_GAPS is compressed", do: "restart a service"},
 		{name: "expired token", breaks: func(_ *testing.T, s *system) { s.connect(time.Now().Add(-time.Hour)) }, check: "tokens", want: "have expired: " + realm, do: "connect them again"},
 		{name: "an entity whose webhooks never come", breaks: func(t *testing.T, s *system) {
 			told := s.store.Sightings(nil)

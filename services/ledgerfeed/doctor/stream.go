@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	checkBroker     = "broker"
-	checkDurability = "durability"
-	checkSpace      = "stream-space"
-	checkStore      = "broker-store"
+	checkBroker      = "broker"
+	checkDurability  = "durability"
+	checkCompression = "stream-compression"
+	checkSpace       = "stream-space"
+	checkStore       = "broker-store"
 )
 
 // stream opens the broker, and asks what a PubAck means and how full it is.
@@ -39,6 +40,7 @@ func (x *exam) stream(ctx context.Context) {
 		return
 	}
 	x.durability(d)
+	x.compression(ctx)
 	x.disks(d)
 	x.space(ctx)
 }
@@ -60,6 +62,23 @@ func (x *exam) durability(d stream.Durability) {
 		return
 	}
 	x.ok(checkDurability, "%s", text)
+}
+
+// compression fails on a compressed stream: nats-server 2.15 with sync_interval always
+// loses what such a stream has acknowledged when it is killed (ADR 14).
+func (x *exam) compression(ctx context.Context) {
+	compressed, err := x.broker.Compressed(ctx)
+	if err != nil {
+		x.fail(checkCompression, "start the services once: they make the streams", "%v", err)
+		return
+	}
+	for _, name := range compressed {
+		x.fail(checkCompression, fmt.Sprintf("run `nats stream edit %s --compression none`, or restart a service of this version, which does it", name),
+			"%s is compressed: a nats-server that is killed can lose what the stream has acknowledged", name)
+	}
+	if len(compressed) == 0 {
+		x.ok(checkCompression, "no stream is compressed")
+	}
 }
 
 func adviceOnBroker(problem string) string {
@@ -111,12 +130,12 @@ func (x *exam) space(ctx context.Context) {
 		share := float64(u.Bytes) / float64(u.MaxBytes)
 		text := fmt.Sprintf("%s %.0f %% of %d MiB", u.Stream, 100*share, u.MaxBytes>>20)
 		all = append(all, text)
-		// The changes of the NATS sink push out the oldest: full is how it is meant.
-		if u.Stream == stream.ChangeStream || share < nearlyFull {
+		// These two discard the oldest: they may be full.
+		if u.Stream == stream.ChangeStream || u.Stream == stream.GapStream || share < nearlyFull {
 			continue
 		}
 		full = true
-		x.warn(checkSpace, "find out what is not taken off it (ledgerfeed dead ls, sink ls), or raise its size (nats.*_max_bytes)", "%s: when it is full, webhooks are answered 503 or messages stay where they are", text)
+		x.warn(checkSpace, "find out what is not taken off it (ledgerfeed dead ls, sink ls), or raise its size (nats.*_max_bytes) and restart a service", "%s: when it is full, webhooks are answered 503 or messages stay where they are", text)
 	}
 	if !full {
 		x.ok(checkSpace, "%s", strings.Join(all, ", "))
