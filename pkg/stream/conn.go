@@ -38,6 +38,8 @@ type Conn struct {
 	metrics  *metrics
 	outbox   *outbox
 	group    *group
+	// What one reason or sink may have of the streams that share them.
+	deadQuota, retryQuota *quota
 	// maxPayload is the largest message the server takes; the client's own answer
 	// waits for its lock.
 	maxPayload atomic.Int64
@@ -67,7 +69,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota()}
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
