@@ -55,19 +55,16 @@ func (q *quota) room(ctx context.Context, c *Conn, m *nats.Msg) error {
 	defer q.mu.Unlock()
 	share, whose := 0.0, ""
 	over := func(have, most float64, of string) {
-		if most > 0 && have+size > most*q.most {
+		if most > 0 && q.most > 0 && have+size > most*q.most {
 			share, whose = most, of
 		}
 	}
-	// Nobody is short of room as long as half of it is free.
-	if q.most > 0 && q.used+size > q.most/2 {
-		over(q.kinds[kind], q.kind, kind)
-		if company != noCompany {
-			over(q.companies[company], q.company, "company "+company)
-		}
-		if !q.reserve[kind] {
-			over(q.used, q.others, "all but what room is kept for")
-		}
+	over(q.kinds[kind], q.kind, kind)
+	if company != noCompany {
+		over(q.companies[company], q.company, "company "+company)
+	}
+	if !q.reserve[kind] {
+		over(q.used, q.others, "all but what room is kept for")
 	}
 	if whose != "" {
 		return fmt.Errorf("%w: publish %s: %w: %s may have %.3g of %s", ErrNotDurable, id(m), ErrFull, whose, share, q.stream)
@@ -126,7 +123,7 @@ func (q *quota) ask(ctx context.Context, c *Conn) (most, used float64, kinds, co
 	kinds, companies = map[string]float64{}, map[string]float64{}
 	info := s.CachedInfo()
 	most, used = float64(max(info.Config.MaxBytes, 0)), float64(info.State.Bytes)
-	if used < most/4 {
+	if used < most/16 {
 		return most, used, kinds, companies, nil // far from any share
 	}
 	if info, err = s.Info(ctx, jetstream.WithSubjectFilter(">")); err != nil {
