@@ -34,7 +34,10 @@ type quota struct {
 	companies  map[string]float64
 }
 
-const refreshQuota = 2 * time.Second
+const (
+	refreshQuota = 2 * time.Second
+	quotaTimeout = time.Second
+)
 
 func retryQuota() *quota { return &quota{stream: RetryStream, kind: 0.75, others: 1} }
 
@@ -105,13 +108,19 @@ func (q *quota) refresh(ctx context.Context, c *Conn) {
 	}
 	q.refreshing = true
 	q.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	// The message is more urgent: most of the caller's time is left for it.
+	wait := quotaTimeout
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/4)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	most, used, kinds, companies, err := q.ask(ctx, c)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.refreshing = false; err == nil {
-		q.at, q.most, q.used, q.kinds, q.companies = time.Now(), most, used, kinds, companies
+	q.refreshing, q.at = false, time.Now()
+	if err == nil {
+		q.most, q.used, q.kinds, q.companies = most, used, kinds, companies
 	}
 }
 

@@ -20,13 +20,13 @@ const roomDelay = 5 * time.Minute
 // for all its companies, so there may be any number of them. They are counted, and one
 // letter a day says which company it is. Its first load brings everything but the
 // deletions that neither CDC nor a load shows: a sink may hold such a record if Redis has
-// forgotten the connection, so those are kept.
+// forgotten the connection, so those are kept, and so is what a person requeued.
 func (p *Processor) unconnected(ctx context.Context, m *message, d death) error {
 	kept, rest := d, d
 	kept.units, rest.units = nil, nil
 	for _, u := range d.units {
 		info, known := entity.Lookup(u.entity)
-		if known && !info.CDC && u.operation == ledgerfeedv1.Operation_OPERATION_DELETE {
+		if u.replay() || known && !info.CDC && u.operation == ledgerfeedv1.Operation_OPERATION_DELETE {
 			kept.units = append(kept.units, u)
 		} else {
 			rest.units = append(rest.units, u)
