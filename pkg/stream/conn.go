@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type Conn struct {
 	group    *group
 	// What one reason or sink may have of the streams that share them.
 	deadQuota, retryQuota *quota
+	asking                sync.WaitGroup // of the quotas
 	// maxPayload is the largest message the server takes; the client's own answer
 	// waits for its lock.
 	maxPayload atomic.Int64
@@ -208,4 +210,7 @@ func (c *Conn) Close() {
 	c.nc.Close()
 	c.group.close()
 	c.outbox.close()
+	c.deadQuota.stop()
+	c.retryQuota.stop()
+	c.asking.Wait()
 }

@@ -25,13 +25,14 @@ type quota struct {
 	others  float64         // for all kinds but those in reserved together
 	reserve map[string]bool // kinds for which the rest is kept
 
-	mu         sync.Mutex // guards the rest
-	at         time.Time
-	refreshing bool
-	most       float64 // bytes that the stream may have
-	used       float64 // bytes it has
-	kinds      map[string]float64
-	companies  map[string]float64
+	mu        sync.Mutex // guards the rest
+	at        time.Time
+	asking    chan struct{} // closed when the broker has answered; nil if it is not asked
+	over      bool          // the connection is closed
+	most      float64       // bytes that the stream may have
+	used      float64       // bytes it has
+	kinds     map[string]float64
+	companies map[string]float64
 }
 
 const (
@@ -98,27 +99,50 @@ func (q *quota) forget() {
 	q.at = time.Time{}
 }
 
-// refresh asks the broker if it was not asked lately. Others go on with the answer of
-// before meanwhile.
+// refresh asks the broker if it was not asked lately, and waits for the answer for a
+// moment; the publishes go on without it. It asks in a goroutine: the client waits for
+// its socket whatever the context says, see outbox.
 func (q *quota) refresh(ctx context.Context, c *Conn) {
 	q.mu.Lock()
-	if q.refreshing || time.Since(q.at) < refreshQuota {
-		q.mu.Unlock()
+	if q.asking == nil && !q.over && time.Since(q.at) >= refreshQuota {
+		q.asking = make(chan struct{})
+		c.asking.Go(func() { q.renew(c) })
+	}
+	asking := q.asking
+	stale := q.most == 0 || time.Since(q.at) >= 2*refreshQuota
+	q.mu.Unlock()
+	if asking == nil || !stale {
 		return
 	}
-	q.refreshing = true
-	q.mu.Unlock()
 	// The message is more urgent: most of the caller's time is left for it.
 	wait := quotaTimeout
 	if end, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(end)/4)
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-asking:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// stop has nobody asked any more.
+func (q *quota) stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
+}
+
+func (q *quota) renew(c *Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	most, used, kinds, companies, err := q.ask(ctx, c)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.refreshing, q.at = false, time.Now()
+	close(q.asking)
+	q.asking, q.at = nil, time.Now()
 	if err == nil {
 		q.most, q.used, q.kinds, q.companies = most, used, kinds, companies
 	}
