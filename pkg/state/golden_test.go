@@ -85,7 +85,10 @@ func fill(t *testing.T, s *state.Store) {
 		Cursors: map[string]time.Time{"Invoice": noon.Add(-time.Minute)},
 		Missing: []state.Missing{{Ref: invoice("3"), Version: 1795435200000001}},
 	}))
-	require.NoError(t, s.MarkDead(ctx, realm, invoice("4"), 1795435200000002))
+	require.NoError(t, s.MarkDead(ctx, realm, 24*time.Hour, state.DeadRecord{Ref: invoice("4"), Sink: "pg", Version: 1795435200000002, Letter: 17}))
+	require.NoError(t, s.NoteBehind(ctx, realm, "pg", map[string]time.Time{"Invoice": noon.Add(-time.Hour)}))
+	_, err = s.FirstUnconnected(ctx, "app", "4711")
+	require.NoError(t, err)
 	lost := state.Gap{
 		Realm: realm, Ref: invoice("3"), Version: 1795435200000001, Found: noon, Event: noon.Add(-time.Hour),
 		Operation: "update", Source: "cdc", Verdict: state.VerdictLost,

@@ -17,7 +17,7 @@ import (
 //	lf:1:refreshed:{R}         STRING Unix ms                      gone after a day
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
-//	lf:1:dead:{R}              HASH "entity:id" → version          records that could not be delivered
+//	lf:1:dead:{R}              HASH "sink:entity:id" → "version,end,letter"  records that a sink did not get, until it gets them
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
@@ -29,6 +29,8 @@ import (
 //	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages
 //	lf:1:watch:{outage}        HASH                                 fixed
 //	lf:1:sinks                 SET name                            sinks
+//	lf:1:behind:{sink}         HASH "realm:entity" → "oldest,notes,since"  what a sink did not get and no queue holds; realms × entities
+//	lf:1:unconnected:{app}:DATE  SET realm                         MaxUnconnected; two days
 //	lf:1:paused                SET name                            sinks that are paused
 //	lf:1:life                  STRING "run_id#random"              one: the Redis that sinks gave their marks back to
 //	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
@@ -45,6 +47,10 @@ import (
 //	lf:1:again:{S}             ZSET realm → Unix ms, due meanwhile realms being scanned
 //
 // Package connection adds its own, see there.
+//
+// lf:1:dead:{R} may hold fields "entity:id" → version of an earlier version. They name
+// no sink and never end, so they excuse no sink from a change: that costs one more try
+// to deliver it. They only count as records that QuickBooks may have and no sink has.
 //
 // Keys below are worth nothing after a restart and expire by themselves; an
 // embedded server need not keep them, so no script mixes them with the others.

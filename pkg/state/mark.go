@@ -138,7 +138,8 @@ func (s *Store) Advance(ctx context.Context, realm, sink string, as []Advance) e
 func (s *Store) advance(ctx context.Context, realm, sink string, as []Advance) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var keys []string
+	// A mark ends the dead letters that it reaches, in the same step.
+	keys := []string{Key("dead", realm)}
 	index := make(map[string]int)
 	args := make([]any, 0, 6*len(as))
 	for _, a := range as {

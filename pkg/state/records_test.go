@@ -113,18 +113,150 @@ func TestStore_ScansSurvive(t *testing.T) {
 
 func TestStore_DeadVersionsGrow(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *state.Store) {
-		for _, v := range []int64{5, 1<<53 - 1, 7} {
-			require.NoError(t, s.MarkDead(t.Context(), "9", invoice("1"), v))
+		odd := state.Ref{Entity: "A:B", ID: "C:{D}"}
+		mark := func(sink string, ref state.Ref, version int64, letter uint64) error {
+			return s.MarkDead(t.Context(), "9", time.Hour, state.DeadRecord{Ref: ref, Sink: sink, Version: version, Letter: letter})
 		}
-		require.NoError(t, s.MarkDead(t.Context(), "9", state.Ref{Entity: "A:B", ID: "C"}, 3))
-		require.Error(t, s.MarkDead(t.Context(), "9", invoice("1"), 1<<53))
+		for i, v := range []int64{5, 1<<53 - 1, 7} {
+			require.NoError(t, mark("pg", invoice("1"), v, uint64(i)))
+		}
+		require.NoError(t, mark("s:1}:", odd, 3, 17))
+		require.Error(t, mark("pg", invoice("1"), 1<<53, 0))
 
-		refs := []state.Ref{invoice("2"), invoice("1"), {Entity: "A", ID: "B:C"}, {Entity: "A:B", ID: "C"}}
-		dead, err := s.Dead(t.Context(), "9", refs)
+		refs := []state.Ref{invoice("2"), invoice("1"), {Entity: "A", ID: "B:C:{D}"}, odd}
+		dead := func(sink string) (versions []int64) {
+			all, err := s.Dead(t.Context(), "9", sink, refs)
+			require.NoError(t, err)
+			for i, d := range all {
+				require.Equal(t, refs[i], d.Ref)
+				versions = append(versions, d.Version)
+			}
+			return versions
+		}
+		require.Equal(t, []int64{0, 1<<53 - 1, 0, 0}, dead("pg"))
+		require.Equal(t, []int64{0, 0, 0, 3}, dead("s:1}:"))
+		require.Equal(t, []int64{0, 0, 0, 0}, dead(""), "a sink that is added later")
+		many, err := s.Dead(t.Context(), "9", "pg", make([]state.Ref, 2500))
 		require.NoError(t, err)
-		require.Equal(t, []int64{0, 1<<53 - 1, 0, 3}, dead)
-		dead, err = s.Dead(t.Context(), "9", make([]state.Ref, 2500))
+		require.Len(t, many, 2500)
+	})
+}
+
+// A letter of a sink ends where that sink gets the version, or a newer one; those of
+// the other sinks stay.
+func TestStore_AMarkEndsTheDeadLettersItReaches(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		refs := []state.Ref{invoice("1"), invoice("2"), {Entity: "A:B", ID: "C:D"}}
+		for _, sink := range []string{"pg", "a:b}:c"} {
+			for _, ref := range refs {
+				require.NoError(t, s.MarkDead(t.Context(), "9", time.Hour, state.DeadRecord{Ref: ref, Sink: sink, Version: 5, Letter: 3}))
+			}
+		}
+		require.NoError(t, s.Advance(t.Context(), "9", "a:b}:c", []state.Advance{
+			{Ref: refs[0], Version: 5}, {Ref: refs[1], Version: 4}, {Ref: refs[2], Version: 6},
+		}))
+		versions := func(sink string) (all []int64) {
+			dead, err := s.Dead(t.Context(), "9", sink, refs)
+			require.NoError(t, err)
+			for _, d := range dead {
+				all = append(all, d.Version)
+			}
+			return all
+		}
+		require.Equal(t, []int64{0, 5, 0}, versions("a:b}:c"))
+		require.Equal(t, []int64{5, 5, 5}, versions("pg"))
+		require.NoError(t, s.Advance(t.Context(), "8", "pg", []state.Advance{{Ref: refs[0], Version: 9}}))
+		require.Equal(t, []int64{5, 5, 5}, versions("pg"), "another realm")
+	})
+}
+
+// What has expired excuses no sink, but QuickBooks has the record all the same: it
+// counts until a sink has it. So does what an earlier version recorded.
+func TestStore_UndeliveredOutlivesItsLetter(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		mark := func(id string, life time.Duration) {
+			require.NoError(t, s.MarkDead(t.Context(), "9", life, state.DeadRecord{Ref: invoice(id), Sink: "pg", Version: 5}))
+		}
+		mark("1", -time.Second)
+		mark("2", time.Hour)
+		mark("3", -time.Second)
+		mark("4", time.Hour)
+		require.NoError(t, s.MarkDead(t.Context(), "9", time.Hour, state.DeadRecord{Ref: state.Ref{Entity: "RecurringInvoice", ID: "1"}, Sink: "pg", Version: 5}))
+		require.NoError(t, s.Redis().HSet(t.Context(), "lf:1:dead:{9}", "Invoice:5", 7).Err())
+
+		refs := []state.Ref{invoice("1"), invoice("2"), invoice("5")}
+		dead, err := s.Dead(t.Context(), "9", "pg", refs)
 		require.NoError(t, err)
-		require.Equal(t, make([]int64, 2500), dead)
+		require.Equal(t, []int64{0, 5, 0}, []int64{dead[0].Version, dead[1].Version, dead[2].Version})
+
+		delivered := map[string]int64{"3": 5, "4": 5}
+		left, err := s.Undelivered(t.Context(), "9", "Invoice", delivered)
+		require.NoError(t, err)
+		require.Equal(t, map[string]int64{"1": 5, "2": 5, "5": 7}, left)
+		n, err := s.Redis().HLen(t.Context(), "lf:1:dead:{9}").Result()
+		require.NoError(t, err)
+		require.EqualValues(t, 5, n, "3 is over in every way")
+
+		require.NoError(t, s.ForgetDead(t.Context(), "9", "Invoice", map[string]bool{"1": true, "5": true}))
+		left, err = s.Undelivered(t.Context(), "9", "Invoice", delivered)
+		require.NoError(t, err)
+		require.Equal(t, map[string]int64{"2": 5}, left)
+	})
+}
+
+func TestStore_BehindKeepsTheOldest(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		note := func(sink string, at time.Time) {
+			require.NoError(t, s.NoteBehind(t.Context(), "9", sink, map[string]time.Time{"Invoice": at, "A:B": noon}))
+		}
+		note("pg", noon)
+		note("pg", noon.Add(-time.Hour))
+		note("pg", noon.Add(time.Hour))
+		note("jsonl", noon)
+		read := func() map[string]state.Behind {
+			all := map[string]state.Behind{}
+			notes, next, err := s.Behind(t.Context(), "pg", 0)
+			require.NoError(t, err)
+			require.Zero(t, next)
+			for _, n := range notes {
+				require.Equal(t, "9", n.Realm)
+				all[n.Entity] = n
+			}
+			return all
+		}
+		notes := read()
+		require.Len(t, notes, 2)
+		require.Equal(t, noon.Add(-time.Hour), notes["Invoice"].Oldest)
+		require.Equal(t, noon, notes["A:B"].Oldest)
+
+		// Something is noted while another process looks after what it has read.
+		require.NoError(t, s.NoteBehind(t.Context(), "9", "pg", map[string]time.Time{"Invoice": noon}))
+		require.NoError(t, s.EndBehind(t.Context(), "pg", []state.Behind{notes["Invoice"], notes["A:B"]}))
+		notes = read()
+		require.Len(t, notes, 1)
+		require.Equal(t, noon.Add(-time.Hour), notes["Invoice"].Oldest)
+		require.NoError(t, s.EndBehind(t.Context(), "pg", []state.Behind{notes["Invoice"]}))
+		n, err := s.CountBehind(t.Context(), "pg")
+		require.NoError(t, err)
+		require.Zero(t, n)
+		n, err = s.CountBehind(t.Context(), "jsonl")
+		require.NoError(t, err)
+		require.EqualValues(t, 2, n)
+	})
+}
+
+func TestStore_ARealmIsUnconnectedForTheFirstTimeOnceADay(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		first := func(app, realm string) bool {
+			is, err := s.FirstUnconnected(t.Context(), app, realm)
+			require.NoError(t, err)
+			return is
+		}
+		require.True(t, first("app", "1"))
+		require.False(t, first("app", "1"))
+		require.True(t, first("app", "2"))
+		require.True(t, first("other", "1"))
+		require.NoError(t, s.ForgetUnconnected(t.Context(), "app", "1"))
+		require.True(t, first("app", "1"))
 	})
 }

@@ -47,8 +47,8 @@ type Config struct {
 	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, separated by commas (http://HOST:8222): what the profile promises is checked there at the start. Empty: port 8222 of the servers in nats.url."`
 	AllowMismatch   bool          `koanf:"allow_mismatch" doc:"Start although the broker keeps less than the profile promises, or does not say; /readyz and the metric ledgerfeed_stream_durable show it."`
 	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later; scans, replays and repairs leave the last quarter to webhooks. A larger value is applied when a service starts, a smaller one never."`
-	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Size of the stream of envelopes waiting for one sink, in bytes."`
-	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Size of the stream of dead letters in bytes; when it is full, the messages that would go there stay where they are."`
+	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Size of the stream of what waits for one sink, or for a company that cannot be read, in bytes. One sink may have three quarters of it. What has no room is left to a scan."`
+	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Size of the stream of dead letters in bytes. One reason may have half of it, one company an eighth, and the last quarter is for what cannot be read. What has no room is tried again by scans, or waits on the stream LF_RETRY."`
 	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"How long dead letters are kept."`
 	ChangesMaxBytes int64         `koanf:"changes_max_bytes" doc:"Size of the stream of the NATS sink in bytes; the oldest changes go first."`
 	ChangesMaxAge   time.Duration `koanf:"changes_max_age" doc:"How long the stream of the NATS sink keeps a change; 0 for as long as there is room."`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,9 @@ type Conn struct {
 	metrics  *metrics
 	outbox   *outbox
 	group    *group
+	// What one reason or sink may have of the streams that share them.
+	deadQuota, retryQuota *quota
+	asking                sync.WaitGroup // of the quotas
 	// maxPayload is the largest message the server takes; the client's own answer
 	// waits for its lock.
 	maxPayload atomic.Int64
@@ -67,7 +71,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota()}
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
@@ -206,4 +210,7 @@ func (c *Conn) Close() {
 	c.nc.Close()
 	c.group.close()
 	c.outbox.close()
+	c.deadQuota.stop()
+	c.retryQuota.stop()
+	c.asking.Wait()
 }

@@ -40,6 +40,9 @@ const (
 	ReasonSinkRefused Reason = "sink-refused"
 	// ReasonUnknownSink: an envelope for a sink that no processor writes to.
 	ReasonUnknownSink Reason = "unknown-sink"
+	// ReasonRetryFull: the sink was down, its retry queue full, and no scan would find
+	// the change.
+	ReasonRetryFull Reason = "retry-queue-full"
 )
 
 // String is the reason in words.
@@ -104,13 +107,11 @@ const (
 )
 
 // PublishDead stores d and returns nil only when the broker acknowledged it;
-// otherwise ErrNotDurable. A body above MaxBody is ErrTooLarge.
+// otherwise ErrNotDurable. A body above MaxBody is ErrTooLarge. See StoreDead for what
+// becomes of it where there is no room.
 func (c *Conn) PublishDead(ctx context.Context, d DeadLetter) error {
-	m, err := encodeDead(d)
-	if err != nil {
-		return fmt.Errorf("publish dead letter: %w", err)
-	}
-	return c.publishOne(ctx, m)
+	_, err := c.StoreDead(ctx, d)
+	return err
 }
 
 // Dead moves m to the dead letters: it stores d, waits for the broker's

@@ -191,7 +191,8 @@ func TestConn_DeadFillsInWhatTheMessageKnows(t *testing.T) {
 // I2: no room for the letter, so the message stays in its queue.
 func TestConn_DeadKeepsTheMessageUntilTheLetterIsStored(t *testing.T) {
 	b := setup(t, func(c *stream.Config) { c.DeadMaxBytes = 1 << 20 })
-	fill := stream.DeadLetter{Reason: stream.ReasonUnreadable}
+	d := stream.DeadLetter{Reason: stream.ReasonPoison, Body: []byte(strings.Repeat("p", 100<<10))}
+	fill := d
 	for i := 0; ; i++ {
 		fill.Body = []byte(strings.Repeat(string(rune('a'+i)), 100<<10))
 		if err := b.conn.PublishDead(t.Context(), fill); err != nil {
@@ -202,9 +203,9 @@ func TestConn_DeadKeepsTheMessageUntilTheLetterIsStored(t *testing.T) {
 	b.publish(t, 1)
 	c := consume(t, b.conn)
 	m := c.next(t)
-	d := stream.DeadLetter{Reason: stream.ReasonPoison, Body: []byte(strings.Repeat("p", 100<<10))}
 	err := b.conn.Dead(t.Context(), m, d)
 	require.ErrorIs(t, err, stream.ErrFull)
+	require.ErrorIs(t, err, stream.ErrNotDurable)
 	require.NoError(t, m.Nak(time.Millisecond))
 	m = c.next(t)
 	require.Equal(t, 2, m.Delivered())

@@ -100,6 +100,7 @@ func (c *Conn) DeleteDead(ctx context.Context, seq uint64) error {
 		}
 		return fmt.Errorf("delete dead letter %d: %w", seq, err)
 	}
+	c.deadQuota.forget()
 	return nil
 }
 

@@ -75,7 +75,7 @@ func (c *Conn) PublishRetryWith(ctx context.Context, sink string, env *ledgerfee
 	}
 	sum := sha256.Sum256(data)
 	id := env.GetId() + "/" + hex.EncodeToString(sum[:8])
-	return c.publishOne(ctx, h.put(traced(message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data), env)))
+	return c.publishRetry(ctx, h.put(traced(message(RetryStream, retrySubject(sink, env.GetRealmId()), id, data), env)))
 }
 
 // waitingSink is in the subjects of Waiting: no sink is called that.
@@ -85,5 +85,5 @@ const waitingSink = ""
 // the caller's to ack. The broker drops a second copy of one message.
 func (c *Conn) PublishWaiting(ctx context.Context, m *Message, env *ledgerfeedv1.Envelope, h History) error {
 	aside := message(RetryStream, retrySubject(waitingSink, env.GetRealmId()), m.ID()+"/waiting", m.Data())
-	return c.publishOne(ctx, h.put(traced(aside, env)))
+	return c.publishRetry(ctx, h.put(traced(aside, env)))
 }

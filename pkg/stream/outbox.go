@@ -35,10 +35,12 @@ type order struct {
 	left int
 }
 
-// parcel is a message on its way. err is its outcome, valid once the order is done.
+// parcel is a message on its way. err is its outcome and seq its number on the stream,
+// valid once the order is done.
 type parcel struct {
 	order *order
 	msg   *nats.Msg
+	seq   uint64
 	err   error
 }
 
@@ -54,8 +56,8 @@ func (o *outbox) start(js jetstream.JetStream) {
 
 func (o *outbox) handlers() []jetstream.JetStreamOpt {
 	return []jetstream.JetStreamOpt{
-		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, _ *jetstream.PubAck) { o.landed(m, nil) }),
-		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { o.landed(m, err) }),
+		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, ack *jetstream.PubAck) { o.landed(m, ack, nil) }),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { o.landed(m, nil, err) }),
 	}
 }
 
@@ -101,13 +103,13 @@ func (o *outbox) publish(p *parcel) {
 	o.flying[p.msg] = p
 	o.mu.Unlock()
 	if _, err := o.js.PublishMsgAsync(p.msg); err != nil {
-		o.landed(p.msg, err)
+		o.landed(p.msg, nil, err)
 	}
 }
 
 // landed notes the outcome of a message, once: the client may tell of an error by
 // its return and by its handler.
-func (o *outbox) landed(m *nats.Msg, err error) {
+func (o *outbox) landed(m *nats.Msg, ack *jetstream.PubAck, err error) {
 	o.mu.Lock()
 	p, ok := o.flying[m]
 	delete(o.flying, m)
@@ -115,7 +117,9 @@ func (o *outbox) landed(m *nats.Msg, err error) {
 	if !ok {
 		return
 	}
-	p.err = err
+	if p.err = err; ack != nil {
+		p.seq = ack.Sequence
+	}
 	p.order.mu.Lock()
 	p.order.left--
 	last := p.order.left == 0

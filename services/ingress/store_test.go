@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -205,4 +206,25 @@ func TestServer_EachAppHasItsOwnTokens(t *testing.T) {
 		byApp[env.App]++
 	}
 	require.Equal(t, map[string]int{"demo": 2, "other": 1}, byApp)
+}
+
+// The dead letters are full: a body that cannot be read is kept elsewhere, and holds back
+// no other.
+func TestServer_UnreadableBodiesAreStoredThoughTheDeadLettersAreFull(t *testing.T) {
+	b := setupOn(t, devtest.NATS(t), func(c *stream.Config) { c.DeadMaxBytes = 1 << 20 })
+	bodies := 0
+	for ; len(b.letters()) == bodies; bodies++ {
+		body := fmt.Appendf(nil, "%d %s", bodies, strings.Repeat("?", 60<<10))
+		require.Equal(t, 200, b.post(body, oldToken).status)
+		require.Less(t, bodies, 40)
+	}
+	require.Equal(t, 200, b.post(event("1", "1"), oldToken).status)
+	require.Equal(t, 1, b.stored())
+	usage, err := b.conn.Usage(t.Context())
+	require.NoError(t, err)
+	for _, u := range usage {
+		if u.Stream == stream.RetryStream {
+			require.EqualValues(t, 1, u.Messages, "a 200 is a promise")
+		}
+	}
 }

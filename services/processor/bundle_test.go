@@ -85,12 +85,14 @@ type bundle struct {
 	connections *connection.Store
 	client      *qbo.Client
 	config      processor.ProcessorConfig
+	behindAfter time.Duration
 	waitAfter   int // tries before a message steps aside; 0 as the program has it
 	a, b        *memory
 	registry    *prometheus.Registry
 }
 
-func setup(t testing.TB) *bundle {
+// setup makes one, with streams that change may make smaller.
+func setup(t testing.TB, change ...func(*stream.Config)) *bundle {
 	t.Helper()
 	b := &bundle{
 		t: t, clock: &clock{now: time.Date(2026, 11, 2, 9, 0, 0, 123e6, time.UTC)},
@@ -100,7 +102,7 @@ func setup(t testing.TB) *bundle {
 	b.startQuickBooks()
 	b.redisURL, b.natsURL = devtest.Redis(t), devtest.NATS(t)
 	b.store = b.openState(b.redisURL)
-	b.conn = b.dial(b.natsURL)
+	b.conn = b.dial(b.natsURL, change...)
 	require.NoError(t, b.conn.EnsureTopology(t.Context()))
 	b.connections = b.openConnections(b.store)
 	b.client = b.newClient(b.connections, b.store)
@@ -141,10 +143,13 @@ func (b *bundle) openState(url string) *state.Store {
 	return store
 }
 
-func (b *bundle) dial(url string) *stream.Conn {
+func (b *bundle) dial(url string, change ...func(*stream.Config)) *stream.Conn {
 	b.t.Helper()
 	cfg := stream.DefaultConfig()
 	cfg.URL, cfg.Profile = url, "dev"
+	for _, f := range change {
+		f(&cfg)
+	}
 	conn, err := stream.Connect(b.t.Context(), stream.Options{Config: cfg, Name: "test"})
 	require.NoError(b.t, err)
 	b.t.Cleanup(conn.Close)
@@ -216,6 +221,8 @@ func (b *bundle) run(o processor.Options) running {
 	if b.waitAfter > 0 {
 		p.SetWaitAfter(b.waitAfter)
 	}
+	p.SetBehind(50*time.Millisecond, b.behindAfter)
+	p.SetRoomDelay(50 * time.Millisecond)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

@@ -284,3 +284,39 @@ func TestServe_SaysWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// A retry queue is full: what its sink did not get is noted before the message is acked.
+// Killed at any moment, again and again, the other sink gets everything and no note
+// is missing.
+func TestService_KilledWhileARetryQueueIsFull(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *stream.Config) { c.RetryMaxBytes = 1 << 20 })
+	s := newService(t, b)
+	s.env = []string{
+		"LEDGERFEED_NATS_RETRY_MAX_BYTES=1048576", "LEDGERFEED_PROCESSOR_WEBHOOK_ALLOW=127.0.0.0/8",
+		"LEDGERFEED_PROCESSOR_WEBHOOK_SECRETS=down=whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"LEDGERFEED_PROCESSOR_SINKS=file=jsonl:" + s.path + ",down=webhook:http://127.0.0.1:9/", // discard: nobody listens
+	}
+	b.fillRetry("down", qbosim.Ref{Realm: realm, Entity: "Bill", ID: "1"})
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 4 {
+		kill := s.start(t)
+		before := b.calls()
+		for range 20 {
+			b.clock.Advance(time.Duration(rng.IntN(300)) * time.Millisecond)
+			b.stir(rng, realm)
+			b.publish(b.webhooks()...)
+		}
+		most := before + 1 + rng.IntN(12)
+		require.Eventually(t, func() bool { return b.calls() >= most || b.idle(t) }, patient, time.Millisecond)
+		kill()
+	}
+	s.finish(t)
+	notes := b.behind("down")
+	for ref, truth := range b.sim.Truth(realm) {
+		require.Zero(t, b.marks("down", ref.Entity, ref.ID).Version)
+		note, ok := notes[realm+" "+ref.Entity]
+		require.True(t, ok, "nobody knows that the sink lacks %v", ref)
+		require.False(t, note.Oldest.After(truth.LastUpdated.Add(time.Second)))
+	}
+}

@@ -112,6 +112,13 @@ func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 		}
 		return
 	}
+	if letter, ok := m.Letter(); ok && in.queue.waiting {
+		go func() {
+			defer leave()
+			p.moveLetter(ctx, m, letter)
+		}()
+		return
+	}
 	env, err := m.Envelope()
 	if errors.Is(err, envelope.ErrNewer) {
 		leave()

@@ -16,3 +16,12 @@ func (p *Processor) SetRememberEvery(d time.Duration) { p.rememberEvery = d }
 
 // InHand is how many messages were taken off the queues and are not settled.
 func (p *Processor) InHand() int { return p.hand.count() }
+
+// SetBehind is how often a sink that is behind is checked, and how long after the first
+// note a realm is scanned for it.
+func (p *Processor) SetBehind(every, after time.Duration) {
+	p.behindEvery, p.behindAfter = every, after
+}
+
+// SetRoomDelay is how often a dead letter that waits for room is tried.
+func (p *Processor) SetRoomDelay(d time.Duration) { p.roomDelay = d }

@@ -61,6 +61,12 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 			fail(items, stream.Permanent(stream.ReasonUnknownEntity, errors.New("no name of an entity")))
 			continue
 		}
+		if !r.known {
+			if err := p.names.try(b.realm, name, p.now()); err != nil {
+				fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
+				continue
+			}
+		}
 		r.read(ctx, items)
 		r.explain(ctx)
 	}
@@ -87,8 +93,12 @@ func (r *reader) read(ctx context.Context, items []*item) {
 	result, err := r.query(ctx, items)
 	switch {
 	case err == nil:
+		if !r.known {
+			r.p.names.accept(r.realm, r.info.Name)
+		}
 		r.match(items, result)
 	case unknownEntity(err):
+		r.p.names.refuse(r.realm, r.info.Name)
 		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
 	case !r.someOf(ctx, err, items):
 		fail(items, cause(err))

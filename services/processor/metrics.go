@@ -63,6 +63,11 @@ type counters struct {
 	waiting prometheus.Gauge
 	newer   prometheus.Counter
 	follows *prometheus.CounterVec // by kind
+
+	strangers prometheus.Counter
+	roomless  *prometheus.CounterVec // by reason
+	left      *prometheus.CounterVec // by sink
+	lagging   *prometheus.GaugeVec   // by sink
 }
 
 func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters {
@@ -123,7 +128,12 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.newer = prometheus.NewCounter(counter("newer_messages_total", "Messages left to a newer version of the processor; they come again."))
 	c.follows = prometheus.NewCounterVec(counter("follow_ups_total",
 		"Records that one answer was not enough to conclude from, by kind: tombstone is one that ChangeDataCapture has not confirmed, read a read older than its event. The next scan asks for them by id."), []string{"kind"})
+	c.strangers = prometheus.NewCounter(counter("events_unconnected_total", "Events of companies that are not connected; one dead letter a day tells of each company."))
+	c.roomless = prometheus.NewCounterVec(counter("events_unlettered_total", "Events that should have become dead letters and for which there was no room; a scan tries them again."), []string{"reason"})
+	c.left = prometheus.NewCounterVec(counter("events_left_to_scans_total", "Events that a sink did not take and its full retry queue did not either; a scan finds their changes."), []string{"sink"})
+	c.lagging = prometheus.NewGaugeVec(gauge("sink_behind", "Entities of companies of which the sink did not get changes that no queue holds; their scans start once it is back."), []string{"sink"})
 	if r != nil {
+		r.MustRegister(c.strangers, c.roomless, c.left, c.lagging)
 		for _, out := range outputs {
 			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Namespace: space, Subsystem: part, Name: "sink_state", ConstLabels: prometheus.Labels{"sink": out.Name()},
@@ -234,6 +244,14 @@ func (c *counters) stale(name string) { c.stales.WithLabelValues(name).Inc() }
 func (c *counters) filtered(name string) { c.filters.WithLabelValues(name).Inc() }
 
 func (c *counters) retry(name string, n int) { c.retries.WithLabelValues(name).Add(float64(n)) }
+
+func (c *counters) unconnected(n int) { c.strangers.Add(float64(n)) }
+
+func (c *counters) unlettered(reason stream.Reason, n int) {
+	c.roomless.WithLabelValues(string(reason)).Add(float64(n))
+}
+
+func (c *counters) behind(name string, n int) { c.left.WithLabelValues(name).Add(float64(n)) }
 
 func (c *counters) putOff() { c.putOffs.Inc() }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +63,12 @@ type Processor struct {
 	poisonAfter   int
 	waitAfter     int
 	rememberEvery time.Duration
+	behindEvery   time.Duration
+	behindAfter   time.Duration
+	roomDelay     time.Duration
 
+	names     *names
+	toldFull  atomic.Int64 // when it was last said that the dead letters are full
 	lanes     *lanes
 	firsts    firsts
 	count     *counters
@@ -86,6 +92,7 @@ func New(o Options) (*Processor, error) {
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
 		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter, rememberEvery: rememberInterval,
+		behindEvery: behindInterval, behindAfter: behindAfter, roomDelay: roomDelay,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
@@ -116,6 +123,9 @@ func New(o Options) (*Processor, error) {
 	p.lanes = newLanes(o.Config, p.now, p.deliver)
 	p.sightings = o.State.Sightings(p.late)
 	if p.firsts, err = newFirsts(); err != nil {
+		return nil, fmt.Errorf("processor: %w", err)
+	}
+	if p.names, err = newNames(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
 	return p, nil
@@ -192,8 +202,9 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers.Go(func() error { return p.keepRemembering(consuming) })
 	p.lookPaused(ctx)
 	consumers.Go(func() error { return p.keepPaused(consuming) })
-	for _, out := range p.outputs {
+	for s, out := range p.outputs {
 		consumers.Go(func() error { return p.keepGaps(consuming, out) })
+		consumers.Go(func() error { return p.keepBehind(consuming, s) })
 	}
 	for _, q := range p.queues() {
 		in := intake{p: p, queue: q}

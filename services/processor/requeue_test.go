@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -168,4 +169,61 @@ func TestProcessor_AnEnvelopeForAnUnknownSinkIsADeadLetterUntilItIsKnown(t *test
 	b.requeue(b.run(o))
 	require.Len(t, later.of(bill), 1)
 	require.Zero(t, b.a.count())
+}
+
+// A letter of one sink says nothing of another, and nothing at all once it is delivered.
+func TestProcessor_ARequeuedLetterLeavesNoRecord(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Bill", "Customer", "TimeActivity"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.b.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
+				return stream.Permanent(stream.ReasonSinkRefused, errors.New("no"))
+			})
+			p := b.start()
+			ref := b.create(name, nil)
+			b.deliver(p)
+			letters := b.dead()
+			require.Len(t, letters, 1)
+			require.Equal(t, "b", letters[0].Sink)
+			recorded := func(sink string) int64 {
+				dead, err := b.store.Dead(t.Context(), realm, sink, []state.Ref{{Entity: name, ID: ref.ID}})
+				require.NoError(t, err)
+				return dead[0].Version
+			}
+			require.Equal(t, latest(t, b, ref).Version, recorded("b"))
+			require.Zero(t, recorded("a"))
+			b.b.misbehave(nil)
+			b.requeue(p)
+			b.requireEqual()
+			require.Empty(t, b.dead())
+			require.Zero(t, recorded("b"), "no letter is left, and every sink has it")
+		})
+	}
+}
+
+// A letter about all sinks is recorded for those that there are.
+func TestProcessor_ALetterOfAllSinksIsNoneOfALaterOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bill := b.create("Bill", nil)
+	b.webhooks()
+	b.sim.SetFaults(qbosim.Faults{Poison: []qbosim.Ref{bill}})
+	p := b.start()
+	version := latest(t, b, bill).Version
+	b.publish(b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Bill", EntityId: bill.ID, Operation: updated, Version: version}))
+	b.settle(p)
+	require.Equal(t, []stream.Reason{stream.ReasonPoison}, reasons(b.dead()))
+	for sink, want := range map[string]int64{"a": version, "b": version, "later": 0} {
+		dead, err := b.store.Dead(t.Context(), realm, sink, []state.Ref{{Entity: "Bill", ID: bill.ID}})
+		require.NoError(t, err)
+		require.Equal(t, want, dead[0].Version, sink)
+	}
+	b.sim.SetFaults(qbosim.Faults{})
+	b.requeue(p)
+	b.requireEqual()
+	dead, err := b.store.Dead(t.Context(), realm, "a", []state.Ref{{Entity: "Bill", ID: bill.ID}})
+	require.NoError(t, err)
+	require.Zero(t, dead[0].Version)
 }

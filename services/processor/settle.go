@@ -58,12 +58,13 @@ var errUndecided = errors.New("no step has decided on the event")
 
 // outcome is what the units of a message add up to.
 type outcome struct {
-	again  error // put off as a whole: the soonest of the reasons
-	delay  time.Duration
-	unread error         // why a unit of it could not be read
-	retry  map[int][]int // sink → events that it is to be given later
-	dead   []death
-	parked int
+	again   error // put off as a whole: the soonest of the reasons
+	delay   time.Duration
+	unread  error         // why a unit of it could not be read
+	unreads []*unit       // those that could not
+	retry   map[int][]int // sink → events that it is to be given later
+	dead    []death
+	parked  int
 }
 
 // death is one reason to dead-letter some events of a message.
@@ -88,11 +89,11 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 	defer cancel()
 	log := p.log.With(telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()), telemetry.Attempt(m.tries()))
 
-	if o.unread != nil && !stopping && p.stepAside(ctx, m, o) {
+	if o.unread != nil && !stopping && p.stepAside(ctx, m, &o) {
 		return
 	}
 	if o.again == nil {
-		o.again = p.handOn(ctx, m, o)
+		o.again = p.handOn(ctx, m, &o)
 		o.delay = stream.Delay(o.again, m.tries())
 	}
 	if o.again != nil {
@@ -129,6 +130,7 @@ func (m *message) outcome(p *Processor) outcome {
 		case u.err != nil:
 			again(u.err, stream.Delay(u.err, m.tries()))
 			o.unread = u.err
+			o.unreads = append(o.unreads, u)
 		}
 		for _, f := range u.failed {
 			name := p.outputs[f.sink].Name()
@@ -146,10 +148,12 @@ func (m *message) outcome(p *Processor) outcome {
 	return o
 }
 
-// bury adds to the death of the same reason, so that a message makes few letters.
+// bury adds to the death of the same reason, so that a message makes few letters. A body
+// of names that QuickBooks does not know makes one, with what it says of the first.
 func (o *outcome) bury(d death) {
 	for i, other := range o.dead {
-		if other.reason == d.reason && other.detail == d.detail && other.sink == d.sink {
+		same := other.detail == d.detail || d.reason == stream.ReasonUnknownEntity
+		if other.reason == d.reason && other.sink == d.sink && same {
 			o.dead[i].units = append(other.units, d.units...)
 			return
 		}
@@ -159,60 +163,91 @@ func (o *outcome) bury(d death) {
 
 // handOn gives away what does not stay with the message: to the retry queues of
 // the sinks that did not take it, and to the dead letters. Each is acknowledged
-// by the broker before the message is.
-func (p *Processor) handOn(ctx context.Context, m *message, o outcome) error {
+// by the broker before the message is. What a full queue does not take is left to a
+// scan: here it would hold up the other sinks and realms (ADR 16).
+func (p *Processor) handOn(ctx context.Context, m *message, o *outcome) error {
 	for s, events := range o.retry {
 		name := p.outputs[s].Name()
-		if err := p.stream.PublishRetryWith(ctx, name, m.part(events), p.firsts.history(m, m.failure(s))); err != nil {
+		err := p.stream.PublishRetryWith(ctx, name, m.part(events), p.firsts.history(m, m.failure(s)))
+		if errors.Is(err, stream.ErrFull) {
+			if err := p.leaveToScan(ctx, m, o, s, m.failedAt(s), err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("put off for sink %s: %w", name, err)
 		}
 		p.count.retry(name, len(events))
 	}
 	for _, d := range o.dead {
-		if err := p.publishDead(ctx, m, d); err != nil {
+		bury := p.storeLetter
+		if d.reason == stream.ReasonRealmNotConnected {
+			bury = p.unconnected
+		}
+		if err := bury(ctx, m, d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// publishDead stores a dead letter, then notes for the reconciler that it need
+// storeLetter stores a dead letter, then notes for the reconciler that it need
 // not wait for these versions any more: in this order, for the other one could
 // lose a change.
-func (p *Processor) publishDead(ctx context.Context, m *message, d death) error {
-	var events []int
+func (p *Processor) storeLetter(ctx context.Context, m *message, d death) error {
+	number, err := p.stream.StoreDead(ctx, p.letter(m, d))
+	if errors.Is(err, stream.ErrFull) {
+		return p.withoutLetter(ctx, m, d, err)
+	}
+	events := len(d.events())
+	if err != nil {
+		return fmt.Errorf("dead-letter %d events: %w", events, err)
+	}
+	var records []state.DeadRecord
 	for _, u := range d.units {
-		if !slices.Contains(events, u.index) {
-			events = append(events, u.index)
+		if !u.closes(d.reason) {
+			continue
+		}
+		for s := range d.of(p, u).each() {
+			records = append(records, state.DeadRecord{
+				Ref: state.Ref{Entity: u.entity, ID: u.id}, Sink: p.outputs[s].Name(), Version: u.version, Letter: number,
+			})
 		}
 	}
+	if len(records) > 0 {
+		if err := p.state.MarkDead(ctx, m.env.GetRealmId(), p.stream.DeadMaxAge(), records...); err != nil {
+			return paused(err)
+		}
+	}
+	p.count.dead(d.reason, events)
+	p.log.Warn("change dead-lettered", telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()),
+		telemetry.Entity(d.units[0].entity), telemetry.EntityID(d.units[0].id), telemetry.Sink(d.sink),
+		telemetry.Count(events), telemetry.Attempt(m.tries()),
+		telemetry.Outcome(string(d.reason)), telemetry.Reason(d.detail))
+	return nil
+}
+
+// letter is the dead letter of d.
+func (p *Processor) letter(m *message, d death) stream.DeadLetter {
+	events := d.events()
 	past := p.firsts.history(m, d.detail)
-	err := p.stream.PublishDead(ctx, stream.DeadLetter{
+	return stream.DeadLetter{
 		// A repeated one is dropped by the broker; the same events replayed later
 		// are another message.
 		ID:     fmt.Sprintf("%s/%s/%s/%d", m.ID(), d.reason, d.sink, events[0]),
 		Reason: d.reason, Detail: d.detail, Sink: d.sink,
 		RealmID: m.env.GetRealmId(), App: m.env.GetApp(), Envelope: m.part(events),
 		FirstError: past.FirstError, Attempts: past.Attempts, FirstSeen: past.FirstSeen, At: p.now(),
-	})
-	if err != nil {
-		return fmt.Errorf("dead-letter %d events: %w", len(events), err)
 	}
-	for _, u := range d.units {
-		if !u.closes(d.reason) {
-			continue
-		}
-		ref := state.Ref{Entity: u.entity, ID: u.id}
-		if err := p.state.MarkDead(ctx, m.env.GetRealmId(), ref, u.version); err != nil {
-			return paused(err)
-		}
+}
+
+// of are the sinks that did not get u: the one that refused it, or all that lacked it.
+func (d death) of(p *Processor, u *unit) sinkSet {
+	if s := p.output(d.sink); s >= 0 {
+		return sinkSet(0).with(s)
 	}
-	p.count.dead(d.reason, len(events))
-	p.log.Warn("change dead-lettered", telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()),
-		telemetry.Entity(d.units[0].entity), telemetry.EntityID(d.units[0].id), telemetry.Sink(d.sink),
-		telemetry.Count(len(events)), telemetry.Attempt(m.tries()),
-		telemetry.Outcome(string(d.reason)), telemetry.Reason(d.detail))
-	return nil
+	return u.sinks
 }
 
 // closes reports whether the reconciler need not wait for the unit any more. It
@@ -220,7 +255,7 @@ func (p *Processor) publishDead(ctx context.Context, m *message, d death) error 
 // and of a webhook nobody knows the version: a scan that finds one tries it once
 // more, and that is then given up for good.
 func (u *unit) closes(reason stream.Reason) bool {
-	return u.version > 0 && reason != stream.ReasonRealmNotConnected && !errors.Is(u.err, qbo.ErrForbidden)
+	return u.version > 0 && reason != stream.ReasonRealmNotConnected && reason != stream.ReasonRetryFull && !errors.Is(u.err, qbo.ErrForbidden)
 }
 
 // part is the envelope with some of its events only.

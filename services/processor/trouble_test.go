@@ -41,9 +41,9 @@ func TestProcessor_AnUnknownRealmGoesToTheDeadLetters(t *testing.T) {
 	require.Equal(t, "4711", dead[0].RealmID)
 	require.Equal(t, env.GetId(), dead[0].Envelope.GetId())
 	require.EqualValues(t, 1, p.Stats().Dead)
-	gone, err := b.store.Dead(t.Context(), "4711", []state.Ref{{Entity: "Bill", ID: "1"}})
+	gone, err := b.store.Dead(t.Context(), "4711", "a", []state.Ref{{Entity: "Bill", ID: "1"}})
 	require.NoError(t, err)
-	require.Zero(t, gone[0], "once connected, the load must not take it for done")
+	require.Zero(t, gone[0].Version, "once connected, the load must not take it for done")
 }
 
 func TestProcessor_AParkedRealmIsAckedAndCounted(t *testing.T) {
@@ -128,9 +128,11 @@ func TestProcessor_APoisonRecordIsIsolated(t *testing.T) {
 	version := latest(t, b, poison[0]).Version
 	b.publish(b.event(fromCDC, &ledgerfeedv1.Event{Entity: "Invoice", EntityId: poison[0].ID, Operation: updated, Version: version}))
 	b.settle(p)
-	gone, err := b.store.Dead(t.Context(), realm, []state.Ref{{Entity: "Invoice", ID: poison[0].ID}, {Entity: "Invoice", ID: poison[1].ID}})
-	require.NoError(t, err)
-	require.Equal(t, []int64{version, 0}, gone)
+	for _, sink := range []string{"a", "b"} {
+		gone, err := b.store.Dead(t.Context(), realm, sink, []state.Ref{{Entity: "Invoice", ID: poison[0].ID}, {Entity: "Invoice", ID: poison[1].ID}})
+		require.NoError(t, err)
+		require.Equal(t, []int64{version, 0}, []int64{gone[0].Version, gone[1].Version})
+	}
 
 	// Mended, it is delivered like any other.
 	b.sim.SetFaults(qbosim.Faults{})
@@ -477,9 +479,17 @@ func TestProcessor_ASinkThatRefusesOneChangeGetsTheOthers(t *testing.T) {
 	require.Equal(t, "b", dead[0].Sink)
 	require.Contains(t, dead[0].Detail, "NUL in")
 	require.Equal(t, bad, dead[0].Envelope.GetEvents()[0].GetEntityId())
-	gone, err := b.store.Dead(t.Context(), realm, []state.Ref{{Entity: "Bill", ID: bad}})
-	require.NoError(t, err)
-	require.Equal(t, latest(t, b, refs[20]).Version, gone[0])
+	for sink, want := range map[string]int64{"a": 0, "b": latest(t, b, refs[20]).Version} {
+		gone, err := b.store.Dead(t.Context(), realm, sink, []state.Ref{{Entity: "Bill", ID: bad}})
+		require.NoError(t, err)
+		require.Equal(t, want, gone[0].Version, sink)
+		if want == 0 {
+			continue
+		}
+		has, err := b.conn.HasDead(t.Context(), gone[0].Letter, realm, sink, "Bill", bad)
+		require.NoError(t, err)
+		require.True(t, has, "the record names its letter")
+	}
 	require.Zero(t, b.marks("b", "Bill", bad).Version)
 	b.requireEqual(b.a)
 }

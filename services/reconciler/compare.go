@@ -96,7 +96,7 @@ func (s *scan) saw(f *finding, items []qbo.Entity) {
 }
 
 // lacks reports of each change whether some sink has neither it nor a newer one,
-// and it is no dead letter either.
+// and it is no dead letter of that sink either.
 func (r *Reconciler) lacks(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
 	lacks, _, err := r.differences(ctx, realm, sinks, changes, nil)
 	return lacks, err
@@ -132,35 +132,57 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 		if err != nil {
 			return nil, fmt.Errorf("marks of %s: %w", sink, err)
 		}
+		var unsure []state.Missing
+		var at []int
 		for i, m := range marks {
 			switch {
 			case !reached(m.Version, changes[i].Version):
-				lacks[i] = true
+				// One sink that lacks it is enough.
+				if !lacks[i] {
+					unsure, at = append(unsure, changes[i]), append(at, i)
+				}
 			case documents != nil && m.Version == changes[i].Version && m.Hash != "" && !documents[i].Deleted:
 				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw)
 			}
 		}
-	}
-	var unsure []state.Ref
-	var at []int
-	for i, lack := range lacks {
-		if lack {
-			unsure, at = append(unsure, refs[i]), append(at, i)
+		dead, err := r.dead(ctx, realm, sink, unsure)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if len(unsure) == 0 {
-		return lacks, nil
-	}
-	dead, err := r.state.Dead(ctx, realm, unsure)
-	if err != nil {
-		return nil, fmt.Errorf("dead letters: %w", err)
-	}
-	for i, version := range dead {
-		if reached(version, changes[at[i]].Version) {
-			lacks[at[i]] = false
+		for i, is := range dead {
+			lacks[at[i]] = !is
 		}
 	}
 	return lacks, nil
+}
+
+// dead reports of each change whether it is a dead letter of that sink. What another sink
+// refused is none of it, and neither is a letter that was requeued, purged or lost.
+func (r *Reconciler) dead(ctx context.Context, realm, sink string, changes []state.Missing) ([]bool, error) {
+	is := make([]bool, len(changes))
+	if len(changes) == 0 {
+		return is, nil
+	}
+	refs := make([]state.Ref, len(changes))
+	for i, c := range changes {
+		refs[i] = c.Ref
+	}
+	records, err := r.state.Dead(ctx, realm, sink, refs)
+	if err != nil {
+		return nil, fmt.Errorf("dead letters of %s: %w", sink, err)
+	}
+	for i, d := range records {
+		if !reached(d.Version, changes[i].Version) {
+			continue
+		}
+		if is[i] = d.Letter == 0; is[i] {
+			continue
+		}
+		if is[i], err = r.stream.HasDead(ctx, d.Letter, realm, sink, d.Entity, d.ID); err != nil {
+			return nil, fmt.Errorf("dead letters of %s: %w", sink, err)
+		}
+	}
+	return is, nil
 }
 
 // reached reports whether a delivered version settles a wanted one. Two

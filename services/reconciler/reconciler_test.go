@@ -305,7 +305,7 @@ func TestReconciler_DeadLettersDoNotHoldTheCursor(t *testing.T) {
 	b.clock.Advance(time.Hour)
 	ref := b.create("Invoice")
 	b.feed.losing(func(e *ledgerfeedv1.Event) bool {
-		require.NoError(t, b.store.MarkDead(context.Background(), realm, state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}, e.GetVersion()))
+		b.refuse("ledger", e)
 		return true
 	})
 	b.clock.Advance(time.Hour)

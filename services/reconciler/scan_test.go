@@ -197,16 +197,16 @@ func TestScan_PoisonRecordIsHandedOver(t *testing.T) {
 		if e.GetEntity() != "Invoice" || e.GetEntityId() != invoices[5].ID {
 			return false
 		}
-		require.NoError(t, b.store.MarkDead(t.Context(), realm, state.Ref{Entity: "Invoice", ID: invoices[5].ID}, e.GetVersion()))
+		b.refuse("ledger", e)
 		return true
 	})
 	cdc, query, report := b.calls(r)
 	require.LessOrEqual(t, cdc, 11)
 	require.LessOrEqual(t, query, 90)
 	require.Empty(t, report.Incomplete)
-	dead, err := b.store.Dead(t.Context(), realm, []state.Ref{{Entity: "Invoice", ID: invoices[5].ID}})
+	dead, err := b.store.Dead(t.Context(), realm, "ledger", []state.Ref{{Entity: "Invoice", ID: invoices[5].ID}})
 	require.NoError(t, err)
-	require.Equal(t, []int64{bad.Unix() * 1e6}, dead)
+	require.Equal(t, bad.Unix()*1e6, dead[0].Version)
 	require.Equal(t, b.clock.Now().Add(-2*time.Minute), b.cursors()["Invoice"])
 
 	b.clock.Advance(time.Hour)

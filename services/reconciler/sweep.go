@@ -83,8 +83,16 @@ func (s *scan) deletions(ctx context.Context, f *finding, delivered map[string]i
 			return err
 		}
 		f.answered(at)
-		if left != older {
+		never, err := s.undelivered(ctx, f, delivered, alive)
+		if err != nil {
+			return err
+		}
+		if left != older+len(never) {
 			if err := s.sweep(ctx, f, alive); err != nil {
+				return err
+			}
+			maps.DeleteFunc(never, func(id string, _ bool) bool { return alive[id] })
+			if err := s.r.state.ForgetDead(ctx, s.realm, f.entity, never); err != nil {
 				return err
 			}
 			absent = absent[:0]
@@ -102,6 +110,22 @@ func (s *scan) deletions(ctx context.Context, f *finding, delivered map[string]i
 		}
 	}
 	return nil
+}
+
+// undelivered are the ids of records older than the window that were dead letters once
+// and that no sink has got since. That QuickBooks still has them is not known.
+func (s *scan) undelivered(ctx context.Context, f *finding, delivered map[string]int64, alive map[string]bool) (map[string]bool, error) {
+	dead, err := s.r.state.Undelivered(ctx, s.realm, f.entity, delivered)
+	if err != nil {
+		return nil, err
+	}
+	never := map[string]bool{}
+	for id, version := range dead {
+		if !alive[id] && !f.deleted[id] && (f.since.IsZero() || qbo.VersionTime(version).Before(f.since)) {
+			never[id] = true
+		}
+	}
+	return never, nil
 }
 
 // sweep reads all records older than the window, so that alive holds all ids.

@@ -91,6 +91,7 @@ func (r *run) judgeEvents(ctx context.Context) error {
 	}
 	seen, untold := map[string]bool{}, r.cursors.leftOut()
 	var missing []string
+	strangers := 0
 	for _, a := range r.plant.front.all() {
 		for _, e := range a.events {
 			ref := sink.Ref{Realm: e.RealmID, Entity: e.Entity, ID: e.EntityID}
@@ -98,8 +99,9 @@ func (r *run) judgeEvents(ctx context.Context) error {
 			if seen[key] || parked[e.RealmID] {
 				continue
 			}
-			if e.RealmID == stranger && r.effects.loses {
-				continue // its dead letter was lost with the broker's tail, and no scan finds what is not connected
+			if e.RealmID == stranger {
+				strangers++
+				continue // one letter a day tells of a company that is not connected
 			}
 			seen[key] = true
 			if _, ok := dead[ref]; ok {
@@ -117,6 +119,14 @@ func (r *run) judgeEvents(ctx context.Context) error {
 				}
 			}
 		}
+	}
+	told := false
+	for ref := range dead {
+		told = told || ref.Realm == stranger
+	}
+	// Its dead letter may be lost with the broker's tail, and the next one comes tomorrow.
+	if strangers > 0 && !told && !r.effects.loses {
+		missing = append(missing, fmt.Sprintf("no dead letter tells of %d events of the company that is not connected", strangers))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -56,7 +56,8 @@ type deadPurgeCmd struct {
 
 // Help is the long help of the command.
 func (deadPurgeCmd) Help() string {
-	return `Deletes dead letters for good. What they are about is not delivered, unless it changes once more.
+	return `Deletes dead letters for good. What they are about is not delivered, unless it changes once more or a scan
+reads it again, such as that for a new sink.
 
 Examples:
   ledgerfeed dead purge 17

@@ -27,7 +27,7 @@ the record (+2: two more events), the sink if it is about one, how often it was 
 last error. The settings of the broker are the services' own (LEDGERFEED_NATS_URL).
 
 Reasons: unreadable, invalid-envelope, realm-not-connected, unknown-entity, poison-record, not-found,
-refused-by-quickbooks, sink-refused, unknown-sink.
+refused-by-quickbooks, sink-refused, unknown-sink, retry-queue-full.
 
 Examples:
   ledgerfeed dead ls
