@@ -425,11 +425,13 @@ func TestFull_ALetterThatNoScanReplacesWaitsForRoom(t *testing.T) {
 		return lag.Stored
 	}
 	require.Eventually(t, func() bool { return b.idle(t) && waits() == 1 }, patient, 10*time.Millisecond, "the bill's letter, not the invoice's")
+	calls := b.calls()
 	require.NoError(t, b.conn.EachDead(t.Context(), stream.DeadFilter{}, func(d stream.DeadLetter) error {
 		require.NotEqual(t, realm, d.RealmID)
 		return b.conn.DeleteDead(t.Context(), d.Seq)
 	}))
 	require.Eventually(t, func() bool { return waits() == 0 }, patient, 10*time.Millisecond)
+	require.Equal(t, calls, b.calls(), "it costs no call")
 	dead := b.dead()[0]
 	require.Equal(t, stream.ReasonSinkRefused, dead.Reason)
 	require.Equal(t, "b", dead.Sink)
