@@ -78,9 +78,11 @@ func fill(t *testing.T, s *state.Store) {
 		{Ref: state.Ref{Entity: "Customer", ID: "1"}, Covered: noon},
 	}))
 	require.NoError(t, s.AdvanceCursors(ctx, realm, map[string]time.Time{"Invoice": noon, "Customer": noon.Add(time.Hour)}))
+	require.NoError(t, s.Redis().Set(ctx, state.Key("gen", realm), "X5Q2KPHS", 0).Err()) // what a rewind leaves
 	require.NoError(t, s.SaveScan(ctx, realm, state.Scan{
 		ID: "scan1", StartedAt: noon, Time: noon.Add(time.Second),
 		Cursors: map[string]time.Time{"Invoice": noon.Add(-time.Minute)},
+		From:    map[string]time.Time{"Invoice": noon.Add(-time.Hour)}, Generation: "X5Q2KPHS",
 		Missing: []state.Missing{{Ref: invoice("3"), Version: 1795435200000001}},
 	}))
 	require.NoError(t, s.MarkDead(ctx, realm, invoice("4"), 1795435200000002))
@@ -112,7 +114,7 @@ func fill(t *testing.T, s *state.Store) {
 	_, _, err = s.Ask(ctx, state.Job{Realm: realm, Entities: []string{"Invoice"}, Load: true, By: "somebody"})
 	require.NoError(t, err)
 	require.NoError(t, s.Schedule(ctx, realm, noon))
-	claimed, err := s.ClaimDue(ctx, allShards(), noon, time.Hour, 1)
+	claimed, err := s.ClaimDue(ctx, allShards(), 0, time.Hour, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{realm}, claimed)
 	require.NoError(t, s.Schedule(ctx, realm, noon.Add(time.Minute)))
@@ -134,7 +136,7 @@ func TestStore_WorksFromEmptyAfterRedisLostItsData(t *testing.T) {
 			release()
 			require.ErrorIs(t, lease.Renew(t.Context()), state.ErrLost)
 			require.NoError(t, lease.Release(t.Context()))
-			require.NoError(t, s.Done(t.Context(), "9", time.Time{}))
+			require.NoError(t, s.Done(t.Context(), "9", state.Never))
 		}
 		require.Empty(t, keys(t, s))
 	})

@@ -13,6 +13,7 @@ import (
 //	key                        shape                              grows with
 //	lf:1:mark:{R}:sink:entity  HASH id → "version,covered"         records of that entity
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
+//	lf:1:gen:{R}               STRING random                       one a realm whose cursors were rewound
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
 //	lf:1:dead:{R}              HASH "entity:id" → version          records that could not be delivered
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days

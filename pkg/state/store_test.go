@@ -79,6 +79,16 @@ func TestStore_EveryCallReturns(t *testing.T) {
 			return s.AdvanceCursors(ctx, "9", map[string]time.Time{"Invoice": noon})
 		},
 		"RewindCursors": func() error { return s.RewindCursors(ctx, "9", []string{"Invoice"}, noon) },
+		"Generation":    func() error { _, err := s.Generation(ctx, "9"); return err },
+		"MoveCursors": func() error {
+			_, err := s.MoveCursors(ctx, "9", state.Move{To: map[string]time.Time{"Invoice": noon}})
+			return err
+		},
+		"KeepLoaded":    func() error { return s.KeepLoaded(ctx, "9", "", "Invoice", noon) },
+		"KeepPace":      func() error { return s.KeepPace(ctx, "9", "", state.Pace{Scanned: noon}) },
+		"Now":           func() error { _, err := s.Now(ctx); return err },
+		"ScheduleIn":    func() error { return s.ScheduleIn(ctx, "9", time.Minute) },
+		"BoundDue":      func() error { _, err := s.BoundDue(ctx, allShards(), time.Hour); return err },
 		"SaveScan":      func() error { return s.SaveScan(ctx, "9", state.Scan{ID: "a"}) },
 		"Scans":         func() error { _, err := s.Scans(ctx, "9"); return err },
 		"DropScan":      func() error { return s.DropScan(ctx, "9", "a") },
@@ -90,9 +100,9 @@ func TestStore_EveryCallReturns(t *testing.T) {
 		"Acquire":       func() error { _, err := limiter.Acquire(ctx, "9", qbo.Live); return err },
 		"Penalize":      func() error { return limiter.Penalize(ctx, "9", time.Second) },
 		"Schedule":      func() error { return s.Schedule(ctx, "9", noon) },
-		"ClaimDue":      func() error { _, err := s.ClaimDue(ctx, allShards(), noon, time.Second, 1); return err },
-		"Extend":        func() error { return s.Extend(ctx, "9", noon) },
-		"Done":          func() error { return s.Done(ctx, "9", noon) },
+		"ClaimDue":      func() error { _, err := s.ClaimDue(ctx, allShards(), 0, time.Second, 1); return err },
+		"Extend":        func() error { return s.Extend(ctx, "9", time.Minute) },
+		"Done":          func() error { return s.Done(ctx, "9", time.Minute) },
 		"NextDue":       func() error { _, err := s.NextDue(ctx, allShards()); return err },
 		"Due":           func() error { _, err := s.Due(ctx, "9"); return err },
 		"NoteGaps":      func() error { _, err := s.NoteGaps(ctx, "9", []state.Gap{gap("1", noon)}); return err },

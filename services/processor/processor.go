@@ -337,7 +337,7 @@ func (p *Processor) rewind(ctx context.Context) error {
 		if err := p.state.RewindCursors(ctx, realm, nil, time.Time{}); err != nil {
 			return err
 		}
-		if err := p.state.Schedule(ctx, realm, p.now()); err != nil {
+		if err := p.state.ScheduleIn(ctx, realm, 0); err != nil {
 			return err
 		}
 	}

@@ -20,10 +20,8 @@ import (
 func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at time.Time) ([]*ledgerfeedv1.Event, error) {
 	f.answered(at)
 	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
-		// No webhook comes for what is older than the connection.
-		// What came before an outage of ours ended may have been lost by it.
-		return f.grace && at.Sub(item.LastUpdated) < s.grace &&
-			!item.LastUpdated.Before(s.conn.ConnectedAt) && item.LastUpdated.After(s.settled)
+		// A time that we made up says nothing of when its webhook was sent.
+		return f.grace && !item.NoTime && at.Sub(item.LastUpdated) < s.grace && item.LastUpdated.After(s.settled)
 	})
 }
 
@@ -194,7 +192,7 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 			Operation: operation,
 			Version:   item.Version(),
 		}
-		if !item.LastUpdated.IsZero() {
+		if !item.LastUpdated.IsZero() && !item.NoTime {
 			events[i].OccurredAt = timestamppb.New(item.LastUpdated)
 		}
 	}
