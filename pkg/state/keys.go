@@ -27,6 +27,8 @@ import (
 //	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages
 //	lf:1:watch:{outage}        HASH                                 fixed
 //	lf:1:sinks                 SET name                            sinks
+//	lf:1:registered:{lf:1:sinks} STRING JSON                       one: the configuration that registered the sinks
+//	lf:1:position:{sink}       HASH                                fixed, and a field a cursor that must go back
 //	lf:1:paused                SET name                            sinks that are paused
 //	lf:1:life                  STRING "run_id#random"              one: the Redis that sinks gave their marks back to
 //	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
@@ -53,6 +55,7 @@ import (
 //	lf:tmp:1:slot:{R}          ZSET call → expiry µs               LimitConfig.Concurrency
 //	lf:tmp:1:wait:{R}          ZSET live call → expiry µs          live calls waiting
 //	lf:tmp:1:recent:{R}        LIST µs of grants, newest first     LimitConfig.PerSecond
+//	lf:tmp:1:config:{N}        ZSET "replica config" → expiry ms    replicas of a service
 //	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
 const (
 	durable   = "lf:1:"

@@ -1,6 +1,9 @@
 package processor
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SetPatience shortens the wait for what the API does not show yet, and for a
 // server that fails on one record.
@@ -16,3 +19,6 @@ func (p *Processor) SetRememberEvery(d time.Duration) { p.rememberEvery = d }
 
 // InHand is how many messages were taken off the queues and are not settled.
 func (p *Processor) InHand() int { return p.hand.count() }
+
+// EnlistAgain is one look at what is registered.
+func (p *Processor) EnlistAgain(ctx context.Context) error { return p.enlistAgain(ctx) }
