@@ -80,9 +80,11 @@ func fill(t *testing.T, s *state.Store) {
 	}))
 	require.NoError(t, s.NoteFollowUps(ctx, realm, []state.FollowUp{{Ref: invoice("2"), Kind: state.FollowUpTombstone, Since: noon, First: noon.Add(time.Second)}}))
 	require.NoError(t, s.AdvanceCursors(ctx, realm, map[string]time.Time{"Invoice": noon, "Customer": noon.Add(time.Hour)}))
+	require.NoError(t, s.Redis().Set(ctx, state.Key("gen", realm), "X5Q2KPHS", 0).Err()) // what a rewind leaves
 	require.NoError(t, s.SaveScan(ctx, realm, state.Scan{
 		ID: "scan1", StartedAt: noon, Time: noon.Add(time.Second),
 		Cursors: map[string]time.Time{"Invoice": noon.Add(-time.Minute)},
+		From:    map[string]time.Time{"Invoice": noon.Add(-time.Hour)}, Generation: "X5Q2KPHS",
 		Missing: []state.Missing{{Ref: invoice("3"), Version: 1795435200000001}},
 	}))
 	require.NoError(t, s.MarkDead(ctx, realm, 24*time.Hour, state.DeadRecord{Ref: invoice("4"), Sink: "pg", Version: 1795435200000002, Letter: 17}))
@@ -116,8 +118,11 @@ func fill(t *testing.T, s *state.Store) {
 	require.NoError(t, s.SetPosition(ctx, state.Position{Created: "2026-11-23T12:00:00Z", Last: 100, Safe: noon}))
 	_, _, err = s.Ask(ctx, state.Job{Realm: realm, Entities: []string{"Invoice"}, Load: true, By: "somebody"})
 	require.NoError(t, err)
+	require.NoError(t, s.SetRegistration(ctx, state.Registration{Config: "5feceb66", Filters: map[string]string{"pg": "entity=Invoice"}}))
+	require.NoError(t, s.SetSinkPosition(ctx, "pg", state.SinkPosition{ID: "c4ca4238", Server: "1795435200.5", N: 7, Again: noon}))
+	require.NoError(t, s.NoteRewind(ctx, "pg", state.Rewind{Realm: realm, Entity: "Invoice"}, noon))
 	require.NoError(t, s.Schedule(ctx, realm, noon))
-	claimed, err := s.ClaimDue(ctx, allShards(), noon, time.Hour, 1)
+	claimed, err := s.ClaimDue(ctx, allShards(), 0, time.Hour, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{realm}, claimed)
 	require.NoError(t, s.Schedule(ctx, realm, noon.Add(time.Minute)))
@@ -139,7 +144,7 @@ func TestStore_WorksFromEmptyAfterRedisLostItsData(t *testing.T) {
 			release()
 			require.ErrorIs(t, lease.Renew(t.Context()), state.ErrLost)
 			require.NoError(t, lease.Release(t.Context()))
-			require.NoError(t, s.Done(t.Context(), "9", time.Time{}))
+			require.NoError(t, s.Done(t.Context(), "9", state.Never))
 		}
 		require.Empty(t, keys(t, s))
 	})

@@ -48,10 +48,10 @@ var (
 	outageLua string
 	//go:embed outage_add.lua
 	outageAddLua    string
-	outageAddScript = redis.NewScript(outageLua + outageAddLua)
+	outageAddScript = redis.NewScript(ClockLua + outageLua + outageAddLua)
 	//go:embed outage_watch.lua
 	outageWatchLua    string
-	outageWatchScript = redis.NewScript(outageLua + outageWatchLua)
+	outageWatchScript = redis.NewScript(ClockLua + outageLua + outageWatchLua)
 )
 
 const (
@@ -149,7 +149,7 @@ func (w Watch) down() bool { return !w.Beat.IsZero() && w.Watched.Sub(w.Beat) > 
 // NoteWatch says that somebody listens for the beats of the ingress, and whether he
 // has heard one since he last said so. A silence longer than gap becomes an outage
 // once it is over, also the one of those who listen. Replicas call it as they like:
-// they are one listener.
+// they are one listener. The zero time is now, by Redis's clock; another is for tests.
 func (s *Store) NoteWatch(ctx context.Context, at time.Time, heard bool, gap time.Duration) (Watch, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -157,7 +157,11 @@ func (s *Store) NoteWatch(ctx context.Context, at time.Time, heard bool, gap tim
 	if heard {
 		beat = "1"
 	}
-	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, millis(at), beat, gap.Milliseconds(), MaxOutages).Slice()
+	now := s.ClockArg()
+	if !at.IsZero() {
+		now = strconv.FormatInt(millis(at), 10)
+	}
+	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, now, beat, gap.Milliseconds(), MaxOutages).Slice()
 	if err != nil {
 		return Watch{}, fmt.Errorf("note the watch of the ingress: %w", err)
 	}
@@ -203,7 +207,7 @@ func (s *Store) growWatch(ctx context.Context, field string, to time.Time) error
 }
 
 // NoteCoverage says what the scans cover, in any one spelling. If it is not what it
-// was, every realm must be scanned after that time.
+// was, every realm must be scanned after that time, which is by Redis's clock.
 func (s *Store) NoteCoverage(ctx context.Context, covers string, at time.Time) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()

@@ -168,3 +168,41 @@ func TestOverlapping_AllowsForClocks(t *testing.T) {
 		require.Equal(t, want, got, fmt.Sprint(at))
 	}
 }
+
+// A replica of an older version says once that it is a year later.
+func TestWatch_AClockThatWasAheadOnceBlindsNobody(t *testing.T) {
+	const gap = 150 * time.Second
+	for name, heard := range map[string]bool{"heard": true, "not heard": false} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(t *testing.T, s *state.Store) {
+				note := func(at time.Time, heard bool) state.Watch {
+					w, err := s.NoteWatch(t.Context(), at, heard, gap)
+					require.NoError(t, err)
+					return w
+				}
+				note(minute(0), true)
+				note(minute(0).AddDate(1, 0, 0), heard)
+				for i := 1; i < 60; i++ {
+					w := note(minute(i), i == 1)
+					require.False(t, w.Since.After(minute(1)), "each scan would cover everything until then")
+				}
+				note(minute(60), true)
+				require.Contains(t, outages(t, s), state.Outage{Kind: state.OutageIngress, From: minute(1), To: minute(60)})
+				for _, o := range outages(t, s) {
+					require.False(t, o.To.After(minute(60)), "%v", o)
+				}
+			})
+		})
+	}
+}
+
+func TestWatch_IsByTheClockOfRedis(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		now, err := s.Now(t.Context())
+		require.NoError(t, err)
+		w, err := s.NoteWatch(t.Context(), time.Time{}, true, time.Minute)
+		require.NoError(t, err)
+		require.WithinDuration(t, now, w.Beat, time.Minute)
+		require.Equal(t, w.Beat, w.Watched)
+	})
+}

@@ -143,10 +143,10 @@ func (b *bundle) unschedule() {
 	for i := range shards {
 		shards[i] = i
 	}
-	realms, err := b.store.ClaimDue(b.t.Context(), shards, b.clock.Now().Add(time.Hour), time.Hour, 100)
+	realms, err := b.store.ClaimDue(b.t.Context(), shards, -time.Hour, time.Hour, 100)
 	require.NoError(b.t, err)
 	for _, r := range realms {
-		require.NoError(b.t, b.store.Done(b.t.Context(), r, time.Time{}))
+		require.NoError(b.t, b.store.Done(b.t.Context(), r, state.Never))
 	}
 }
 

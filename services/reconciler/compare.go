@@ -19,12 +19,10 @@ import (
 func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at time.Time) ([]*ledgerfeedv1.Event, error) {
 	f.answered(at)
 	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
-		// No webhook comes for what is older than the connection.
-		// What came before an outage of ours ended may have been lost by it.
-		// One that a read was too old for has had its webhook.
+		// A time that we made up says nothing of when its webhook was sent, and a record that
+		// a read was too old for has had its webhook.
 		_, followed := s.follow[state.Ref{Entity: f.entity, ID: item.ID}]
-		return f.grace && !followed && at.Sub(item.LastUpdated) < s.grace &&
-			!item.LastUpdated.Before(s.conn.ConnectedAt) && item.LastUpdated.After(s.settled)
+		return f.grace && !followed && !item.NoTime && at.Sub(item.LastUpdated) < s.grace && item.LastUpdated.After(s.settled)
 	})
 }
 
@@ -243,7 +241,7 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 			Operation: operation,
 			Version:   item.Version(),
 		}
-		if !item.LastUpdated.IsZero() {
+		if !item.LastUpdated.IsZero() && !item.NoTime {
 			events[i].OccurredAt = timestamppb.New(item.LastUpdated)
 		}
 	}

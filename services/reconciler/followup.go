@@ -46,7 +46,7 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		}
 	}
 	var ended, open []state.FollowUp
-	soonest := time.Time{}
+	soonest := time.Duration(-1)
 	for name, all := range byEntity {
 		look := &look{scan: s, name: name}
 		look.list = listed(name)
@@ -60,8 +60,8 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		}
 		ended, open = append(ended, look.ended...), append(open, look.open...)
 		for _, f := range look.soon {
-			if at := s.r.now().Add(min(followUpDelay<<min(f.Tries, 8), maxFollowUpDelay)); soonest.IsZero() || at.Before(soonest) {
-				soonest = at
+			if in := min(followUpDelay<<min(f.Tries, 8), maxFollowUpDelay); soonest < 0 || in < soonest {
+				soonest = in
 			}
 		}
 	}
@@ -72,10 +72,10 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		return err
 	}
 	s.r.metrics.followUps.Add(float64(len(ended)))
-	if soonest.IsZero() {
+	if soonest < 0 {
 		return nil
 	}
-	return s.r.state.Schedule(ctx, s.realm, soonest)
+	return s.r.state.ScheduleIn(ctx, s.realm, soonest)
 }
 
 func listed(name string) bool {

@@ -42,14 +42,6 @@ func (b *bundle) bury(ref qbosim.Ref, at time.Time) {
 	require.NoError(b.t, b.feed.deliverLocked(b.t.Context(), b.realm, []state.Advance{change}))
 }
 
-// scheduled is a scan as the schedule makes it.
-func (b *bundle) scheduled(r *reconciler.Reconciler) reconciler.Report {
-	b.t.Helper()
-	report := b.request(r, reconciler.Request{Realms: []string{b.realm}, Grace: b.config.Grace, Wait: true})
-	require.Empty(b.t, report.Errors)
-	return report
-}
-
 // A record that QuickBooks has and a sink calls deleted is restored by the next scan,
 // although it has not changed since, and the ledger of gaps says so.
 func TestFollowUp_AWrongTombstoneIsRestored(t *testing.T) {

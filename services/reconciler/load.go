@@ -44,7 +44,7 @@ func (s *scan) keepLoaded(ctx context.Context, f *finding, items []qbo.Entity) e
 		return nil
 	}
 	f.loaded = at
-	return s.r.state.SetLoaded(ctx, s.realm, f.entity, at)
+	return s.r.state.KeepLoaded(ctx, s.realm, s.generation, f.entity, at)
 }
 
 // expect asks how many records a load will see, once it is known that one page does

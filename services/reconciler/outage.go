@@ -42,6 +42,7 @@ func (r *Reconciler) watch(ctx context.Context, known func()) error {
 }
 
 func (w *watcher) step(ctx context.Context) error {
+	w.r.readClock(ctx)
 	if w.stop == nil {
 		stop, err := w.r.stream.Beats("ingress", func() { w.heard.Store(true) })
 		if err != nil {
@@ -51,7 +52,7 @@ func (w *watcher) step(ctx context.Context) error {
 	}
 	broker := w.r.lookAtBroker(ctx)
 	heard := w.heard.Swap(false)
-	got, err := w.r.state.NoteWatch(ctx, w.r.now(), heard, w.r.config.OutageGap)
+	got, err := w.r.state.NoteWatch(ctx, time.Time{}, heard, w.r.config.OutageGap)
 	if err != nil {
 		if heard {
 			w.heard.Store(true) // for the next time
@@ -105,7 +106,7 @@ func (r *Reconciler) dueAfterOutage(ctx context.Context, w state.Watch) error {
 		return err
 	}
 	for _, realm := range realms {
-		if err := r.state.Schedule(ctx, realm, r.now().Add(jitter(r.config.StartJitter))); err != nil {
+		if err := r.state.ScheduleIn(ctx, realm, jitter(r.config.StartJitter)); err != nil {
 			return err
 		}
 	}

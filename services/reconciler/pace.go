@@ -35,6 +35,11 @@ func (r *Reconciler) occasion(ctx context.Context, realm string) (occasion, erro
 	if err != nil {
 		return occasion{}, err
 	}
+	if pace.Scanned.After(r.now().Add(clockDifference)) {
+		// A clock that was ahead has said so. Nobody knows when it was, and the realm
+		// would rest until then.
+		pace = state.Pace{PerDay: pace.PerDay}
+	}
 	w, err := r.state.Watch(ctx)
 	return occasion{pace: pace, since: w.Since}, err
 }
@@ -148,8 +153,8 @@ func paced(before state.Pace, began time.Time, changed int, full bool) state.Pac
 
 // keepPace writes down a scan of the whole realm. If that fails the realm counts as
 // not scanned, which costs some calls.
-func (r *Reconciler) keepPace(ctx context.Context, realm string, p state.Pace) {
-	if err := r.state.SetPace(ctx, realm, p); err != nil {
+func (r *Reconciler) keepPace(ctx context.Context, realm string, g state.Generation, p state.Pace) {
+	if err := r.state.KeepPace(ctx, realm, g, p); err != nil {
 		r.log.Warn("pace of a realm not kept", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }

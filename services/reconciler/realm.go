@@ -41,6 +41,7 @@ const isolateAfter = 3
 
 // scan scans one realm under its lease.
 func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
+	r.readClock(ctx)
 	started := r.now()
 	ctx, end := r.span(ctx, realm, o)
 	var s *scan
@@ -54,7 +55,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		}
 		if o.entities == nil {
 			s.pace = paced(s.pace, started, s.changed, o.everything)
-			r.keepPace(ctx, realm, s.pace)
+			r.keepPace(ctx, realm, s.generation, s.pace)
 		}
 		return nil
 	})
@@ -87,6 +88,12 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	}
 	if conn.State != connection.Live {
 		return nil, o, errParked
+	}
+	// Before all that a rewind may follow upon: what is read below is of this generation
+	// or a later one, and then the cursors do not move.
+	generation, err := r.state.Generation(ctx, realm)
+	if err != nil {
+		return nil, o, err
 	}
 	sinks, err := r.state.Sinks(ctx)
 	if err != nil {
@@ -121,11 +128,12 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		conn:       conn,
 		sinks:      sinks,
 		memory:     memory,
-		settled:    x.since.Add(clockDifference),
+		settled:    settled(x, conn),
 		progress:   o.tell(),
 		referenced: map[state.Ref]bool{},
 		ledger:     ledger{kinds: map[state.Kind]bool{}},
 	}
+	s.generation = generation
 	s.pace = x.pace
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
 		return nil, o, err
@@ -162,6 +170,19 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 
 // clockDifference is how far our clock and Intuit's may be apart.
 const clockDifference = time.Minute
+
+// settled is up to when, by Intuit's clock, changes are not left to their webhooks:
+// those were lost in an outage of ours, or acknowledged while the realm was not
+// connected, parked or not authorised, or never sent.
+func settled(x occasion, conn connection.Connection) time.Time {
+	at := x.since
+	for _, other := range []time.Time{conn.ConnectedAt, conn.ChangedAt} {
+		if other.After(at) {
+			at = other
+		}
+	}
+	return at.Add(clockDifference)
+}
 
 // tell is what a scan tells of its progress.
 func (o order) tell() func(state.JobProgress) {
@@ -241,7 +262,7 @@ func (r *Reconciler) renew(ctx context.Context, realm string, lease *state.Lease
 			return
 		}
 		// A claim or a lease that could not be prolonged runs out by itself.
-		_ = r.state.Extend(ctx, realm, r.now().Add(r.visibility()))
+		_ = r.state.Extend(ctx, realm, r.visibility())
 	}
 }
 

@@ -34,17 +34,19 @@ type scan struct {
 	// isolate asks entity by entity after server errors too.
 	isolate bool
 
-	conn     connection.Connection
-	client   *qbo.Client
-	sinks    []string
-	memory   state.Memory         // of Redis, before it was asked for marks
-	cursors  map[string]time.Time // as the scan found them
-	loaded   map[string]time.Time // how far loads had come then
-	refused  map[string]refusal
-	follow   map[state.Ref]state.FollowUp
-	settled  time.Time // no change of before then is left to its webhook
-	progress func(state.JobProgress)
-	ledger   ledger
+	conn    connection.Connection
+	client  *qbo.Client
+	sinks   []string
+	memory  state.Memory         // of Redis, before it was asked for marks
+	cursors map[string]time.Time // as the scan found them
+	loaded  map[string]time.Time // how far loads had come then
+	refused map[string]refusal
+	follow  map[state.Ref]state.FollowUp
+	settled time.Time // no change of before then is left to its webhook
+	// generation is that of the cursors when the scan began: see state.Generation.
+	generation state.Generation
+	progress   func(state.JobProgress)
+	ledger     ledger
 
 	mu      sync.Mutex // guards what follows: entities are read at the same time
 	batches int        // published, for ids
