@@ -1,8 +1,11 @@
 -- Somebody listens for beats at ARGV[1], and has heard one since he last said so if
 -- ARGV[2] is '1'. A silence longer than ARGV[3] was an outage: of the ingress where
 -- somebody listened, and of nobody knows what where nobody did. ARGV[4]: how many
--- outages are kept.
+-- outages are kept. ARGV[5]: up to which time without a listener there is no outage.
+-- ARGV[6]: how long ago the ingress last beat, by the broker's record of the time in which
+-- nobody listened; '' if there is no such record.
 local now, gap, most = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local bound, recorded = tonumber(ARGV[5]), tonumber(ARGV[6])
 local beat = tonumber(redis.call('HGET', KEYS[2], 'beat'))
 local watched = tonumber(redis.call('HGET', KEYS[2], 'watched'))
 
@@ -11,10 +14,10 @@ if watched and watched > now then now = watched end
 
 if watched and now - watched > gap then
   if beat and watched - beat > gap then add('ingress', beat, watched, '', true, most) end
-  add('unwatched', watched, now, '', true, most)
-  if beat then
-    beat = now
-    redis.call('HSET', KEYS[2], 'beat', text(now))
+  if not recorded and now - watched > bound then add('unwatched', watched, now, '', true, most) end
+  if recorded or beat then
+    beat = now - (recorded or 0)
+    redis.call('HSET', KEYS[2], 'beat', text(beat))
   end
 end
 if ARGV[2] == '1' then

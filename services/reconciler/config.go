@@ -14,9 +14,9 @@ type ReconcilerConfig struct {
 	Interval        time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
 	MinInterval     time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
 	DormantInterval time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
-	QueryInterval   time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned (two metered calls each); a scan asked for, or made after an outage, covers them in any case. 0 means seven intervals."`
+	QueryInterval   time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned: two metered calls each if the realm uses the entity, else one that counts its records. Their turns are spread over the interval. A scan after an outage covers those in use, one that was asked for all. 0 means seven intervals."`
 	StartJitter     time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
-	OutageGap       time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, or nobody listened, webhooks may have been lost: all realms become due once it is over."`
+	OutageGap       time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, webhooks may have been lost: all realms become due once it is over. Where no reconciler listened, the broker's record of the last hour tells; without one, ten minutes count."`
 	Grace           time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
 	RetryInterval   time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
 	Realms          int           `koanf:"realms" doc:"How many realms are scanned at the same time."`

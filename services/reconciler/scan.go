@@ -41,7 +41,9 @@ type scan struct {
 	cursors  map[string]time.Time // as the scan found them
 	loaded   map[string]time.Time // how far loads had come then
 	refused  map[string]refusal
-	settled  time.Time // no change of before then is left to its webhook
+	use      map[string]state.EntityUse // as the scan found it; nil if it need not know
+	used     map[string]bool            // by marks and webhooks
+	settled  time.Time                  // no change of before then is left to its webhook
 	progress func(state.JobProgress)
 	ledger   ledger
 
@@ -82,8 +84,9 @@ type finding struct {
 	items   int // records seen, guarded by the scan's mu
 	// expected is how many there are to see, if that was asked; guarded as well.
 	expected int
-	done     bool // nothing more is asked about it; guarded as well
-	pages    int  // read since the load's progress was kept
+	done     bool      // nothing more is asked about it; guarded as well
+	counted  time.Time // when a count found none; zero: it was not counted, or there are some
+	pages    int       // read since the load's progress was kept
 	// published are those of missing this scan itself puts on the stream.
 	published map[state.Ref]bool
 	kept      int // of missing when it was last gone through
@@ -152,7 +155,7 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			err := s.query(ctx, f)
+			err := s.ask(ctx, f)
 			switch {
 			case err == nil:
 				s.ended(f)
