@@ -19,8 +19,8 @@ const (
 	// OutageIngress: no replica of the ingress was ready, so that Intuit's webhooks
 	// were not taken.
 	OutageIngress = "ingress"
-	// OutageUnwatched: no reconciler listened, so nobody knows whether webhooks were
-	// taken.
+	// OutageUnwatched: no reconciler listened for more than [UnwatchedBound], and the
+	// broker has no record of that time, so nobody knows whether webhooks were taken.
 	OutageUnwatched = "unwatched"
 	// OutageBroker: the broker has lost events it had acknowledged.
 	OutageBroker = "broker"
@@ -28,6 +28,10 @@ const (
 	// yet, and no realm is made due for it.
 	OutageLag = "lag"
 )
+
+// UnwatchedBound is how long nobody may listen, without a record of that time, before it
+// counts as an outage: longer than an upgrade or a restart of a machine takes.
+const UnwatchedBound = 10 * time.Minute
 
 // MaxOutages is how many outages are kept, the latest.
 const MaxOutages = 200
@@ -150,7 +154,20 @@ func (w Watch) down() bool { return !w.Beat.IsZero() && w.Watched.Sub(w.Beat) > 
 // has heard one since he last said so. A silence longer than gap becomes an outage
 // once it is over, also the one of those who listen. Replicas call it as they like:
 // they are one listener. The zero time is now, by Redis's clock; another is for tests.
+// A time in which nobody listened is an outage if it is longer than [UnwatchedBound] and
+// gap.
 func (s *Store) NoteWatch(ctx context.Context, at time.Time, heard bool, gap time.Duration) (Watch, error) {
+	return s.noteWatch(ctx, at, heard, gap, "")
+}
+
+// NoteRecordedWatch is NoteWatch for who has read the broker's record of the time in which
+// nobody listened: the ingress last beat that long ago. Add the silences within that time
+// as outages first; it is none itself.
+func (s *Store) NoteRecordedWatch(ctx context.Context, at time.Time, heard bool, gap, lastBeat time.Duration) (Watch, error) {
+	return s.noteWatch(ctx, at, heard, gap, strconv.FormatInt(lastBeat.Milliseconds(), 10))
+}
+
+func (s *Store) noteWatch(ctx context.Context, at time.Time, heard bool, gap time.Duration, recorded string) (Watch, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	beat := "0"
@@ -161,7 +178,7 @@ func (s *Store) NoteWatch(ctx context.Context, at time.Time, heard bool, gap tim
 	if !at.IsZero() {
 		now = strconv.FormatInt(millis(at), 10)
 	}
-	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, now, beat, gap.Milliseconds(), MaxOutages).Slice()
+	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, now, beat, gap.Milliseconds(), MaxOutages, UnwatchedBound.Milliseconds(), recorded).Slice()
 	if err != nil {
 		return Watch{}, fmt.Errorf("note the watch of the ingress: %w", err)
 	}

@@ -1,8 +1,11 @@
 -- Somebody listens for heartbeats, and has heard one since he last said so if ARGV[2]
 -- is '1'. A silence longer than ARGV[3] was an outage: of the ingress where somebody
 -- listened, and of nobody knows what where nobody did. ARGV[4]: how many outages are
--- kept. ARGV[1]: a test's clock.
+-- kept. ARGV[5]: up to which time without a listener there is no outage. ARGV[6]: how long
+-- ago the last heartbeat was, by the broker's record of the time in which nobody listened;
+-- '' if there is no such record. ARGV[1]: a test's clock.
 local now, gap, most = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local bound, recorded = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 -- A time that is far ahead was noted by a clock that was wrong: an older version used its
 -- own, and Redis's may have been set back. Left there it would blind the watch, or keep
@@ -29,10 +32,10 @@ end
 
 if watched and now - watched > gap then
   if beat and watched - beat > gap then add('ingress', beat, watched, '', true, most) end
-  add('unwatched', watched, now, '', true, most)
-  if beat then
-    beat = now
-    redis.call('HSET', KEYS[2], 'beat', text(now))
+  if not recorded and now - watched > bound then add('unwatched', watched, now, '', true, most) end
+  if recorded or beat then
+    beat = now - (recorded or 0)
+    redis.call('HSET', KEYS[2], 'beat', text(beat))
   end
 end
 if ARGV[2] == '1' then

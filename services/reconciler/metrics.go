@@ -16,6 +16,7 @@ type metrics struct {
 	splits     prometheus.Counter
 	truncated  *prometheus.CounterVec
 	sweeps     *prometheus.CounterVec
+	counts     *prometheus.CounterVec
 	poison     *prometheus.CounterVec
 	incomplete *prometheus.CounterVec
 	missing    *prometheus.CounterVec
@@ -46,6 +47,7 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		splits:     counter("cdc_splits_total", "CDC calls made again in halves, because the answer was cut off or refused."),
 		truncated:  counters("cdc_truncated_total", "Entities with too many changes for one CDC answer; they are read by Query.", "entity"),
 		sweeps:     counters("sweeps_total", "Readings of all ids of an entity, to find what was deleted.", "entity"),
+		counts:     counters("unused_counts_total", "Counts of an entity that only Query can find and that a realm does not use.", "entity"),
 		poison:     counters("poison_records_total", "Records that made QuickBooks fail every request they are in.", "entity"),
 		incomplete: counters("incomplete_total", "Entities left out of a scan because they cannot be read as a whole; their cursors stay.", "entity"),
 		missing:    counters("missing_total", "Changes found by a scan that some sink lacked, initial loads included.", "source"),

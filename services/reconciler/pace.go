@@ -45,10 +45,10 @@ func (r *Reconciler) occasion(ctx context.Context, realm string) (occasion, erro
 }
 
 // late reports whether what happened since the last scan is more than an interval of
-// the usual kind: an outage, another authorisation, or too long a time. Such a scan
-// covers what only Query can find, too.
+// the usual kind: an outage, another authorisation, or too long a time. Such a scan is a
+// recovery: it covers those entities only Query can find that the realm uses.
 func (r *Reconciler) late(x occasion, conn connection.Connection) bool {
-	return x.pace.Full.IsZero() || x.pace.Full.Before(x.since) || conn.ChangedAt.After(x.pace.Full) ||
+	return x.pace.Full.Before(x.since) || conn.ChangedAt.After(x.pace.Full) ||
 		r.now().Sub(x.pace.Scanned) > r.quietInterval(x.pace)*3/2
 }
 

@@ -21,6 +21,7 @@ type order struct {
 	entities   []string // nil: all
 	load       bool     // everything from the beginning
 	everything bool     // the entities only Query can find as well, whenever they were last scanned
+	recovery   bool     // those of them that the realm uses
 	republish  bool     // what an unverified scan has published already as well
 	wait       bool     // until verified
 	atRest     bool     // whoever asks says that the API has caught up
@@ -54,9 +55,10 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 			return err
 		}
 		if o.entities == nil {
-			s.pace = paced(s.pace, started, s.changed, o.everything)
+			s.pace = paced(s.pace, started, s.changed, o.everything || o.recovery)
 			r.keepPace(ctx, realm, s.generation, s.pace)
 		}
+		s.keepUse(ctx)
 		return nil
 	})
 	took := r.now().Sub(started)
@@ -117,7 +119,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if err != nil {
 		return nil, o, err
 	}
-	o.everything = o.everything || r.late(x, conn)
+	o.everything = o.everything || x.pace.Full.IsZero()
+	o.recovery = r.late(x, conn)
 	s := &scan{
 		r:          r,
 		log:        r.log.With(telemetry.Realm(realm)),
@@ -151,6 +154,9 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	s.follow = make(map[state.Ref]state.FollowUp, len(follow))
 	for _, f := range follow {
 		s.follow[f.Ref] = f
+	}
+	if err := s.readUse(ctx, o); err != nil {
+		return nil, o, err
 	}
 	switch {
 	case o.load || len(s.cursors) == 0:

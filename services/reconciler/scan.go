@@ -41,6 +41,8 @@ type scan struct {
 	cursors map[string]time.Time // as the scan found them
 	loaded  map[string]time.Time // how far loads had come then
 	refused map[string]refusal
+	use     map[string]state.EntityUse // as the scan found it; nil if it need not know
+	used    map[string]bool            // by marks and webhooks
 	follow  map[state.Ref]state.FollowUp
 	settled time.Time // no change of before then is left to its webhook
 	// generation is that of the cursors when the scan began: see state.Generation.
@@ -87,8 +89,9 @@ type finding struct {
 	items   int // records seen, guarded by the scan's mu
 	// expected is how many there are to see, if that was asked; guarded as well.
 	expected int
-	done     bool // nothing more is asked about it; guarded as well
-	pages    int  // read since the load's progress was kept
+	done     bool      // nothing more is asked about it; guarded as well
+	counted  time.Time // when a count found none; zero: it was not counted, or there are some
+	pages    int       // read since the load's progress was kept
 	// published are those of missing this scan itself puts on the stream.
 	published map[state.Ref]bool
 	kept      int // of missing when it was last gone through
@@ -161,7 +164,7 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			err := s.query(ctx, f)
+			err := s.ask(ctx, f)
 			switch {
 			case err == nil:
 				s.ended(f)
