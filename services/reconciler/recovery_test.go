@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
@@ -286,13 +287,17 @@ func TestUse_ALoadThatWasBrokenOffIsMadeAgain(t *testing.T) {
 	require.Eventually(t, b.equal, patient, 10*time.Millisecond)
 }
 
-// follow is a reconciler whose clock runs, as the broker's does.
+// follow is a reconciler whose clock runs, and Redis's, as the broker's does.
 func (b *bundle) follow(began time.Time) *reconciler.Reconciler {
 	b.t.Helper()
 	at := b.clock.Now()
+	now := func() time.Time { return at.Add(time.Since(began)) }
+	store, err := state.Open(b.t.Context(), state.Options{Config: state.Config{URL: secret.String(b.redisURL)}, Now: now})
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { require.NoError(b.t, store.Close()) })
 	r, err := reconciler.New(reconciler.Options{
-		Config: b.config, Stream: b.conn, State: b.store, QBO: b.client, Connections: b.connections,
-		Logger: b.log, Now: func() time.Time { return at.Add(time.Since(began)) },
+		Config: b.config, Stream: b.conn, State: store, QBO: b.client, Connections: b.connections,
+		Logger: b.log, Now: now,
 	})
 	require.NoError(b.t, err)
 	return r
@@ -425,7 +430,7 @@ func TestUnwatched_RealmsBecomeDueOverADay(t *testing.T) {
 				on.realm = fmt.Sprintf("91303477%08d", i)
 				on.connect()
 				all[i] = on.realm
-				require.NoError(t, b.store.Schedule(t.Context(), on.realm, now.Add(48*time.Hour)))
+				require.NoError(t, b.store.Schedule(t.Context(), on.realm, now.Add(24*time.Hour)))
 			}
 			require.NoError(t, b.store.AddOutage(t.Context(), state.Outage{Kind: kind, From: now.Add(-time.Hour), To: now}))
 			stop := run(t, b.reconciler())
