@@ -202,6 +202,31 @@ func TestFollowUp_AFailedLookIsNone(t *testing.T) {
 	require.Eventually(t, b.equal, patient, time.Millisecond)
 }
 
+// A record that fails every Query it is in does not keep the others from being looked at.
+func TestFollowUp_APoisonRecordHoldsUpNoOther(t *testing.T) {
+	b, r := loaded(t, 0)
+	var refs []qbosim.Ref
+	for range 5 {
+		refs = append(refs, b.create("TimeActivity"))
+		b.webhook(refs[len(refs)-1])
+	}
+	b.clock.Advance(time.Hour)
+	for _, ref := range refs {
+		b.bury(ref, b.clock.Now().Add(-30*time.Minute))
+		b.followUp(state.FollowUpTombstone, ref, b.clock.Now().Add(-30*time.Minute))
+	}
+	b.sim.SetFaults(qbosim.Faults{Poison: refs[2:3]})
+	report := b.request(r, reconciler.Request{Realms: []string{realm}, Entities: []string{"TimeActivity"}, Grace: b.config.Grace})
+	require.Empty(t, report.Errors)
+	for i, ref := range refs {
+		if i != 2 {
+			require.Eventually(t, func() bool { return b.feed.version(ref) == b.sim.Truth(realm)[ref].Version }, patient, time.Millisecond)
+		}
+	}
+	require.True(t, qbo.IsTombstone(b.feed.version(refs[2])))
+	require.Len(t, b.followUps(), 5)
+}
+
 // A tombstone is not final: the scan of a record that was changed since delivers it, also
 // where nobody has noted that the tombstone may be wrong.
 func TestScan_AStateNewerThanATombstoneIsDelivered(t *testing.T) {
