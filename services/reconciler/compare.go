@@ -39,10 +39,10 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		if item.Deleted {
 			f.deleted[item.ID] = true
 		}
-		if seen, ok := f.seen[item.ID]; ok && seen >= item.Version() {
+		if f.seen.has(item.ID, item.Version()) {
 			continue // pages overlap
 		}
-		f.seen[item.ID] = item.Version()
+		f.seen.add(item.ID, item.Version())
 		fresh = append(fresh, item)
 		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
 	}
@@ -84,8 +84,7 @@ func (s *scan) saw(f *finding, items []qbo.Entity) {
 	}
 }
 
-// lacks reports of each change whether some sink has neither it, nor a newer
-// one, nor a tombstone (a tombstone is final), and it is no dead letter either.
+// lacks reports of each change whether some sink has neither it nor a newer one, and it is no dead letter either.
 func (r *Reconciler) lacks(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
 	lacks := make([]bool, 0, len(changes))
 	for part := range slices.Chunk(changes, maxRows) {
@@ -139,12 +138,15 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 
 // reached reports whether a delivered version settles a wanted one. Two
 // tombstones of one record may disagree about when it was deleted, and of a
-// record without a time (0) any state will do.
+// record without a time (0) any state will do. A tombstone settles no later state.
 func reached(have, want int64) bool {
 	if sabotage.On(sabotage.TiesDropped) && qbo.VersionTime(have).Equal(qbo.VersionTime(want)) {
 		return true
 	}
-	return have != 0 && (have >= want || qbo.IsTombstone(have))
+	if qbo.IsTombstone(have) && qbo.IsTombstone(want) {
+		return true
+	}
+	return have != 0 && !qbo.Newer(have, want)
 }
 
 // rememberAtOnce bounds the missing changes a scan holds before it looks which
@@ -155,16 +157,13 @@ const rememberAtOnce = 5000
 // missing changes of a finding have doubled: an initial load of any size then
 // holds what is on its way, not all that it found.
 func (s *scan) forget(ctx context.Context, f *finding) error {
+	if f.overflow {
+		f.drop()
+	}
 	if len(f.missing) < max(rememberAtOnce, 2*f.kept) {
 		return nil
 	}
-	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, f.missing)
-	if err != nil {
-		return err
-	}
-	f.missing = pick(f.missing, lacks)
-	f.kept = len(f.missing)
-	return nil
+	return s.prune(ctx, f)
 }
 
 // pick returns the changes that are lacking.
@@ -184,8 +183,9 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 	events := make([]*ledgerfeedv1.Event, len(items))
 	for i, item := range items {
 		operation := ledgerfeedv1.Operation_OPERATION_UPDATE
+		evidence := ledgerfeedv1.Evidence_EVIDENCE_UNSPECIFIED
 		if item.Deleted {
-			operation = ledgerfeedv1.Operation_OPERATION_DELETE
+			operation, evidence = ledgerfeedv1.Operation_OPERATION_DELETE, ledgerfeedv1.Evidence_EVIDENCE_CDC
 		}
 		events[i] = &ledgerfeedv1.Event{
 			Id:        fmt.Sprintf("%s/%s/%s", s.id, f.entity, item.ID),
@@ -193,6 +193,7 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 			EntityId:  item.ID,
 			Operation: operation,
 			Version:   item.Version(),
+			Evidence:  evidence,
 		}
 		if !item.LastUpdated.IsZero() {
 			events[i].OccurredAt = timestamppb.New(item.LastUpdated)
