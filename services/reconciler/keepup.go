@@ -20,6 +20,8 @@ const (
 	// stalled is how long it waits while nothing is delivered. Then it goes on for the
 	// sake of the sinks that work, and the cursor stays.
 	stalled = time.Minute
+	// keepUpEvery is how often it looks.
+	keepUpEvery = 250 * time.Millisecond
 )
 
 // keepUp waits until the sinks have most of what was found so far.
@@ -43,7 +45,7 @@ func (s *scan) keepUp(ctx context.Context, f *finding) error {
 			f.drop()
 			return nil
 		}
-		if err := lifecycle.Sleep(ctx, s.r.config.VerifyEvery); err != nil {
+		if err := lifecycle.Sleep(ctx, min(keepUpEvery, s.r.config.VerifyEvery)); err != nil {
 			return err
 		}
 	}

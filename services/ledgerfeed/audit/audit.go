@@ -40,6 +40,7 @@ var ErrMaxCalls = errors.New("the calls allowed are used up")
 type Table interface {
 	Alive(ctx context.Context, realm, entity string) (int, error)
 	Versions(ctx context.Context, realm, entity string, ids []string) (map[string]sink.Row, error)
+	Each(ctx context.Context, realm, entity string, visit func(id string, row sink.Row) error) error
 	KeepAudit(ctx context.Context, a postgres.Audit) error
 }
 

@@ -47,6 +47,35 @@ func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string)
 	return held, nil
 }
 
+// eachAtOnce is how many rows Each reads at a time.
+const eachAtOnce = 10_000
+
+// Each calls visit with what the table has of the records of an entity, in the order of
+// their ids, some at a time: a company may have millions. A row that is changed
+// meanwhile is shown as it is when it is read.
+func (s *Sink) Each(ctx context.Context, realm, entity string, visit func(id string, row sink.Row) error) error {
+	if err := s.ready(ctx); err != nil {
+		return fmt.Errorf("read %s: %w", s.qualified(), err)
+	}
+	const read = `SELECT id, version, deleted, learned FROM {{table}} WHERE realm = $1 AND entity = $2 AND id > $3 ORDER BY id LIMIT $4`
+	for after, n := "", eachAtOnce; n == eachAtOnce; {
+		rows, err := s.pool.Query(ctx, s.names().Replace(read), realm, entity, after, eachAtOnce)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.qualified(), err)
+		}
+		n = 0
+		var row sink.Row
+		_, err = pgx.ForEachRow(rows, []any{&after, &row.Version, &row.Deleted, &row.Learned}, func() error {
+			n++
+			return visit(after, row)
+		})
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.qualified(), err)
+		}
+	}
+	return nil
+}
+
 // Audit is a verdict on one entity of a realm: see the columns of the table.
 type Audit struct {
 	Run, Realm, Entity                              string
