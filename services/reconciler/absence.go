@@ -32,10 +32,18 @@ func stretched(d time.Duration, rejections int) time.Duration {
 // A record whose delivered version is younger than the cursor will be is left to the
 // next scan: the replica that answers may not know it yet.
 func (s *scan) miss(ctx context.Context, f *finding, absent []state.Absence, of int) error {
-	absent = slices.DeleteFunc(slices.Clone(absent), func(a state.Absence) bool {
-		return !s.atRest && qbo.VersionTime(a.Version).After(f.time.Add(-margin))
-	})
-	if len(absent) == 0 {
+	alive, err := s.aliveVersions(ctx, absent)
+	if err != nil {
+		return err
+	}
+	var old []state.Absence
+	for i, a := range absent {
+		a.Version = alive[i]
+		if a.Version > 0 && (s.atRest || !qbo.VersionTime(a.Version).After(f.time.Add(-margin))) {
+			old = append(old, a)
+		}
+	}
+	if absent = old; len(absent) == 0 {
 		return nil
 	}
 	at := f.time
@@ -180,17 +188,9 @@ func (s *scan) stillAlive(ctx context.Context, noted []state.Absence) ([]state.A
 	var kept []state.Absence
 	var over []state.Ref
 	for part := range slices.Chunk(noted, maxRows) {
-		alive := make([]int64, len(part))
-		for _, sink := range s.sinks {
-			marks, err := s.r.state.Marks(ctx, s.realm, sink, refsOf(part))
-			if err != nil {
-				return nil, err
-			}
-			for i, m := range marks {
-				if !qbo.IsTombstone(m.Version) {
-					alive[i] = max(alive[i], m.Version)
-				}
-			}
+		alive, err := s.aliveVersions(ctx, part)
+		if err != nil {
+			return nil, err
 		}
 		for i, a := range part {
 			if alive[i] == a.Version {
@@ -201,6 +201,24 @@ func (s *scan) stillAlive(ctx context.Context, noted []state.Absence) ([]state.A
 		}
 	}
 	return kept, s.r.state.EndAbsences(ctx, s.realm, over)
+}
+
+// aliveVersions are the newest versions that sinks have of records, tombstones left out;
+// 0 where no sink has one.
+func (s *scan) aliveVersions(ctx context.Context, of []state.Absence) ([]int64, error) {
+	alive := make([]int64, len(of))
+	for _, sink := range s.sinks {
+		marks, err := s.r.state.Marks(ctx, s.realm, sink, refsOf(of))
+		if err != nil {
+			return nil, err
+		}
+		for i, m := range marks {
+			if !qbo.IsTombstone(m.Version) {
+				alive[i] = max(alive[i], m.Version)
+			}
+		}
+	}
+	return alive, nil
 }
 
 // split parts what was missed first by a time from the rest, and returns when the
@@ -249,6 +267,9 @@ func (s *scan) confirmNoted(ctx context.Context, f *finding) error {
 
 // confirmAll confirms what is noted of the other entities.
 func (s *scan) confirmAll(ctx context.Context, o order, asked []*finding) error {
+	if s.intuits().IsZero() {
+		return nil // no answer says what time it is
+	}
 	all, err := s.r.state.Absences(ctx, s.realm)
 	if err != nil {
 		return err

@@ -17,8 +17,9 @@ const (
 	// maxMissing is how many missing changes of an entity a scan remembers. Reading is
 	// faster than delivery: beyond that it waits.
 	maxMissing = 20_000
-	// stalled is how long it waits while nothing is delivered. Then it goes on for the
-	// sake of the sinks that work, and the cursor stays.
+	// stalled is how long it waits while nothing is delivered, or reconciler.verify_timeout
+	// if that is less. Then it goes on for the sake of the sinks that work, and the cursor
+	// stays.
 	stalled = time.Minute
 	// keepUpEvery is how often it looks.
 	keepUpEvery = 250 * time.Millisecond
@@ -40,7 +41,7 @@ func (s *scan) keepUp(ctx context.Context, f *finding) error {
 			return nil
 		case n < before:
 			before, began = n, time.Now()
-		case time.Since(began) > stalled:
+		case time.Since(began) > min(stalled, s.r.config.VerifyTimeout):
 			f.overflow = true
 			f.drop()
 			return nil
