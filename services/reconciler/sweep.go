@@ -16,8 +16,9 @@ import (
 const maxIDs = 300
 
 const (
-	// sweepKept is how many pages of a sweep are read between two notes of how far it is.
-	sweepKept = 200
+	// sweepKept is how many pages of a sweep are read between two notes of how far it is:
+	// each may go over all marks once.
+	sweepKept = 1000
 	// sweepResumed is how old a sweep may be to go on: what it has found to be there may
 	// have been deleted since.
 	sweepResumed = 24 * time.Hour
