@@ -81,6 +81,7 @@ type finding struct {
 	// marked are those that the answers returned. undelivered are dead letters that no
 	// sink has, less those returned.
 	held        *idset.Set
+	dead        *idset.Set // tombstones at some sink, if others are to be told
 	undelivered map[string]int64
 	swept       state.Sweep // under way; zero: none
 	told        bool        // CDC has answered as a whole: no deletion of its window is left out

@@ -40,12 +40,18 @@ func (s *scan) delivered(ctx context.Context, f *finding) error {
 		}
 		most = max(most, n)
 	}
-	f.held = idset.New(most)
+	f.held, f.dead = idset.New(most), idset.New(0)
+	// Where CDC has told of all deletions it has told all sinks of them, and a company
+	// may have many.
+	bury := !f.told && len(s.sinks) > 1
 	for _, sink := range s.sinks {
 		err := s.r.state.EachMark(ctx, s.realm, sink, f.entity, func(records []state.Record) error {
 			for _, r := range records {
-				if !qbo.IsTombstone(r.Version) {
+				switch {
+				case !qbo.IsTombstone(r.Version):
 					f.held.Add(r.ID, second(r.Version))
+				case bury:
+					f.dead.Add(r.ID, 0)
 				}
 			}
 			return nil
@@ -55,6 +61,7 @@ func (s *scan) delivered(ctx context.Context, f *finding) error {
 		}
 	}
 	f.held.Seal()
+	f.dead.Seal()
 	var err error
 	f.undelivered, err = s.r.state.Undelivered(ctx, s.realm, f.entity, f.held.Has)
 	return err
@@ -63,6 +70,7 @@ func (s *scan) delivered(ctx context.Context, f *finding) error {
 // shown notes that QuickBooks has a record, or that CDC has said what became of it.
 func (f *finding) shown(id string) {
 	f.held.Mark(id)
+	f.dead.Mark(id)
 	delete(f.undelivered, id)
 }
 
@@ -75,7 +83,8 @@ func (f *finding) shown(id string) {
 // matter what happens meanwhile. Only a difference costs the id sweep.
 func (s *scan) deletions(ctx context.Context, f *finding) error {
 	for id := range f.deleted {
-		f.shown(id)
+		f.held.Mark(id)
+		delete(f.undelivered, id)
 	}
 	since := secondOf(f.since)
 	from := since
@@ -196,17 +205,15 @@ func (s *scan) absentees(ctx context.Context, f *finding, from, to uint32) error
 // Of what CDC has not told a sink may hold a record nobody knows it has, since Redis has
 // lost its mark.
 func (s *scan) bury(ctx context.Context, f *finding) error {
-	if f.told || len(s.sinks) < 2 {
-		// Where CDC has told of all deletions it has told all sinks of them, and a
-		// company may have many.
+	if f.dead.Len() == 0 {
 		return nil
 	}
 	for _, sink := range s.sinks {
 		err := s.r.state.EachMark(ctx, s.realm, sink, f.entity, func(records []state.Record) error {
 			var dead []qbo.Entity
 			for _, r := range records {
-				// What is alive at a sink and was returned is no deletion, whoever says so.
-				if _, unmarked := f.held.Unmarked(r.ID); !qbo.IsTombstone(r.Version) || f.held.Has(r.ID) && !unmarked {
+				// What was returned is no deletion, whoever says so.
+				if _, absent := f.dead.Unmarked(r.ID); !absent || !qbo.IsTombstone(r.Version) {
 					continue
 				}
 				dead = append(dead, qbo.Entity{Name: f.entity, ID: r.ID, LastUpdated: qbo.VersionTime(r.Version), Deleted: true})
