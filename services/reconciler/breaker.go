@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -48,6 +49,9 @@ func (s *scan) allowed(ctx context.Context, f *finding, held *state.HeldDeletion
 			return mine, nil
 		}
 	}
+	if len(due) <= massCount {
+		return due, nil
+	}
 	of, err := s.alive(ctx, f)
 	if err != nil {
 		return nil, err
@@ -75,14 +79,27 @@ func (s *scan) tellHeld(held state.HeldDeletion) {
 		telemetry.Entity(held.Entity), telemetry.Count(held.Count), telemetry.At(held.Since))
 }
 
-// alive is how many records of an entity some sink has.
-func (s *scan) alive(ctx context.Context, f *finding) (int, error) {
-	if f.held == nil {
-		if err := s.delivered(ctx, f); err != nil {
+// alive is how many records of an entity the sink has that has most.
+func (s *scan) alive(ctx context.Context, f *finding) (most int, err error) {
+	if f.held != nil {
+		return f.held.Len(), nil
+	}
+	for _, sink := range s.sinks {
+		n := 0
+		err := s.r.state.EachMark(ctx, s.realm, sink, f.entity, func(records []state.Record) error {
+			for _, r := range records {
+				if !qbo.IsTombstone(r.Version) {
+					n++
+				}
+			}
+			return nil
+		})
+		if err != nil {
 			return 0, err
 		}
+		most = max(most, n)
 	}
-	return f.held.Len(), nil
+	return most, nil
 }
 
 // countHeld keeps the metric of deletions that wait for somebody.
