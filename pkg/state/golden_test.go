@@ -79,6 +79,14 @@ func fill(t *testing.T, s *state.Store) {
 		{Ref: state.Ref{Entity: "Customer", ID: "2"}, Version: 1795435200000005, Covered: noon, Hash: "gLDr_8z2yEQ"},
 	}))
 	require.NoError(t, s.NoteFollowUps(ctx, realm, []state.FollowUp{{Ref: invoice("2"), Kind: state.FollowUpTombstone, Since: noon, First: noon.Add(time.Second)}}))
+	_, err = s.NoteAbsences(ctx, realm, []state.Absence{{Ref: invoice("5"), Version: 1795435200000001, First: noon}})
+	require.NoError(t, err)
+	held, err := s.HeldDeletion(ctx, realm, "Invoice")
+	require.NoError(t, err)
+	held.State, held.Count, held.Of, held.Sample, held.Since, held.At = state.DeletionHeld, 30, 100, []string{"5"}, noon, noon
+	require.NoError(t, s.HoldDeletion(ctx, held))
+	require.NoError(t, s.SetSwept(ctx, realm, "Invoice", state.Sweep{Began: noon, At: noon.Add(-time.Hour)}))
+	require.NoError(t, s.SetCounted(ctx, realm, map[string]time.Time{"Invoice": noon}))
 	require.NoError(t, s.AdvanceCursors(ctx, realm, map[string]time.Time{"Invoice": noon, "Customer": noon.Add(time.Hour)}))
 	require.NoError(t, s.Redis().Set(ctx, state.Key("gen", realm), "X5Q2KPHS", 0).Err()) // what a rewind leaves
 	require.NoError(t, s.SaveScan(ctx, realm, state.Scan{

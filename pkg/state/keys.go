@@ -19,6 +19,9 @@ import (
 //	lf:1:gen:{R}               STRING random                       one a realm whose cursors were rewound
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
 //	lf:1:dead:{R}              HASH "sink:entity:id" → "version,end,letter"  records that a sink did not get, until it gets them
+//	lf:1:absent:{R}            HASH "entity:id" → "version,first"  records QuickBooks did not return once; MaxAbsences
+//	lf:1:swept:{R}             HASH entity → "began,at" Unix s      entities, while all their ids are read
+//	lf:1:counted:{R}           HASH entity → Unix s                entities that CDC covers
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
@@ -36,6 +39,7 @@ import (
 //	lf:1:registered:{lf:1:sinks} STRING JSON                       one: the configuration that registered the sinks
 //	lf:1:position:{sink}       HASH                                fixed, and a field a cursor that must go back
 //	lf:1:paused                SET name                            sinks that are paused
+//	lf:1:deletions             HASH "realm:entity" → JSON          deletions that wait for a person; 30 days after
 //	lf:1:life                  STRING "run_id#random"              one: the Redis that sinks gave their marks back to
 //	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
 //	lf:1:series:{app}:name     HASH slot → JSON                    Series.Size; a ring

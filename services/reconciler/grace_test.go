@@ -12,16 +12,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
-
-// scheduled is a scan as the schedule makes it.
-func (b *bundle) scheduled(r *reconciler.Reconciler) reconciler.Report {
-	b.t.Helper()
-	report := b.request(r, reconciler.Request{Grace: b.config.Grace, Wait: true})
-	require.Empty(b.t, report.Errors)
-	return report
-}
 
 // While nothing could be read of a company its webhooks were acknowledged all the same,
 // or lost. What it changed last is not left to them by the scan that follows.

@@ -22,12 +22,9 @@ func (s *scan) keepLoaded(ctx context.Context, f *finding, items []qbo.Entity) e
 	if f.pages++; f.pages%keepEvery != 0 {
 		return nil
 	}
-	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, f.missing)
-	if err != nil {
+	if err := s.prune(ctx, f); err != nil {
 		return err
 	}
-	f.missing = pick(f.missing, lacks)
-	f.kept = len(f.missing)
 	at := items[len(items)-1].LastUpdated
 	for _, m := range f.missing {
 		if then := qbo.VersionTime(m.Version); then.Before(at) {
@@ -38,6 +35,9 @@ func (s *scan) keepLoaded(ctx context.Context, f *finding, items []qbo.Entity) e
 		if second.Before(at) {
 			at = second // a record that could not be read must be met again
 		}
+	}
+	if f.overflow && f.dropped.Before(at) {
+		at = f.dropped
 	}
 	// Never back: a sweep reads what lies before.
 	if at = at.Truncate(time.Second); !at.After(f.loaded) || at.Unix() <= 0 {

@@ -25,6 +25,7 @@ type metrics struct {
 	forgotten  prometheus.Counter
 	parked     prometheus.Gauge
 	outages    prometheus.Counter
+	held       prometheus.Gauge
 	jobs       *prometheus.CounterVec
 	followUps  prometheus.Counter
 	restored   prometheus.Counter
@@ -62,12 +63,16 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "scan_duration_seconds",
 			Help: "Length of the scan of a realm, without its verification.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 8),
 		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "held_deletions",
+			Help: "Deletions that wait for ledgerfeed deletions approve or reject, over all realms: too many records were absent at once.",
+		}),
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "parked_realms",
 			Help: "Realms that wait for a new authorisation, as far as this replica has met them.",
 		}),
 	}
-	reg.MustRegister(m.took, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.took, m.held, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "unverified_scans",
 		Help: "Scans whose changes are not all delivered yet.",
 	}, func() float64 { return float64(open()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{

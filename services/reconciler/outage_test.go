@@ -377,6 +377,8 @@ func TestOutage_Of31DaysWithDeletions(t *testing.T) {
 	b.clock.Advance(10*24*time.Hour + 12*time.Hour)
 	require.NoError(t, b.store.AddOutage(t.Context(), state.Outage{Kind: state.OutageIngress, From: from, To: b.clock.Now()}))
 	defer run(t, b.reconciler())()
+	b.beat()
+	b.missed(25) // of the last month CDC tells
 	require.Eventually(t, func() bool {
 		return !slices.ContainsFunc(b.differing("ledger"), func(name string) bool {
 			return name == "TimeActivity" || slices.Contains(b.config.CDCEntities, name)

@@ -108,6 +108,10 @@ func (r *Reconciler) rests(ctx context.Context, realm string, x occasion) (time.
 	if err != nil || conn.ChangedAt.After(x.pace.Scanned) {
 		return time.Time{}, err
 	}
+	// Absent records are to be asked for once more.
+	if absent, err := r.state.HasAbsences(ctx, realm); err != nil || absent {
+		return time.Time{}, err
+	}
 	seen, err := r.state.Freshness(ctx, realm)
 	if err != nil {
 		return time.Time{}, err

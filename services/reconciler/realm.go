@@ -166,6 +166,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	default:
 		s.client = r.client.With(qbo.Scan)
 	}
+	s.whole, s.client = s.client, s.client.WithMaxResponse(PageLimit)
 	r.note(realm, s.cursors)
 	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
 	if !o.republish {

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -54,6 +55,7 @@ type Reconciler struct {
 	members     *state.Members
 	usage       func(ctx context.Context) (state.Usage, error)
 	tracer      trace.Tracer
+	rooms       *semaphore.Weighted // bytes of pages in memory
 
 	mu      sync.Mutex             // guards the rest
 	realms  map[string]*realmState // what this process has learned of a realm
@@ -98,6 +100,7 @@ func New(o Options) (*Reconciler, error) {
 		members:     o.State.Members("reconciler", o.Logger),
 		usage:       o.Usage,
 		tracer:      o.Tracer,
+		rooms:       newRooms(o.Config.Realms),
 		realms:      map[string]*realmState{},
 	}
 	r.now = r.clock.now

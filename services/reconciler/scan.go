@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/idset"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -35,7 +36,8 @@ type scan struct {
 	isolate bool
 
 	conn    connection.Connection
-	client  *qbo.Client
+	client  *qbo.Client // takes answers up to pageLimit
+	whole   *qbo.Client // and this as large ones as anybody
 	sinks   []string
 	memory  state.Memory         // of Redis, before it was asked for marks
 	cursors map[string]time.Time // as the scan found them
@@ -51,6 +53,7 @@ type scan struct {
 	ledger     ledger
 
 	mu      sync.Mutex // guards what follows: entities are read at the same time
+	clock   time.Time  // Intuit's, at the latest answer
 	batches int        // published, for ids
 	saved   int        // scans remembered, for ids
 	// referenced are records that changed transactions name, if those are refreshed.
@@ -79,9 +82,16 @@ type finding struct {
 	time time.Time
 	// left is the oldest change that was left to its webhook; zero: none.
 	left    time.Time
-	seen    map[string]int64 // ids and versions the answers held
-	deleted map[string]bool  // ids that CDC called deleted
-	told    bool             // CDC has answered as a whole: no deletion of its window is left out
+	seen    *recent         // ids and versions that the last answers held
+	deleted map[string]bool // ids that CDC called deleted
+	// held are the records that are alive at some sink, by the second of the version;
+	// marked are those that the answers returned. undelivered are dead letters that no
+	// sink has, less those returned.
+	held        *idset.Set
+	dead        *idset.Set // tombstones at some sink, if others are to be told
+	undelivered map[string]int64
+	swept       state.Sweep // under way; zero: none
+	told        bool        // CDC has answered as a whole: no deletion of its window is left out
 	// unread are the seconds in which a record that is not known by its id makes
 	// every Query fail.
 	unread  []time.Time
@@ -95,10 +105,14 @@ type finding struct {
 	// published are those of missing this scan itself puts on the stream.
 	published map[state.Ref]bool
 	kept      int // of missing when it was last gone through
+	// overflow: the sinks take nothing, so that no more of missing is kept than
+	// maxMissing. The cursor must stay. dropped is the first change left out.
+	overflow bool
+	dropped  time.Time
 }
 
 func newFinding(t task) *finding {
-	return &finding{task: t, seen: map[string]int64{}, deleted: map[string]bool{}, published: map[state.Ref]bool{}}
+	return &finding{task: t, seen: newRecent(), deleted: map[string]bool{}, published: map[state.Ref]bool{}}
 }
 
 // answered keeps the earliest time of an answer.
@@ -139,7 +153,13 @@ func (s *scan) run(ctx context.Context, o order) error {
 		}
 	}
 	err := s.queries(ctx, rest)
-	if fatal(ctx, err) {
+	if err == nil {
+		err = s.countAll(ctx, o, fs)
+	}
+	if err == nil {
+		err = s.confirmAll(ctx, o, rest)
+	}
+	if err != nil && fatal(ctx, err) {
 		return err
 	}
 	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
@@ -168,7 +188,7 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 			switch {
 			case err == nil:
 				s.ended(f)
-			case errors.Is(err, errUnreadable):
+			case errors.Is(err, errUnreadable) || errors.Is(err, errBehind):
 				s.leaveOut(f, err)
 			case fatal(ctx, err):
 				return err

@@ -52,6 +52,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	g.Go(func() error { r.members.Run(ctx, r.lead); return nil })
 	g.Go(func() error { return r.every(ctx, enrolPolls*r.config.PollInterval, r.boundSchedule) })
 	g.Go(func() error { return r.every(ctx, r.config.VerifyEvery, r.verifier.checkAll) })
+	g.Go(func() error { return r.every(ctx, heldEvery, r.countHeld) })
 	return g.Wait()
 }
 

@@ -52,9 +52,9 @@ func (s *scan) readUse(ctx context.Context, o order) error {
 // uses reports whether the realm is known to use an entity.
 func (s *scan) uses(name string) bool { return s.used[name] || s.use[name].Used }
 
-// counted reports whether a count has found records of the entity that were not loaded
+// hasCounted reports whether a count has found records of the entity that were not loaded
 // yet: the cursor moves to the time of the count when they are delivered.
-func (s *scan) counted(name string) bool {
+func (s *scan) hasCounted(name string) bool {
 	u := s.use[name]
 	return u.Used && !u.Counted.IsZero() && s.cursors[name].Before(u.Counted.Add(-margin).Truncate(time.Second))
 }
@@ -107,7 +107,7 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		}
 		t := s.task(name, now, o)
 		t.changedSince, t.query = time.Time{}, true
-		if s.counted(name) {
+		if s.hasCounted(name) {
 			t.fromBeginning(s.loaded[name])
 		}
 		due := s.due(name, now)
@@ -182,7 +182,7 @@ func (s *scan) keepUse(ctx context.Context) {
 			continue // recorded when it was counted
 		case f.items > 0 || s.uses(f.entity):
 			now.Used = true
-			if !s.counted(f.entity) {
+			if !s.hasCounted(f.entity) {
 				now.Counted = time.Time{} // all of it is loaded
 			}
 		case !f.counted.IsZero():
