@@ -18,10 +18,10 @@ const countedADay = 2
 // merged away, a deletion that an answer was cut off before) is one less than was
 // delivered. An entity of which nothing was delivered costs no call. A scan counts no
 // more than fit into its calls, those first whose count is the longest ago; a recovery
-// counts none. The first time is spread, so that not all are counted on the day of an
+// counts only what has waited eight times as long, as where every scan is one. The first time is spread, so that not all are counted on the day of an
 // upgrade.
 func (s *scan) countAll(ctx context.Context, o order, fs []*finding) error {
-	if o.entities != nil || o.load || o.recovery && !o.everything {
+	if o.entities != nil || o.load {
 		return nil
 	}
 	every, now := s.r.config.queryInterval(), s.r.now()
@@ -50,8 +50,8 @@ func (s *scan) countAll(ctx context.Context, o order, fs []*finding) error {
 	}
 	slices.SortStableFunc(told, func(a, b *finding) int { return last[a.entity].Compare(last[b.entity]) })
 	for _, f := range told {
-		// One that has waited twice as long has its turn in any case.
-		if room <= 0 && !o.everything && now.Sub(last[f.entity]) < 2*every {
+		waited := now.Sub(last[f.entity])
+		if !o.everything && (room <= 0 && waited < 2*every || o.recovery && waited < 8*every) {
 			return nil
 		}
 		before := s.callsMade()

@@ -360,7 +360,7 @@ func TestScale_MemoryOfALargeRealm(t *testing.T) {
 
 	began = time.Now()
 	l.change(func() { l.lost, l.rows = true, 0 })
-	require.NoError(t, g.store.SetCounted(t.Context(), realm, map[string]time.Time{"Invoice": time.Now().Add(-15 * 24 * time.Hour)}))
+	require.NoError(t, g.store.SetCounted(t.Context(), realm, map[string]time.Time{"Invoice": time.Now().Add(-60 * 24 * time.Hour)}))
 	g.due()
 	if l.n >= 3_000_000 { // and of a sweep every 1,000,000
 		g.until("most of the sweep", func() bool { rows, _ := l.served(); return rows >= l.n*2/3 })
