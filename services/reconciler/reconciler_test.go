@@ -98,7 +98,7 @@ func TestReconciler_QuietRealmIsOneCallAScan(t *testing.T) {
 	now := b.sim.Stats().CallsByKind
 	require.LessOrEqual(t, now["cdc"]-loaded["cdc"], 7+1, "one at the start, one each interval")
 	turns := len(b.config.QueryEntities) + 2 // of the hours of the first and the last day
-	counted := map[string]bool{} // of CDC, once a week each
+	counted := map[string]bool{}             // of CDC, once a week each
 	for ref := range b.feed.versions("ledger", realm) {
 		if slices.Contains(b.config.CDCEntities, ref.Entity) {
 			counted[ref.Entity] = true
