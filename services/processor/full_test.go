@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -90,22 +88,6 @@ func (b *bundle) fillDead(reason stream.Reason, realmOf func(int) string) {
 				break
 			}
 		}
-	}
-}
-
-// fillRaw fills a stream as a version without shares did, until the broker refuses.
-func (b *bundle) fillRaw(subject string) {
-	b.t.Helper()
-	nc, err := nats.Connect(b.natsURL)
-	require.NoError(b.t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(b.t, err)
-	for _, n := range []int{32 << 10, 1 << 10, 1} {
-		for err = nil; err == nil; {
-			_, err = js.Publish(b.t.Context(), subject, make([]byte, n))
-		}
-		require.ErrorContains(b.t, err, "maximum bytes exceeded")
 	}
 }
 

@@ -29,16 +29,6 @@ func (it *item) tries() int {
 	return tries
 }
 
-// delivered reports whether a sink that lacks the item has had it before.
-func (it *item) delivered() bool {
-	for s := range it.lacking.each() {
-		if it.marks[s].Version > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // open are the units that some sink lacks the effect of.
 func (it *item) open() []*unit {
 	var open []*unit

@@ -222,7 +222,7 @@ func (r *reset) lost(ctx context.Context, page []state.HeldMark) (lost []state.L
 	}
 	for _, m := range page {
 		has := held[m.ID]
-		another := m.Version == has.Version && m.Mark.Hash != "" && has.ContentHash != "" && m.Mark.Hash != has.ContentHash
+		another := m.Version == has.Version && m.Hash != "" && has.ContentHash != "" && m.Hash != has.ContentHash
 		if m.Version <= has.Version && !another {
 			continue
 		}

@@ -48,7 +48,7 @@ func (p *Processor) matchTogether(unclear map[string][]*item, result qbo.CDCResu
 		found := byID(result.Entities[name])
 		for _, it := range items {
 			// A record of a name list that CDC calls deleted may be there.
-			if e, ok := found[it.ref.ID]; ok && !(e.Deleted && it.info.List) {
+			if e, ok := found[it.ref.ID]; ok && (!e.Deleted || !it.info.List) {
 				p.judge(it, e, result.Time)
 				continue
 			}

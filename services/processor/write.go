@@ -51,7 +51,7 @@ func (it *item) lacks(s int) bool {
 	}
 	have, offered := it.marks[s].Version, it.verdict.change.GetVersion()
 	if have != offered && !declined(have, offered) {
-		return have < offered && !(qbo.IsTombstone(have) && it.verdict.change.GetDeleted())
+		return have < offered && (!qbo.IsTombstone(have) || !it.verdict.change.GetDeleted())
 	}
 	if hash := it.verdict.change.GetContentHash(); have == offered && hash != "" && hash != it.marks[s].Hash {
 		return true

@@ -204,8 +204,6 @@ func TestAbsence_AWeeklyCountCostsACallForEachEntityInUse(t *testing.T) {
 	b.many("Vendor", 3)
 	b.clock.Advance(time.Hour)
 	b.reconcile(r)
-	b.config.QueryInterval = 100 * 24 * time.Hour // not what this is about
-	r = b.reconciler()
 	var counts []int
 	var n atomic.Int32
 	b.between(func(w http.ResponseWriter, r *http.Request, quickbooks http.Handler) {

@@ -16,7 +16,7 @@ import (
 func largeRealm(t *testing.T, n int) (*bundle, *large) {
 	t.Helper()
 	b := setup(t)
-	l := &large{n: n, padding: func(int) int { return 0 }, gone: func(int) bool { return false }, ahead: b.clock.Now().Sub(time.Now())}
+	l := &large{n: n, padding: func(int) int { return 0 }, gone: func(int) bool { return false }, ahead: time.Until(b.clock.Now())}
 	api := httptest.NewServer(l)
 	t.Cleanup(api.Close)
 	b.client = b.newClient(api.URL)
