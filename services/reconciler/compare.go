@@ -142,7 +142,7 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 					unsure, at = append(unsure, changes[i]), append(at, i)
 				}
 			case documents != nil && m.Version == changes[i].Version && m.Hash != "" && !documents[i].Deleted:
-				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw)
+				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw) && !sabotage.On(sabotage.ContentIgnored)
 			}
 		}
 		dead, err := r.dead(ctx, realm, sink, unsure)
@@ -151,6 +151,17 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 		}
 		for i, is := range dead {
 			lacks[at[i]] = !is
+		}
+		if sabotage.On(sabotage.DeadLetterHidesAllSinks) {
+			for _, other := range sinks {
+				dead, err := r.dead(ctx, realm, other, unsure)
+				if err != nil {
+					return nil, err
+				}
+				for i, is := range dead {
+					lacks[at[i]] = lacks[at[i]] && !is
+				}
+			}
 		}
 	}
 	return lacks, nil
@@ -175,7 +186,7 @@ func (r *Reconciler) dead(ctx context.Context, realm, sink string, changes []sta
 		if !reached(d.Version, changes[i].Version) {
 			continue
 		}
-		if is[i] = d.Letter == 0; is[i] {
+		if is[i] = d.Letter == 0 || sabotage.On(sabotage.DeadLetterNeverEnds); is[i] {
 			continue
 		}
 		if is[i], err = r.stream.HasDead(ctx, d.Letter, realm, sink, d.Entity, d.ID); err != nil {
@@ -191,6 +202,9 @@ func (r *Reconciler) dead(ctx context.Context, realm, sink string, changes []sta
 // that was read with a higher version is lacking.
 func reached(have, want int64) bool {
 	if sabotage.On(sabotage.TiesDropped) && qbo.VersionTime(have).Equal(qbo.VersionTime(want)) {
+		return true
+	}
+	if sabotage.On(sabotage.TombstoneFinal) && qbo.IsTombstone(have) {
 		return true
 	}
 	return have != 0 && (!qbo.Newer(have, want) || qbo.IsTombstone(have) && qbo.IsTombstone(want))

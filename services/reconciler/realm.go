@@ -11,6 +11,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -130,6 +131,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
 		return nil, o, err
 	}
+	sabotage.At(sabotage.ScanBegun)
 	if s.loaded, err = r.state.Loaded(ctx, realm); err != nil {
 		return nil, o, err
 	}

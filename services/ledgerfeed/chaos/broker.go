@@ -3,6 +3,7 @@ package chaos
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -133,14 +134,32 @@ func (c *cluster) monitorURL() string {
 // protocol: only package stream knows the client.
 func (c *cluster) stepDown(ctx context.Context, stream string) error {
 	for _, port := range c.clients {
-		if err := publish(ctx, local(port), "$JS.API.STREAM.LEADER.STEPDOWN."+stream); err == nil {
+		if err := publish(ctx, local(port), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, ""); err == nil {
 			return nil
 		}
 	}
 	return fmt.Errorf("no broker takes the request that the leader of %s steps down", stream)
 }
 
-func publish(ctx context.Context, addr, subject string) error {
+// send publishes a message by the plain protocol, to whichever server takes it.
+func (c *cluster) send(ctx context.Context, subject, payload string) error {
+	var errs []error
+	for _, port := range c.clients {
+		err := publish(ctx, local(port), subject, payload)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// purge takes what has that subject off a stream.
+func (c *cluster) purge(ctx context.Context, stream, subject string) error {
+	return c.send(ctx, "$JS.API.STREAM.PURGE."+stream, fmt.Sprintf(`{"filter":%q}`, subject))
+}
+
+func publish(ctx context.Context, addr, subject, payload string) error {
 	d := net.Dialer{Timeout: 2 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -150,7 +169,7 @@ func publish(ctx context.Context, addr, subject string) error {
 	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
 		return err
 	}
-	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPUB %s _INBOX.chaos 0\r\n\r\nPING\r\n", subject)
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPUB %s _INBOX.chaos %d\r\n%s\r\nPING\r\n", subject, len(payload), payload)
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
 		if strings.HasPrefix(lines.Text(), "PONG") {

@@ -20,7 +20,10 @@ type cursors struct {
 
 	mu   sync.Mutex // guards the rest
 	last map[place]time.Time
-	gen  int // grows when Redis loses what it had
+	// ahead is how far a cursor may be ahead of what the API has shown: a replica that
+	// is later than the margin. The next scan begins before that.
+	ahead time.Duration
+	gen   int // grows when Redis loses what it had
 	// open are the changes that a cursor has passed and no sink was asked for yet.
 	open  []passed
 	wrong []wrongCursor
@@ -49,8 +52,13 @@ func newCursors(p *plant) *cursors {
 // not zero.
 type wrongCursor struct {
 	ref  sink.Ref
+	sink string // that lacks the record
 	text string
 }
+
+// cursorMargin is how far a cursor stays behind Intuit's clock, as docs/reconciliation.md
+// has it.
+const cursorMargin = 2 * time.Minute
 
 const cursorPoll = 100 * time.Millisecond
 
@@ -102,7 +110,11 @@ func (c *cursors) look(ctx context.Context, realm string) {
 			c.wrong = append(c.wrong, wrongCursor{text: fmt.Sprintf("the cursor of realm %s %s went back from %s to %s", realm, entity, before.Format(time.RFC3339), at.Format(time.RFC3339))})
 		case at.After(before):
 			c.moves++
-			c.open = append(c.open, c.plant.books.between(realm, entity, before, at)...)
+			from, to := before, at.Add(-c.ahead)
+			if !before.IsZero() {
+				from = before.Add(-c.ahead)
+			}
+			c.open = append(c.open, c.plant.books.between(realm, entity, from, to)...)
 		}
 		c.last[where] = at
 	}
@@ -186,7 +198,7 @@ func (c *cursors) judge(ctx context.Context) {
 					continue
 				}
 			}
-			c.wrong = append(c.wrong, wrongCursor{ref: p.ref, text: fmt.Sprintf("the cursor of realm %s %s is at %s, and the sink %s has of %s version %d instead of %d",
+			c.wrong = append(c.wrong, wrongCursor{ref: p.ref, sink: name, text: fmt.Sprintf("the cursor of realm %s %s is at %s, and the sink %s has of %s version %d instead of %d",
 				p.ref.Realm, p.ref.Entity, p.cursor.UTC().Format(time.RFC3339), name, p.ref.ID, row.Version, p.version)})
 		}
 	}

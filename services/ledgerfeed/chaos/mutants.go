@@ -53,6 +53,21 @@ var mutants = map[string]mutant{
 		},
 	},
 	"tombstone-dropped": {faults: []string{"webhook-loss"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+
+	"deletion-unconfirmed":    {faults: []string{"wrong-deletes", "forged-deletes"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"failed-read-is-evidence": {faults: []string{"wrong-deletes", "forged-deletes", "api-5xx", "api-429"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"tombstone-final":         {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"follow-up-dropped":       {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"future-tombstone":        {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"restored-without-force":  {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"content-ignored":         {faults: []string{"derived"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"token-ignored":           {faults: []string{"backward-time"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I3"}},
+	// The table is down while the endpoint refuses the same changes.
+	"dead-letter-hides-all-sinks":      {faults: []string{"sink-422", "kill-postgres"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
+	"dead-letter-never-ends":           {faults: []string{"sink-422"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"full-retry-blocks":                {faults: []string{"retry-full"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
+	"unknown-company-letter-per-event": {faults: []string{"unknown-companies", "unknown-flood"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
+	"stale-read-covered":               {faults: []string{"read-lag"}, speed: 30, scans: never, breaks: []string{"I2"}},
 }
 
 // Mutants are the names of the bugs that can be planted.

@@ -25,14 +25,17 @@ import (
 )
 
 const (
-	replicas   = 2
-	sinkTable  = "table"
-	sinkPost   = "post"
-	ackWait    = 4 * time.Second
-	leaseTTL   = 3 * time.Second
-	startWait  = 3 * time.Minute // for all that is started, on a busy machine
-	drainWait  = 45 * time.Second
+	replicas  = 2
+	sinkTable = "table"
+	sinkPost  = "post"
+	ackWait   = 4 * time.Second
+	leaseTTL  = 3 * time.Second
+	startWait = 3 * time.Minute // for all that is started, on a busy machine
+	drainWait = 45 * time.Second
+	// Small, so that streams fill up.
 	eventBytes = 8 << 20
+	retryBytes = 2 << 20
+	deadBytes  = 1 << 20
 )
 
 // plant is everything that runs, and the ways in that nothing can cut.
@@ -41,6 +44,8 @@ type plant struct {
 	journal *journal
 	bin     binaries
 	mutant  string // planted bug, "" for none
+	// steers: one replica of processor and reconciler can be steered while it runs.
+	steers bool
 	// scanEvery is reconciler.interval, a time.Duration, from the next start of a
 	// reconciler on.
 	scanEvery atomic.Int64
