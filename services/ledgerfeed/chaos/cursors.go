@@ -39,6 +39,7 @@ type place struct{ realm, entity string }
 type passed struct {
 	ref     sink.Ref
 	version int64
+	at      int // its place among the states of the record
 	deleted bool
 	before  time.Time // where the cursor was
 	cursor  time.Time
@@ -136,7 +137,7 @@ func (b *books) between(realm, entity string, from, to time.Time) []passed {
 		}
 		all = append(all, passed{
 			ref:     sink.Ref{Realm: realm, Entity: entity, ID: ref.ID},
-			version: last.Version, deleted: last.Deleted, before: from, cursor: to,
+			version: last.Version, at: last.Revision, deleted: last.Deleted, before: from, cursor: to,
 		})
 	}
 	return all
@@ -182,7 +183,7 @@ func (c *cursors) judge(ctx context.Context) {
 	crowded := map[passed]bool{} // asked for each way of a cursor once
 	for _, p := range open {
 		for name, row := range map[string]sink.Row{sinkTable: table[p.ref], sinkPost: c.plant.endpoint.row(p.ref)} {
-			if p.settledBy(row) || !mustHold(p.ref, p.deleted, row) {
+			if p.settledBy(row) || !p.deleted && c.plant.books.shows(p.ref, row, qbosim.State{Version: p.version, Revision: p.at}) || !mustHold(p.ref, p.deleted, row) {
 				continue
 			}
 			if c.gen > 0 && p.deleted && !listed(p.ref.Entity) {

@@ -113,7 +113,7 @@ func (d *database) watch(ctx context.Context) error {
 
 // rows are all that the sink holds.
 func (d *database) rows(ctx context.Context) (map[sink.Ref]sink.Row, error) {
-	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned, content_hash FROM ledgerfeed.entity")
+	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned, coalesce(content_hash, '') FROM ledgerfeed.entity")
 }
 
 // some are those of the named records.
@@ -122,7 +122,7 @@ func (d *database) some(ctx context.Context, refs []sink.Ref) (map[sink.Ref]sink
 	for _, r := range refs {
 		realms, entities, ids = append(realms, r.Realm), append(entities, r.Entity), append(ids, r.ID)
 	}
-	return d.query(ctx, `SELECT e.realm, e.entity, e.id, e.version, e.deleted, e.learned, e.content_hash FROM ledgerfeed.entity e
+	return d.query(ctx, `SELECT e.realm, e.entity, e.id, e.version, e.deleted, e.learned, coalesce(e.content_hash, '') FROM ledgerfeed.entity e
 		JOIN unnest($1::text[], $2::text[], $3::text[]) AS want (realm, entity, id) USING (realm, entity, id)`, realms, entities, ids)
 }
 
@@ -145,14 +145,14 @@ func (d *database) query(ctx context.Context, statement string, args ...any) (ma
 
 // tombstones are the records that the sink holds as deleted.
 func (d *database) tombstones(ctx context.Context) (map[sink.Ref]sink.Row, error) {
-	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned, content_hash FROM ledgerfeed.entity WHERE deleted")
+	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned, coalesce(content_hash, '') FROM ledgerfeed.entity WHERE deleted")
 }
 
 // mislabelled are records whose document is another than its hash says.
 func (d *database) mislabelled(ctx context.Context) (wrong []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	rows, err := d.pool.Query(ctx, "SELECT realm, entity, id, content_hash, document::text FROM ledgerfeed.entity WHERE document IS NOT NULL")
+	rows, err := d.pool.Query(ctx, "SELECT realm, entity, id, coalesce(content_hash, ''), document::text FROM ledgerfeed.entity WHERE document IS NOT NULL")
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
@@ -165,9 +166,9 @@ func (r *run) missingEvents(ctx context.Context) (missing []missingEvent, strang
 				if dead.excuse(ref, name) || left && (!mustHold(ref, gone, held[ref]) || gone && held[ref].Version == 0 && untold[ref]) {
 					continue
 				}
-				if row := held[ref]; row.Version < want && !row.Deleted || row.Version == 0 {
+				if row := held[ref]; !r.plant.books.shows(ref, row, want) {
 					missing = append(missing, missingEvent{ref, fmt.Sprintf("answered 200 at %s: realm %s %s %s at %s is version %d or more, and the sink %s has %d",
-						a.at.UTC().Format("15:04:05.000"), ref.Realm, ref.Entity, ref.ID, e.OccurredAt.Format(time.RFC3339Nano), want, name, row.Version)})
+						a.at.UTC().Format("15:04:05.000"), ref.Realm, ref.Entity, ref.ID, e.OccurredAt.Format(time.RFC3339Nano), want.Version, name, row.Version)})
 				}
 			}
 		}
@@ -203,18 +204,33 @@ func (r *run) judgeFollowed(ctx context.Context) error {
 	return nil
 }
 
-// least is the lowest version the record can have had when the event happened: of
+// least is the first state the record can have had when the event happened: of
 // several changes within its second the event may be any. gone says that it is deleted
 // by now.
-func (b *books) least(ref sink.Ref, e webhook.Event) (version int64, gone bool) {
+func (b *books) least(ref sink.Ref, e webhook.Event) (first qbosim.State, gone bool) {
 	history := b.History(qbosim.Ref{Realm: ref.Realm, Entity: ref.Entity, ID: ref.ID})
 	gone = len(history) > 0 && history[len(history)-1].Deleted
 	for _, s := range history {
 		if s.LastUpdated.Unix() == e.OccurredAt.Unix() {
-			return s.Version, gone
+			return s, gone
 		}
 	}
-	return 1, gone
+	return qbosim.State{Version: 1}, gone
+}
+
+// shows reports whether a sink has the state or a later one. Its version tells as long as
+// time does not go back; else the document does.
+func (b *books) shows(ref sink.Ref, row sink.Row, want qbosim.State) bool {
+	switch {
+	case row.Version == 0:
+		return false
+	case row.Deleted, row.Version >= want.Version:
+		return true
+	}
+	history := b.History(qbosim.Ref{Realm: ref.Realm, Entity: ref.Entity, ID: ref.ID})
+	return slices.ContainsFunc(history[min(max(want.Revision-1, 0), len(history)):], func(s qbosim.State) bool {
+		return !s.Deleted && qbo.ContentHash(s.Raw) == row.ContentHash
+	})
 }
 
 // judge compares, at rest, what was promised with what came of it.

@@ -60,8 +60,8 @@ var mutants = map[string]mutant{
 	"follow-up-dropped":       {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
 	"future-tombstone":        {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
 	"restored-without-force":  {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
-	"content-ignored":         {faults: []string{"derived"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I3"}},
-	"token-ignored":           {faults: []string{"backward-time"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"content-ignored":         {faults: []string{"derived", "derived-silent"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"token-ignored":           {faults: []string{"backward-time"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
 	// The table is down while the endpoint refuses the same changes.
 	"dead-letter-hides-all-sinks":      {faults: []string{"sink-422", "kill-postgres"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
 	"dead-letter-never-ends":           {faults: []string{"sink-422"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I3"}},

@@ -184,6 +184,7 @@ func (p *plant) replicas() (all []*replica) {
 func (p *plant) connect(ctx context.Context) error {
 	cfg := stream.DefaultConfig()
 	cfg.URL, cfg.MonitorURL, cfg.Profile, cfg.EventsMaxBytes = p.cluster.url(), p.cluster.monitorURL(), stream.Cluster, eventBytes
+	cfg.RetryMaxBytes, cfg.DeadMaxBytes = retryBytes, deadBytes
 	err := until(ctx, func(ctx context.Context) error {
 		conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "chaos"})
 		if err != nil {

@@ -111,12 +111,13 @@ type tombstoneVerdict struct {
 	// ever is how many were wrong at some time, and longest how long one was.
 	ever    int
 	longest time.Duration
+	open    int // are wrong now
 }
 
 func (t *tombstones) verdict(now time.Time) tombstoneVerdict {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := tombstoneVerdict{tried: t.seen+len(t.ever) > 0, problems: append([]string(nil), t.wrong...), ever: len(t.ever), longest: t.longest}
+	v := tombstoneVerdict{tried: t.seen+len(t.ever) > 0, problems: append([]string(nil), t.wrong...), ever: len(t.ever), longest: t.longest, open: len(t.open)}
 	for _, since := range t.open {
 		v.longest = max(v.longest, now.Sub(since))
 	}
