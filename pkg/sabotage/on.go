@@ -62,7 +62,8 @@ func follow(path string) *orders {
 	o := &orders{path: path}
 	if path != "" {
 		go func() {
-			for last := ""; ; time.Sleep(controlPoll) {
+			last := ""
+			for range time.Tick(controlPoll) {
 				text, _ := os.ReadFile(path) // none yet: nothing is asked
 				if string(text) != last {
 					last = string(text)

@@ -15,7 +15,7 @@ import (
 func fullFaults() []fault {
 	return []fault{
 		{name: "retry-full", group: "endpoint", least: 4 * time.Second, most: 8 * time.Second, weight: 2, effects: effects{fills: true}, begin: fillRetries},
-		{name: "dead-full", group: "dead", least: 3 * time.Second, most: 8 * time.Second, weight: 2, effects: effects{fills: true}, begin: fillDead},
+		{name: "dead-full", group: "dead", least: 3 * time.Second, most: 8 * time.Second, weight: 1, effects: effects{fills: true}, begin: fillDead},
 	}
 }
 

@@ -69,7 +69,7 @@ const never = 24 * time.Hour
 func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 	rng := rand.New(rand.NewPCG(seed, 0xb00c))
 	r := &run{
-		o: o, seed: seed, dir: dir, speed: choose(rng, []float64{5, 10, 30}), scans: choose(rng, []time.Duration{4 * time.Second, 8 * time.Second, never}),
+		o: o, seed: seed, dir: dir, speed: choose(rng, []float64{10, 20, 30}), scans: choose(rng, []time.Duration{4 * time.Second, 8 * time.Second, never}),
 		plan: schedule(seed, o.For, o.faults()), begun: time.Now(), differs: map[string]difference{},
 		made: map[string]bool{}, ended: map[sink.Ref]bool{}, purged: map[sink.Ref]bool{},
 	}

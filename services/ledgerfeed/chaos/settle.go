@@ -22,7 +22,7 @@ import (
 // the rest.
 func (r *run) settle(ctx context.Context) error {
 	r.note("settle", "", "begins")
-	ctx, cancel := context.WithTimeout(ctx, r.o.Settle)
+	ctx, cancel := context.WithTimeout(ctx, r.o.Settle+r.roomWait())
 	defer cancel()
 	r.plant.heal()
 	r.mu.Lock()
@@ -150,13 +150,24 @@ func (p *plant) heal() {
 	p.books.alter(func(f *qbosim.Faults) { *f = qbosim.Faults{Latency: baseLatency} })
 }
 
+// roomWait is how much longer what is left may take: a dead letter that found no room is
+// stored up to five minutes later.
+func (r *run) roomWait() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.made["dead-full"] {
+		return 6 * time.Minute
+	}
+	return 0
+}
+
 const poll = 300 * time.Millisecond
 
 // awaitDrained waits until nothing waits on the streams.
 func (r *run) awaitDrained(ctx context.Context) error {
 	// The calls of a process that was killed count for 130 s: until then its company
 	// may get no turn.
-	ctx, cancel := context.WithTimeout(ctx, r.o.Settle*3/4)
+	ctx, cancel := context.WithTimeout(ctx, r.o.Settle*3/4+r.roomWait())
 	defer cancel()
 	last := "the streams were not looked at"
 	for {
