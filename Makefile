@@ -113,8 +113,9 @@ broker-check: ## kill three nats-servers of the pinned version in turn: what a c
 	go test -count=1 -v -timeout 20m -run '^TestCompression_' ./pkg/stream -args -stream.broker
 
 .PHONY: scale
-scale: servers ## the reconciler with 10,000 realms: bytes in Redis, spread and takeover over three replicas, scans a second
-	go test -count=1 -v -timeout 30m -run '^TestScale_' -parallel 1 ./services/reconciler -args -scale.realms=10000
+scale: servers ## the reconciler with 10,000 realms and with 5,000,000 records: memory, bytes in Redis, spread and takeover over three replicas, scans a second
+	go test -count=1 -v -timeout 90m -run '^TestScale_' -parallel 1 ./services/reconciler -args -scale.realms=10000 -scale.records=5000000
+	go test -count=1 -v -timeout 30m -run '^TestScale_' ./services/ledgerfeed/audit -args -scale.records=5000000
 	go test -run '^$$' -bench QuietScans -benchtime 3x -timeout 30m ./services/reconciler -args -scale.realms=10000
 
 .PHONY: lint

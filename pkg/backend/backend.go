@@ -12,7 +12,6 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
-	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -62,7 +61,7 @@ func Start(ctx context.Context, name string, cfg Config, logs io.Writer, build f
 
 // open opens the parts in the order they stand on each other.
 func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error) {
-	if b.State, err = state.Open(ctx, state.Options{Config: cfg.Redis, Now: sabotage.Now, Logger: b.Log.Named("redis")}); err != nil {
+	if b.State, err = state.Open(ctx, state.Options{Config: cfg.Redis, Logger: b.Log.Named("redis")}); err != nil {
 		return err
 	}
 	b.Group.Defer("redis", func(context.Context) error { return b.State.Close() })
@@ -78,7 +77,7 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 		return lifecycle.Usage(err)
 	}
 	b.Connections, err = connection.New(connection.Options{
-		State: b.State, Config: cfg.Connection, Refresher: oauth, Now: sabotage.Now, Logger: b.Log.Named("connection"), Registerer: b.Registry,
+		State: b.State, Config: cfg.Connection, Refresher: oauth, Logger: b.Log.Named("connection"), Registerer: b.Registry,
 	})
 	if err != nil {
 		return lifecycle.Usage(err)

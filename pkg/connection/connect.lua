@@ -1,5 +1,5 @@
--- Connects the realm KEYS[1]. ARGV: app, sealed token, now in ms.
-local key, app, token, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+-- Connects the realm KEYS[1]. ARGV: app, sealed token, a test's clock.
+local key, app, token, now = KEYS[1], ARGV[1], ARGV[2], text(clock(ARGV[3]))
 local was = redis.call('HGET', key, 'state')
 if not was or was == 'disconnected' then redis.call('HSET', key, 'connected', now) end
 if was ~= 'live' then redis.call('HSET', key, 'changed', now) end

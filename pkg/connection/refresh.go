@@ -39,7 +39,7 @@ var errOvertaken = errors.New("another replica was faster")
 var (
 	//go:embed persist.lua
 	persistLua    string
-	persistScript = redis.NewScript(persistLua)
+	persistScript = redis.NewScript(state.ClockLua + persistLua)
 )
 
 // answer is a token Intuit gave that is not stored yet.
@@ -270,7 +270,7 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 func (s *Store) persist(ctx context.Context, realm string, a answer, sealed string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return persistScript.Run(ctx, s.db, []string{connKey(realm)}, a.generation, sealed, a.from, s.now().UnixMilli()).Bool()
+	return persistScript.Run(ctx, s.db, []string{connKey(realm)}, a.generation, sealed, a.from, s.stamp()).Bool()
 }
 
 func (s *Store) keepUnsaved(realm string, a answer) {

@@ -1,7 +1,7 @@
 -- Puts the realm KEYS[1] into a state. ARGV: the generation it must have ('' is
--- any), state, reason, now in ms. Returns 1, 0 for another generation, -1 if the
+-- any), state, reason, a test's clock. Returns 1, 0 for another generation, -1 if the
 -- realm is unknown, -2 if it has no token to be live with.
-local key, generation, to, reason, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local key, generation, to, reason, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], text(clock(ARGV[4]))
 local was = redis.call('HGET', key, 'state')
 if not was then return -1 end
 if generation ~= '' and redis.call('HGET', key, 'generation') ~= generation then return 0 end

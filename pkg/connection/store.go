@@ -16,6 +16,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -33,8 +34,10 @@ type Options struct {
 	State     *state.Store
 	Config    Config
 	Refresher Refresher
-	Now       func() time.Time
-	Logger    *zap.Logger
+	// Now is for tests: a clock in place of this process's, and of Redis's by which it is
+	// noted when a realm was connected, lapsed and was connected again.
+	Now    func() time.Time
+	Logger *zap.Logger
 	// RefreshAhead is how long before its end a token is refreshed; 5 minutes if
 	// zero, and at most a quarter of the token's lifetime.
 	RefreshAhead time.Duration
@@ -50,6 +53,7 @@ type Store struct {
 	keys      *keyring
 	refresher Refresher
 	now       func() time.Time
+	stamp     func() string // for scripts, see state.ClockLua
 	log       *zap.Logger
 	ahead     time.Duration
 	saveFor   time.Duration
@@ -71,10 +75,10 @@ const (
 var (
 	//go:embed connect.lua
 	connectLua    string
-	connectScript = redis.NewScript(connectLua)
+	connectScript = redis.NewScript(state.ClockLua + connectLua)
 	//go:embed setstate.lua
 	setStateLua    string
-	setStateScript = redis.NewScript(setStateLua)
+	setStateScript = redis.NewScript(state.ClockLua + setStateLua)
 )
 
 // New makes a store. It does not touch Redis yet.
@@ -94,8 +98,11 @@ func New(o Options) (*Store, error) {
 	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	if s.stamp = s.state.ClockArg; o.Now != nil {
+		s.stamp = func() string { return strconv.FormatInt(o.Now().UnixMilli(), 10) }
+	}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = sabotage.Now
 	}
 	if s.log == nil {
 		s.log = zap.NewNop()
@@ -138,7 +145,7 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 // ScanSoon makes a realm due for a scan now, also when ctx has ended. If Redis does
 // not take it the reconciler notices the realm by itself, some seconds later.
 func (s *Store) ScanSoon(ctx context.Context, realm string) {
-	if err := s.state.Schedule(context.WithoutCancel(ctx), realm, s.now()); err != nil {
+	if err := s.state.ScheduleIn(context.WithoutCancel(ctx), realm, 0); err != nil {
 		s.log.Warn("realm not made due, its scan comes later", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }
@@ -151,7 +158,7 @@ func (s *Store) connect(ctx context.Context, realm, app, sealed string) error {
 	if err := s.db.SAdd(ctx, realmsKey, realm).Err(); err != nil {
 		return err
 	}
-	return connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.now().UnixMilli()).Err()
+	return connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.stamp()).Err()
 }
 
 // Get returns a realm's connection, or an error that wraps [ErrNotConnected] if
@@ -199,7 +206,7 @@ func (s *Store) Disconnect(ctx context.Context, realm string) error {
 func (s *Store) setState(ctx context.Context, realm, generation string, to State, reason string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	done, err := setStateScript.Run(ctx, s.db, []string{connKey(realm)}, generation, string(to), reason, s.now().UnixMilli()).Int()
+	done, err := setStateScript.Run(ctx, s.db, []string{connKey(realm)}, generation, string(to), reason, s.stamp()).Int()
 	s.forgetKnown(realm)
 	if done == 1 {
 		s.index(ctx, realm)

@@ -31,6 +31,7 @@ func full() *ledgerfeedv1.Envelope {
 			Id: "88cd52aa-33b6-4351-9aa4-47572edbd068", Entity: "Customer", EntityId: "1",
 			Operation: ledgerfeedv1.Operation_OPERATION_MERGE, OccurredAt: timestamppb.New(received),
 			MergedId: "7", OperationName: "Merge", Version: 1_763_631_000_000_003,
+			Evidence: ledgerfeedv1.Evidence_EVIDENCE_CDC, ContentHash: "gLDr_8z2yEQ",
 		}},
 	}
 }

@@ -3,7 +3,8 @@
 //
 // It guarantees that the same input makes the same envelopes with the same ids
 // and bytes, on every replica and in every process, so that a request Intuit
-// sends twice is stored once. Events keep their order within a realm, and no
+// sends twice is stored once, if it gives its events ids: two changes of one second
+// are the same bytes without. Events keep their order within a realm, and no
 // event is left out: what does not fit into one envelope goes into the next
 // chunk. Decode refuses what a consumer could not act on and keeps fields it
 // does not know.
@@ -14,6 +15,7 @@ package envelope
 
 import (
 	"crypto/sha256"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,23 +41,31 @@ type Meta struct {
 	IntuitTID string
 	// Traceparent is the W3C trace context of the request.
 	Traceparent string
-	// ReceivedAt is when the request came in. It is no part of the id: the same
-	// body received twice has the same envelopes.
+	// ReceivedAt is when the request came in. It is part of the id only of events to which
+	// Intuit has given none: any other body received twice has the same envelopes.
 	ReceivedAt time.Time
 }
 
 // FromNotification makes the envelopes of a verified webhook body: at least one
 // per realm, in the order the realms first appear in it. The ids derive from
-// body, realm and chunk. Rejected items are not in it; they are the caller's to
+// body, realm and chunk. Where an event has no id of Intuit's (the legacy format, whose
+// times have whole seconds) equal bytes may be another change: there the time of receipt
+// is part of the id, and a request that Intuit sends again is stored again, which costs a
+// read at most. Rejected items are not in it; they are the caller's to
 // dead-letter. Every event needs an entity and an id, as webhook.Parse ensures:
 // Encode refuses an envelope with one that lacks them.
 func FromNotification(body []byte, n webhook.Notification, m Meta) []*ledgerfeedv1.Envelope {
 	sum := sha256.Sum256(body)
+	unnamed := !m.ReceivedAt.IsZero() && slices.ContainsFunc(n.Events, webhook.Event.Derived)
 	var out []*ledgerfeedv1.Envelope
 	for _, realm := range byRealm(n.Events) {
 		// The body stands for the events: one hash of it instead of one of each.
 		id := func(_ []*ledgerfeedv1.Event, chunk int) string {
-			return newIdentity("webhook").bytes(sum[:]).text(realm.id).number(chunk).sum()
+			i := newIdentity("webhook").bytes(sum[:]).text(realm.id).number(chunk)
+			if unnamed {
+				i = i.number(int(m.ReceivedAt.UnixNano()))
+			}
+			return i.sum()
 		}
 		out = append(out, build(ledgerfeedv1.Source_SOURCE_WEBHOOK, realm.id, realm.events, m, id)...)
 	}

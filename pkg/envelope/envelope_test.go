@@ -95,6 +95,33 @@ func TestFromNotification_IDs(t *testing.T) {
 	}
 }
 
+// A body of the legacy format says only in which second its changes were made: of two
+// changes of one record within a second the bodies are the same bytes.
+func TestFromNotification_EqualBytesOfEventsWithoutIDsAreAnotherChange(t *testing.T) {
+	for name, body := range map[string]string{
+		"legacy": `{"eventNotifications":[{"realmId":"1","dataChangeEvent":{"entities":[{"name":"Bill","id":"7","operation":"Update","lastUpdated":"2026-11-20T09:29:00.000Z"}]}}]}`,
+		"cloud events without an id": `[{"specversion":"1.0","type":"qbo.bill.updated.v1","time":"2026-11-20T09:29:00Z","intuitentityid":"7","intuitaccountid":"1"},
+			{"specversion":"1.0","id":"4c1e","type":"qbo.bill.updated.v1","time":"2026-11-20T09:29:00Z","intuitentityid":"8","intuitaccountid":"1"}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, err := webhook.Parse([]byte(body))
+			require.NoError(t, err)
+			require.True(t, n.Events[0].Derived())
+			id := func(m envelope.Meta) string { return envelope.FromNotification([]byte(body), n, m)[0].Id }
+			later := meta()
+			later.ReceivedAt = received.Add(time.Millisecond)
+			require.NotEqual(t, id(meta()), id(later))
+			require.Equal(t, id(meta()), id(meta()), "what is published again by us is the same")
+			require.Len(t, id(meta()), 32)
+			require.Equal(t, id(envelope.Meta{}), id(envelope.Meta{App: "other"}))
+		})
+	}
+	require.False(t, invoice("1", "1").Derived())
+	fake := invoice("1", "1")
+	fake.ID = "0123456789abcdef0123456789abcdef" // Intuit's own of that length
+	require.False(t, fake.Derived())
+}
+
 func TestNew_IDs(t *testing.T) {
 	id := func(source ledgerfeedv1.Source, realm, seed string, ids ...string) string {
 		return envelope.New(source, realm, seed, events(ids...), meta())[0].Id

@@ -85,6 +85,7 @@ func (c *Client) CDC(ctx context.Context, realm string, entities []string, since
 		result, err = DecodeCDC(body)
 		if result.Time.IsZero() {
 			result.Time = date(header)
+			result.dateDeletions()
 		}
 		return err
 	})
@@ -127,6 +128,7 @@ func DecodeCDC(body []byte) (CDCResult, error) {
 			result.take(b)
 		}
 	}
+	result.dateDeletions()
 	return result, nil
 }
 
@@ -144,17 +146,24 @@ func (r *CDCResult) take(b block) {
 				r.NoID = append(r.NoID, e)
 				continue
 			}
-			if e.Deleted && e.LastUpdated.IsZero() {
-				// Without a time the tombstone would sort before every write. It is
-				// gone by now, so now is a true time for it.
-				e.LastUpdated = r.Time
-			}
 			known = append(known, e)
 		}
 		r.Entities[name] = known
 	}
 	if fresh {
 		r.Blocks++
+	}
+}
+
+// dateDeletions gives deletions that came without a time that of the answer: without one
+// the tombstone would sort before every write, and the record is gone by now.
+func (r *CDCResult) dateDeletions() {
+	for _, entities := range r.Entities {
+		for i := range entities {
+			if e := &entities[i]; e.Deleted && e.LastUpdated.IsZero() {
+				e.LastUpdated, e.NoTime = r.Time, true
+			}
+		}
 	}
 }
 

@@ -39,6 +39,14 @@ func (c *Client) With(p Priority) *Client {
 	return &other
 }
 
+// WithMaxResponse returns a client that shares everything with c but takes no larger
+// answers: for callers that can ask for less at a time.
+func (c *Client) WithMaxResponse(bytes int64) *Client {
+	other := *c
+	other.options.MaxResponse = min(bytes, c.options.MaxResponse)
+	return &other
+}
+
 // request is one call before it has a token.
 type request struct {
 	kind   string

@@ -22,6 +22,9 @@ type Entity struct {
 	SyncToken string
 	// LastUpdated has whole seconds as a rule; UTC; zero if the record carries none.
 	LastUpdated time.Time
+	// NoTime says that a deletion came without a time, and that LastUpdated is when the
+	// API answered: it happened at any time before.
+	NoTime bool
 	// Deleted is CDC's status "Deleted". A name list record that was deleted is
 	// not: it is an update with Active false.
 	Deleted bool

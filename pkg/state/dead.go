@@ -108,9 +108,9 @@ func (s *Store) deadPage(ctx context.Context, realm, sink string, refs []Ref) ([
 
 // Undelivered returns the records of an entity that were dead letters once and that no
 // sink has got since, id to version, whether or not the letters have ended. delivered
-// are the records that some sink has. Records of the version before, which name no
+// reports whether some sink has a record. Records of the version before, which name no
 // sink, are among them.
-func (s *Store) Undelivered(ctx context.Context, realm, entity string, delivered map[string]int64) (map[string]int64, error) {
+func (s *Store) Undelivered(ctx context.Context, realm, entity string, delivered func(id string) bool) (map[string]int64, error) {
 	undelivered := make(map[string]int64)
 	key, now := Key("dead", realm), s.now()
 	for cursor := uint64(0); ; {
@@ -125,9 +125,8 @@ func (s *Store) Undelivered(ctx context.Context, realm, entity string, delivered
 				continue
 			}
 			version, ends, _ := parseDead(page[i+1])
-			_, has := delivered[id]
 			switch {
-			case !has:
+			case !delivered(id):
 				undelivered[id] = max(undelivered[id], version)
 			case named && !ends.After(now):
 				over = append(over, page[i])

@@ -15,49 +15,66 @@ import (
 var (
 	//go:embed due_schedule.lua
 	dueScheduleLua    string
-	dueScheduleScript = redis.NewScript(dueScheduleLua)
+	dueScheduleScript = redis.NewScript(ClockLua + dueScheduleLua)
 	//go:embed due_claim.lua
 	dueClaimLua    string
-	dueClaimScript = redis.NewScript(dueClaimLua)
+	dueClaimScript = redis.NewScript(ClockLua + dueClaimLua)
 	//go:embed due_extend.lua
 	dueExtendLua    string
-	dueExtendScript = redis.NewScript(dueExtendLua)
+	dueExtendScript = redis.NewScript(ClockLua + dueExtendLua)
 	//go:embed due_done.lua
 	dueDoneLua    string
-	dueDoneScript = redis.NewScript(dueDoneLua)
+	dueDoneScript = redis.NewScript(ClockLua + dueDoneLua)
+	//go:embed due_bound.lua
+	dueBoundLua    string
+	dueBoundScript = redis.NewScript(ClockLua + dueBoundLua)
 )
 
 func dueKeys(shard int) []string {
 	return []string{shardKey("due", shard), shardKey("claim", shard), shardKey("again", shard)}
 }
 
-// Schedule makes a realm due at a time, in milliseconds; if it is due earlier
-// already, that stays. A realm that is claimed becomes due again after its
-// [Store.Done]: the scan under way may have passed what is asked for.
+// Schedule makes a realm due at a time by Redis's clock, in milliseconds; if it is due
+// earlier already, that stays. A realm that is claimed becomes due again after its
+// [Store.Done]: the scan under way may have passed what is asked for. The caller's own
+// clock may be wrong: see [Store.ScheduleIn].
 func (s *Store) Schedule(ctx context.Context, realm string, at time.Time) error {
+	return s.schedule(ctx, realm, "at", at.UnixMilli())
+}
+
+// ScheduleIn is Schedule after a time from now, by Redis's clock.
+func (s *Store) ScheduleIn(ctx context.Context, realm string, in time.Duration) error {
+	return s.schedule(ctx, realm, "in", max(in, 0).Milliseconds())
+}
+
+func (s *Store) schedule(ctx context.Context, realm, how string, ms int64) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := dueScheduleScript.Run(ctx, s.db, dueKeys(Shard(realm)), realm, at.UnixMilli()).Err(); err != nil {
+	if err := dueScheduleScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.ClockArg(), realm, how, ms).Err(); err != nil {
 		return fmt.Errorf("schedule realm %s: %w", realm, err)
 	}
 	return nil
 }
 
-// ClaimDue takes up to n realms of the shards that are due at now, the longest
-// overdue shards first. Nobody else is given them until visibility has passed
-// or they are [Store.Done]; make it longer than a scan takes, or [Store.Extend]
-// it. A claim bounds waste, not correctness: take the realm's lease too.
-func (s *Store) ClaimDue(ctx context.Context, shards []int, now time.Time, visibility time.Duration, n int) ([]string, error) {
+// ClaimDue takes up to n realms of the shards that have been due for late at least, by
+// Redis's clock, the longest overdue shards first. Nobody else is given them until
+// visibility has passed or they are [Store.Done]; make it longer than a scan takes, or
+// [Store.Extend] it. A claim bounds waste, not correctness: take the realm's lease too.
+func (s *Store) ClaimDue(ctx context.Context, shards []int, late, visibility time.Duration, n int) ([]string, error) {
 	heads, err := s.heads(ctx, shards)
+	if err != nil {
+		return nil, fmt.Errorf("look for due realms: %w", err)
+	}
+	now, err := s.Now(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look for due realms: %w", err)
 	}
 	var realms []string
 	for _, h := range heads {
-		if len(realms) >= n || h.at.After(now) {
+		if len(realms) >= n || h.at.After(now.Add(-late)) {
 			break
 		}
-		claimed, err := s.claim(ctx, h.shard, now, visibility, n-len(realms))
+		claimed, err := s.claim(ctx, h.shard, late, visibility, n-len(realms))
 		if err != nil {
 			// Those claimed from other shards so far are the caller's all the same.
 			return realms, fmt.Errorf("claim due realms of shard %d: %w", h.shard, err)
@@ -67,34 +84,63 @@ func (s *Store) ClaimDue(ctx context.Context, shards []int, now time.Time, visib
 	return realms, nil
 }
 
-func (s *Store) claim(ctx context.Context, shard int, now time.Time, visibility time.Duration, n int) ([]string, error) {
+func (s *Store) claim(ctx context.Context, shard int, late, visibility time.Duration, n int) ([]string, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	return dueClaimScript.Run(ctx, s.db, dueKeys(shard), now.UnixMilli(), now.Add(visibility).UnixMilli(), n).StringSlice()
+	return dueClaimScript.Run(ctx, s.db, dueKeys(shard), s.ClockArg(), late.Milliseconds(), visibility.Milliseconds(), n).StringSlice()
 }
 
-// Extend prolongs a claim to a later time. A realm that is not claimed any more
-// is left alone.
-func (s *Store) Extend(ctx context.Context, realm string, until time.Time) error {
+// BoundDue makes the realms of the shards due now that are due, or claimed, further
+// ahead than longest: no schedule of ours is, so a clock that was ahead once has put
+// them there. It returns how many there were.
+func (s *Store) BoundDue(ctx context.Context, shards []int, longest time.Duration) (n int, err error) {
+	heads, err := s.ends(ctx, shards)
+	if err != nil {
+		return 0, fmt.Errorf("look for realms that are due too far ahead: %w", err)
+	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look for realms that are due too far ahead: %w", err)
+	}
+	for _, h := range heads {
+		if !h.at.After(now.Add(longest)) {
+			continue
+		}
+		bounded, cancel := s.bound(ctx)
+		some, err := dueBoundScript.Run(bounded, s.db, dueKeys(h.shard), s.ClockArg(), longest.Milliseconds()).Int()
+		cancel()
+		if err != nil {
+			return n, fmt.Errorf("bound the schedule of shard %d: %w", h.shard, err)
+		}
+		n += some
+	}
+	return n, nil
+}
+
+// Extend prolongs a claim until that time from now. A realm that is not claimed any
+// more is left alone.
+func (s *Store) Extend(ctx context.Context, realm string, by time.Duration) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := dueExtendScript.Run(ctx, s.db, dueKeys(Shard(realm)), realm, until.UnixMilli()).Err(); err != nil {
+	if err := dueExtendScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.ClockArg(), realm, by.Milliseconds()).Err(); err != nil {
 		return fmt.Errorf("extend the claim of realm %s: %w", realm, err)
 	}
 	return nil
 }
 
-// Done ends a claim and makes the realm due at next, or when it was scheduled
-// for meanwhile, whichever is earlier. A zero next takes a realm that nobody
-// asked for off the schedule.
-func (s *Store) Done(ctx context.Context, realm string, next time.Time) error {
+// Never takes a realm that nobody asked for off the schedule: see [Store.Done].
+const Never time.Duration = -1
+
+// Done ends a claim and makes the realm due at that time from now, or when it was
+// scheduled for meanwhile, whichever is earlier.
+func (s *Store) Done(ctx context.Context, realm string, next time.Duration) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	at := ""
-	if !next.IsZero() {
-		at = fmt.Sprint(next.UnixMilli())
+	in := ""
+	if next >= 0 {
+		in = fmt.Sprint(next.Milliseconds())
 	}
-	if err := dueDoneScript.Run(ctx, s.db, dueKeys(Shard(realm)), realm, at).Err(); err != nil {
+	if err := dueDoneScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.ClockArg(), realm, in).Err(); err != nil {
 		return fmt.Errorf("end the claim of realm %s: %w", realm, err)
 	}
 	return nil
@@ -135,6 +181,15 @@ type head struct {
 
 // heads are the earliest times of the shards that have any, in order of time.
 func (s *Store) heads(ctx context.Context, shards []int) ([]head, error) {
+	return s.ranked(ctx, shards, 0)
+}
+
+// ends are the latest.
+func (s *Store) ends(ctx context.Context, shards []int) ([]head, error) {
+	return s.ranked(ctx, shards, -1)
+}
+
+func (s *Store) ranked(ctx context.Context, shards []int, rank int64) ([]head, error) {
 	if len(shards) == 0 {
 		return nil, nil
 	}
@@ -143,7 +198,7 @@ func (s *Store) heads(ctx context.Context, shards []int) ([]head, error) {
 	pipe := s.db.Pipeline()
 	first := make([]*redis.ZSliceCmd, len(shards))
 	for i, shard := range shards {
-		first[i] = pipe.ZRangeWithScores(ctx, shardKey("due", shard), 0, 0)
+		first[i] = pipe.ZRangeWithScores(ctx, shardKey("due", shard), rank, rank)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, err

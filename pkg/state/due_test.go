@@ -32,9 +32,13 @@ func (b dueBench) schedule(realm string, at time.Time) {
 	require.NoError(b.t, b.s.Schedule(b.t.Context(), realm, at))
 }
 
+// at sets the clock.
+func (b dueBench) at(now time.Time) { state.SetNow(b.s, func() time.Time { return now }) }
+
 func (b dueBench) claim(now time.Time, n int) []string {
 	b.t.Helper()
-	realms, err := b.s.ClaimDue(b.t.Context(), allShards(), now, time.Minute, n)
+	b.at(now)
+	realms, err := b.s.ClaimDue(b.t.Context(), allShards(), 0, time.Minute, n)
 	require.NoError(b.t, err)
 	slices.Sort(realms)
 	return realms
@@ -42,7 +46,12 @@ func (b dueBench) claim(now time.Time, n int) []string {
 
 func (b dueBench) done(realm string, next time.Time) {
 	b.t.Helper()
-	require.NoError(b.t, b.s.Done(b.t.Context(), realm, next))
+	in := state.Never
+	if !next.IsZero() {
+		b.at(noon)
+		in = next.Sub(noon)
+	}
+	require.NoError(b.t, b.s.Done(b.t.Context(), realm, in))
 }
 
 func (b dueBench) due(realm string) time.Time {
@@ -129,10 +138,11 @@ func TestDue_ExtendProlongsOnlyAClaim(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *state.Store) {
 		b := dueBench{t, s}
 		b.schedule("9", noon)
-		require.NoError(t, s.Extend(t.Context(), "9", noon.Add(time.Hour)))
+		b.at(noon)
+		require.NoError(t, s.Extend(t.Context(), "9", time.Hour))
 		require.Equal(t, []string{"9"}, b.claim(noon, 10))
-		require.NoError(t, s.Extend(t.Context(), "9", noon.Add(time.Hour)))
-		require.NoError(t, s.Extend(t.Context(), "9", noon), "never shorter")
+		require.NoError(t, s.Extend(t.Context(), "9", time.Hour))
+		require.NoError(t, s.Extend(t.Context(), "9", 0), "never shorter")
 		require.Empty(t, b.claim(noon.Add(30*time.Minute), 10))
 		require.Equal(t, []string{"9"}, b.claim(noon.Add(time.Hour), 10))
 	})
@@ -159,13 +169,14 @@ func TestDue_ClaimsAreSharedOut(t *testing.T) {
 			want = append(want, realm)
 			b.schedule(realm, noon)
 		}
+		b.at(noon)
 		var mu sync.Mutex // guards got
 		var got []string
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				for {
-					realms, err := s.ClaimDue(t.Context(), allShards(), noon, time.Minute, 7)
+					realms, err := s.ClaimDue(t.Context(), allShards(), 0, time.Minute, 7)
 					if err != nil {
 						t.Error(err)
 					}
@@ -197,7 +208,8 @@ func TestDue_OnlyTheAskedShards(t *testing.T) {
 		require.Equal(t, noon, next)
 
 		others := slices.DeleteFunc(allShards(), func(n int) bool { return n == mine })
-		realms, err := s.ClaimDue(t.Context(), others, noon, time.Minute, 10)
+		b.at(noon)
+		realms, err := s.ClaimDue(t.Context(), others, 0, time.Minute, 10)
 		require.NoError(t, err)
 		require.Empty(t, realms)
 		for _, none := range [][]int{others, nil} {
@@ -205,5 +217,54 @@ func TestDue_OnlyTheAskedShards(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, next.IsZero())
 		}
+	})
+}
+
+// The clock of no replica counts: a test sets none here.
+func TestDue_IsByTheClockOfRedis(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		b, ctx := dueBench{t, s}, t.Context()
+		claim := func() []string {
+			realms, err := s.ClaimDue(ctx, allShards(), 0, time.Hour, 10)
+			require.NoError(t, err)
+			return realms
+		}
+		now, err := s.Now(ctx)
+		require.NoError(t, err)
+		require.NoError(t, s.ScheduleIn(ctx, "9", time.Hour))
+		require.WithinDuration(t, now.Add(time.Hour), b.due("9"), time.Minute)
+		require.Empty(t, claim())
+		require.NoError(t, s.ScheduleIn(ctx, "9", 0))
+		require.Equal(t, []string{"9"}, claim())
+		require.WithinDuration(t, now.Add(time.Hour), b.due("9"), time.Minute)
+		require.NoError(t, s.Extend(ctx, "9", 2*time.Hour))
+		require.WithinDuration(t, now.Add(2*time.Hour), b.due("9"), time.Minute)
+		require.NoError(t, s.Done(ctx, "9", 3*time.Hour))
+		require.WithinDuration(t, now.Add(3*time.Hour), b.due("9"), time.Minute)
+	})
+}
+
+// A replica of an older version, whose clock was a year ahead, has claimed one realm and
+// scheduled two others.
+func TestDue_WhatIsTooFarAheadIsDueNow(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		b := dueBench{t, s}
+		year := noon.Add(365 * 24 * time.Hour)
+		b.schedule("claimed", year)
+		require.Equal(t, []string{"claimed"}, b.claim(year, 10))
+		b.schedule("claimed", year.Add(time.Hour)) // to be scanned again after that
+		b.schedule("ahead", year)
+		b.schedule("tomorrow", noon.Add(24*time.Hour))
+		b.at(noon)
+		n, err := s.BoundDue(t.Context(), allShards(), 25*time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+		require.Equal(t, []string{"ahead", "claimed"}, b.claim(noon, 10))
+		require.Equal(t, noon.Add(24*time.Hour), b.due("tomorrow"))
+		b.done("claimed", noon.Add(24*time.Hour))
+		require.Equal(t, noon.Add(24*time.Hour), b.due("claimed"), "the request was answered by the claim")
+		n, err = s.BoundDue(t.Context(), allShards(), 25*time.Hour)
+		require.NoError(t, err)
+		require.Zero(t, n)
 	})
 }

@@ -17,8 +17,8 @@ func (l *Limiter) Forget(ctx context.Context, realm, id string) {
 	l.hold(ctx, realm, id).giveBack(false)
 }
 
-// SetNow gives the store another clock.
-func SetNow(s *Store, now func() time.Time) { s.now = now }
+// SetNow gives the store another clock, in place of Redis's too.
+func SetNow(s *Store, now func() time.Time) { s.now, s.clock = now, now }
 
 // SetAging is how long a backfill gives way to live calls.
 func (l *Limiter) SetAging(d time.Duration) { l.aging = d }

@@ -79,10 +79,20 @@ func fill(t *testing.T, s *state.Store) {
 		{Ref: state.Ref{Entity: "Customer", ID: "2"}, Version: 1795435200000005, Covered: noon, Hash: "gLDr_8z2yEQ"},
 	}))
 	require.NoError(t, s.NoteFollowUps(ctx, realm, []state.FollowUp{{Ref: invoice("2"), Kind: state.FollowUpTombstone, Since: noon, First: noon.Add(time.Second)}}))
+	_, err = s.NoteAbsences(ctx, realm, []state.Absence{{Ref: invoice("5"), Version: 1795435200000001, First: noon}})
+	require.NoError(t, err)
+	held, err := s.HeldDeletion(ctx, realm, "Invoice")
+	require.NoError(t, err)
+	held.State, held.Count, held.Of, held.Sample, held.Since, held.At = state.DeletionHeld, 30, 100, []string{"5"}, noon, noon
+	require.NoError(t, s.HoldDeletion(ctx, held))
+	require.NoError(t, s.SetSwept(ctx, realm, "Invoice", state.Sweep{Began: noon, At: noon.Add(-time.Hour)}))
+	require.NoError(t, s.SetCounted(ctx, realm, map[string]time.Time{"Invoice": noon}))
 	require.NoError(t, s.AdvanceCursors(ctx, realm, map[string]time.Time{"Invoice": noon, "Customer": noon.Add(time.Hour)}))
+	require.NoError(t, s.Redis().Set(ctx, state.Key("gen", realm), "X5Q2KPHS", 0).Err()) // what a rewind leaves
 	require.NoError(t, s.SaveScan(ctx, realm, state.Scan{
 		ID: "scan1", StartedAt: noon, Time: noon.Add(time.Second),
 		Cursors: map[string]time.Time{"Invoice": noon.Add(-time.Minute)},
+		From:    map[string]time.Time{"Invoice": noon.Add(-time.Hour)}, Generation: "X5Q2KPHS",
 		Missing: []state.Missing{{Ref: invoice("3"), Version: 1795435200000001}},
 	}))
 	require.NoError(t, s.MarkDead(ctx, realm, 24*time.Hour, state.DeadRecord{Ref: invoice("4"), Sink: "pg", Version: 1795435200000002, Letter: 17}))
@@ -108,6 +118,7 @@ func fill(t *testing.T, s *state.Store) {
 	require.NoError(t, s.SetPace(ctx, realm, state.Pace{Scanned: noon, Full: noon.Add(-time.Hour), Changed: noon.Add(-time.Minute), PerDay: 250}))
 	require.NoError(t, s.Refused(ctx, realm, state.Refusal{Entity: "Spaceship", Way: "cdc", At: noon}))
 	require.NoError(t, s.SetLoaded(ctx, realm, "Invoice", noon))
+	require.NoError(t, s.SetEntityUse(ctx, realm, map[string]state.EntityUse{"TaxRate": {Used: true}, "TimeActivity": {Counted: noon}}))
 	_, err = s.NoteWatch(ctx, noon, true, 30*time.Second)
 	require.NoError(t, err)
 	require.NoError(t, s.AddOutage(ctx, state.Outage{Kind: state.OutageBroker, From: noon, To: noon.Add(time.Minute), Detail: "100 to 7"}))
@@ -116,8 +127,11 @@ func fill(t *testing.T, s *state.Store) {
 	require.NoError(t, s.SetPosition(ctx, state.Position{Created: "2026-11-23T12:00:00Z", Last: 100, Safe: noon}))
 	_, _, err = s.Ask(ctx, state.Job{Realm: realm, Entities: []string{"Invoice"}, Load: true, By: "somebody"})
 	require.NoError(t, err)
+	require.NoError(t, s.SetRegistration(ctx, state.Registration{Config: "5feceb66", Filters: map[string]string{"pg": "entity=Invoice"}}))
+	require.NoError(t, s.SetSinkPosition(ctx, "pg", state.SinkPosition{ID: "c4ca4238", Server: "1795435200.5", N: 7, Again: noon}))
+	require.NoError(t, s.NoteRewind(ctx, "pg", state.Rewind{Realm: realm, Entity: "Invoice"}, noon))
 	require.NoError(t, s.Schedule(ctx, realm, noon))
-	claimed, err := s.ClaimDue(ctx, allShards(), noon, time.Hour, 1)
+	claimed, err := s.ClaimDue(ctx, allShards(), 0, time.Hour, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{realm}, claimed)
 	require.NoError(t, s.Schedule(ctx, realm, noon.Add(time.Minute)))
@@ -139,7 +153,7 @@ func TestStore_WorksFromEmptyAfterRedisLostItsData(t *testing.T) {
 			release()
 			require.ErrorIs(t, lease.Renew(t.Context()), state.ErrLost)
 			require.NoError(t, lease.Release(t.Context()))
-			require.NoError(t, s.Done(t.Context(), "9", time.Time{}))
+			require.NoError(t, s.Done(t.Context(), "9", state.Never))
 		}
 		require.Empty(t, keys(t, s))
 	})

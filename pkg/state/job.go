@@ -32,6 +32,10 @@ func (s JobState) Over() bool { return s == JobDone || s == JobFailed || s == Jo
 // jobKept is how long the end of a job can be looked up.
 const jobKept = 7 * 24 * time.Hour
 
+// jobClaimMost is how far ahead a claim can end: one that ends later was made by a clock
+// that was ahead, and holds nobody off.
+const jobClaimMost = 24 * time.Hour
+
 // ErrNoJob: nobody has asked for a scan of the realm, or not lately.
 var ErrNoJob = errors.New("no scan was asked for")
 
@@ -98,7 +102,7 @@ const jobsKey = durable + "jobs:{jobs}"
 var (
 	//go:embed job_claim.lua
 	jobClaimLua    string
-	jobClaimScript = redis.NewScript(jobClaimLua)
+	jobClaimScript = redis.NewScript(ClockLua + jobClaimLua)
 	//go:embed job_ask.lua
 	jobAskLua    string
 	jobAskScript = redis.NewScript(jobAskLua)
@@ -107,16 +111,20 @@ var (
 // Ask asks for a scan of a realm by any reconciler. If one is under way for it, or
 // waits, that one is returned and false: cancel it, or wait for it.
 func (s *Store) Ask(ctx context.Context, j Job) (Job, bool, error) {
-	return s.ask(ctx, j, time.Time{})
+	return s.ask(ctx, j, 0)
 }
 
-// Track is Ask by somebody who runs the job himself, and has it claimed until then.
-func (s *Store) Track(ctx context.Context, j Job, until time.Time) (Job, bool, error) {
-	return s.ask(ctx, j, until)
+// Track is Ask by somebody who runs the job himself, and has it claimed for that time.
+func (s *Store) Track(ctx context.Context, j Job, visibility time.Duration) (Job, bool, error) {
+	return s.ask(ctx, j, visibility)
 }
 
-func (s *Store) ask(ctx context.Context, j Job, claimed time.Time) (Job, bool, error) {
-	j.State, j.Requested = JobQueued, s.now().UTC().Truncate(time.Millisecond)
+func (s *Store) ask(ctx context.Context, j Job, visibility time.Duration) (Job, bool, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return j, false, err
+	}
+	j.State, j.Requested = JobQueued, now.UTC().Truncate(time.Millisecond)
 	j.Entities = slices.Compact(slices.Sorted(slices.Values(j.Entities)))
 	text, err := json.Marshal(j)
 	if err != nil {
@@ -128,10 +136,7 @@ func (s *Store) ask(ctx context.Context, j Job, claimed time.Time) (Job, bool, e
 	if err != nil {
 		return j, false, fmt.Errorf("ask for a scan of realm %s: %w", j.Realm, err)
 	}
-	at := j.Requested
-	if !claimed.IsZero() {
-		at = claimed
-	}
+	at := j.Requested.Add(visibility)
 	// A crash in between leaves a job that nobody takes: asking again adds it here.
 	if err := s.db.ZAddNX(bounded, jobsKey, redis.Z{Score: float64(at.UnixMilli()), Member: j.Realm}).Err(); err != nil {
 		return j, false, fmt.Errorf("ask for a scan of realm %s: %w", j.Realm, err)
@@ -145,10 +150,10 @@ func (s *Store) ask(ctx context.Context, j Job, claimed time.Time) (Job, bool, e
 
 // ClaimJobs takes up to n jobs, the oldest first. Nobody else is given them until
 // visibility has passed or they are over; [Store.Report] prolongs it.
-func (s *Store) ClaimJobs(ctx context.Context, now time.Time, visibility time.Duration, n int) ([]Job, error) {
+func (s *Store) ClaimJobs(ctx context.Context, visibility time.Duration, n int) ([]Job, error) {
 	bounded, cancel := s.bound(ctx)
 	defer cancel()
-	realms, err := jobClaimScript.Run(bounded, s.db, []string{jobsKey}, now.UnixMilli(), now.Add(visibility).UnixMilli(), n).StringSlice()
+	realms, err := jobClaimScript.Run(bounded, s.db, []string{jobsKey}, s.ClockArg(), visibility.Milliseconds(), n, jobClaimMost.Milliseconds()).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("claim jobs: %w", err)
 	}
@@ -177,10 +182,14 @@ func (s *Store) dropJob(ctx context.Context, realm string) error {
 	return nil
 }
 
-// Report keeps how far a claimed job is and prolongs the claim until then, or ends
-// it. It returns whether somebody wants it cancelled.
-func (s *Store) Report(ctx context.Context, j Job, until time.Time) (cancelled bool, err error) {
-	j.Updated = s.now().UTC().Truncate(time.Millisecond)
+// Report keeps how far a claimed job is and prolongs the claim by that time from now, or
+// ends it. It returns whether somebody wants it cancelled.
+func (s *Store) Report(ctx context.Context, j Job, visibility time.Duration) (cancelled bool, err error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return false, err
+	}
+	j.Updated = now.UTC().Truncate(time.Millisecond)
 	text, err := json.Marshal(j)
 	if err != nil {
 		return false, fmt.Errorf("encode the job of realm %s: %w", j.Realm, err)
@@ -195,7 +204,7 @@ func (s *Store) Report(ctx context.Context, j Job, until time.Time) (cancelled b
 	if j.State.Over() {
 		pipe.ZRem(bounded, jobsKey, j.Realm)
 	} else {
-		pipe.ZAddXX(bounded, jobsKey, redis.Z{Score: float64(until.UnixMilli()), Member: j.Realm})
+		pipe.ZAddXX(bounded, jobsKey, redis.Z{Score: float64(now.Add(visibility).UnixMilli()), Member: j.Realm})
 	}
 	if _, err := pipe.Exec(bounded); err != nil && !errors.Is(err, redis.Nil) {
 		return false, fmt.Errorf("report on the job of realm %s: %w", j.Realm, err)
@@ -267,9 +276,13 @@ func (s *Store) Cancel(ctx context.Context, realm string) (Job, error) {
 	if j.State != JobQueued {
 		return j, nil
 	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return j, err
+	}
 	ended := j
-	ended.State, ended.Ended = JobCancelled, s.now().UTC().Truncate(time.Millisecond)
-	if _, err := s.Report(ctx, ended, time.Time{}); err != nil {
+	ended.State, ended.Ended = JobCancelled, now.UTC().Truncate(time.Millisecond)
+	if _, err := s.Report(ctx, ended, 0); err != nil {
 		return j, err
 	}
 	return j, nil

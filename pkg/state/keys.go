@@ -16,14 +16,19 @@ import (
 //	lf:1:referenced:{R}        SET "entity:id"                     20,000; mostly none, see reconciler.refresh_referenced
 //	lf:1:refreshed:{R}         STRING Unix ms                      gone after a day
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
+//	lf:1:gen:{R}               STRING random                       one a realm whose cursors were rewound
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
 //	lf:1:dead:{R}              HASH "sink:entity:id" → "version,end,letter"  records that a sink did not get, until it gets them
+//	lf:1:absent:{R}            HASH "entity:id" → "version,first"  records QuickBooks did not return once; MaxAbsences
+//	lf:1:swept:{R}             HASH entity → "began,at" Unix s      entities, while all their ids are read
+//	lf:1:counted:{R}           HASH entity → Unix s                entities that CDC covers
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
 //	lf:1:pace:{R}              STRING "scanned,full,changed,a day"  one a realm
 //	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none
 //	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded
+//	lf:1:use:{R}               HASH entity → "used,Unix s counted"  entities only Query finds (~10)
 //	lf:1:job:{R}               HASH                                 the last scan asked for; 7 days
 //	lf:1:jobs:{jobs}           ZSET realm → Unix ms, claimed till   realms somebody waits for
 //	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages
@@ -31,7 +36,10 @@ import (
 //	lf:1:sinks                 SET name                            sinks
 //	lf:1:behind:{sink}         HASH "realm:entity" → "oldest,notes,since"  what a sink did not get and no queue holds; realms × entities
 //	lf:1:unconnected:{app}:DATE  SET realm                         MaxUnconnected; two days
+//	lf:1:registered:{lf:1:sinks} STRING JSON                       one: the configuration that registered the sinks
+//	lf:1:position:{sink}       HASH                                fixed, and a field a cursor that must go back
 //	lf:1:paused                SET name                            sinks that are paused
+//	lf:1:deletions             HASH "realm:entity" → JSON          deletions that wait for a person; 30 days after
 //	lf:1:life                  STRING "run_id#random"              one: the Redis that sinks gave their marks back to
 //	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
 //	lf:1:series:{app}:name     HASH slot → JSON                    Series.Size; a ring
@@ -61,6 +69,7 @@ import (
 //	lf:tmp:1:slot:{R}          ZSET call → expiry µs               LimitConfig.Concurrency
 //	lf:tmp:1:wait:{R}          ZSET live call → expiry µs          live calls waiting
 //	lf:tmp:1:recent:{R}        LIST µs of grants, newest first     LimitConfig.PerSecond
+//	lf:tmp:1:config:{N}        ZSET "replica config" → expiry ms    replicas of a service
 //	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
 const (
 	durable   = "lf:1:"

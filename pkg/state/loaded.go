@@ -44,3 +44,12 @@ func (s *Store) SetLoaded(ctx context.Context, realm, entity string, at time.Tim
 	}
 	return nil
 }
+
+// KeepLoaded is SetLoaded by a scan that began in that generation. It notes nothing once
+// the cursors were rewound: the next load must not go on from there.
+func (s *Store) KeepLoaded(ctx context.Context, realm string, g Generation, entity string, at time.Time) error {
+	if _, err := s.ifGeneration(ctx, realm, g, "HSET", Key("loaded", realm), entity, seconds(at)); err != nil {
+		return fmt.Errorf("note the load of %s of realm %s: %w", entity, realm, err)
+	}
+	return nil
+}

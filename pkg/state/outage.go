@@ -19,8 +19,8 @@ const (
 	// OutageIngress: no replica of the ingress was ready, so that Intuit's webhooks
 	// were not taken.
 	OutageIngress = "ingress"
-	// OutageUnwatched: no reconciler listened, so nobody knows whether webhooks were
-	// taken.
+	// OutageUnwatched: no reconciler listened for more than [UnwatchedBound], and the
+	// broker has no record of that time, so nobody knows whether webhooks were taken.
 	OutageUnwatched = "unwatched"
 	// OutageBroker: the broker has lost events it had acknowledged.
 	OutageBroker = "broker"
@@ -28,6 +28,10 @@ const (
 	// yet, and no realm is made due for it.
 	OutageLag = "lag"
 )
+
+// UnwatchedBound is how long nobody may listen, without a record of that time, before it
+// counts as an outage: longer than an upgrade or a restart of a machine takes.
+const UnwatchedBound = 10 * time.Minute
 
 // MaxOutages is how many outages are kept, the latest.
 const MaxOutages = 200
@@ -48,10 +52,10 @@ var (
 	outageLua string
 	//go:embed outage_add.lua
 	outageAddLua    string
-	outageAddScript = redis.NewScript(outageLua + outageAddLua)
+	outageAddScript = redis.NewScript(ClockLua + outageLua + outageAddLua)
 	//go:embed outage_watch.lua
 	outageWatchLua    string
-	outageWatchScript = redis.NewScript(outageLua + outageWatchLua)
+	outageWatchScript = redis.NewScript(ClockLua + outageLua + outageWatchLua)
 )
 
 const (
@@ -149,15 +153,32 @@ func (w Watch) down() bool { return !w.Beat.IsZero() && w.Watched.Sub(w.Beat) > 
 // NoteWatch says that somebody listens for the beats of the ingress, and whether he
 // has heard one since he last said so. A silence longer than gap becomes an outage
 // once it is over, also the one of those who listen. Replicas call it as they like:
-// they are one listener.
+// they are one listener. The zero time is now, by Redis's clock; another is for tests.
+// A time in which nobody listened is an outage if it is longer than [UnwatchedBound] and
+// gap.
 func (s *Store) NoteWatch(ctx context.Context, at time.Time, heard bool, gap time.Duration) (Watch, error) {
+	return s.noteWatch(ctx, at, heard, gap, "")
+}
+
+// NoteRecordedWatch is NoteWatch for who has read the broker's record of the time in which
+// nobody listened: the ingress last beat that long ago. Add the silences within that time
+// as outages first; it is none itself.
+func (s *Store) NoteRecordedWatch(ctx context.Context, at time.Time, heard bool, gap, lastBeat time.Duration) (Watch, error) {
+	return s.noteWatch(ctx, at, heard, gap, strconv.FormatInt(lastBeat.Milliseconds(), 10))
+}
+
+func (s *Store) noteWatch(ctx context.Context, at time.Time, heard bool, gap time.Duration, recorded string) (Watch, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	beat := "0"
 	if heard {
 		beat = "1"
 	}
-	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, millis(at), beat, gap.Milliseconds(), MaxOutages).Slice()
+	now := s.ClockArg()
+	if !at.IsZero() {
+		now = strconv.FormatInt(millis(at), 10)
+	}
+	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, now, beat, gap.Milliseconds(), MaxOutages, UnwatchedBound.Milliseconds(), recorded).Slice()
 	if err != nil {
 		return Watch{}, fmt.Errorf("note the watch of the ingress: %w", err)
 	}
@@ -203,7 +224,7 @@ func (s *Store) growWatch(ctx context.Context, field string, to time.Time) error
 }
 
 // NoteCoverage says what the scans cover, in any one spelling. If it is not what it
-// was, every realm must be scanned after that time.
+// was, every realm must be scanned after that time, which is by Redis's clock.
 func (s *Store) NoteCoverage(ctx context.Context, covers string, at time.Time) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()

@@ -1,6 +1,4 @@
 -- What outage_add.lua and outage_watch.lua begin with. KEYS: outages, watch.
-local function text(n) return string.format('%.0f', n) end
-
 -- Adds an outage, or widens one of its kind that it touches. With due, every realm
 -- must be scanned after its end.
 local function add(kind, from, to, detail, due, most)

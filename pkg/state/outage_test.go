@@ -107,11 +107,22 @@ func TestWatch_SilenceIsAnOutage(t *testing.T) {
 		{"down", "++---+", []state.Outage{outage(state.OutageIngress, 1, 5)}},
 		{"down twice, one beat between", "+---+---+", []state.Outage{outage(state.OutageIngress, 0, 8)}},
 		{"still down", "++---", []state.Outage{{Kind: state.OutageIngress, From: minute(1), To: minute(4), Open: true}}},
-		{"nobody listened", "++   ++", []state.Outage{outage(state.OutageUnwatched, 1, 5)}},
-		{"nobody listened, ingress never heard", "--   --", []state.Outage{outage(state.OutageUnwatched, 1, 5)}},
-		{"down, nobody listened, down", "+---   ---+", []state.Outage{
-			outage(state.OutageIngress, 7, 10), outage(state.OutageUnwatched, 3, 7), outage(state.OutageIngress, 0, 3),
+		{"nobody listened for as long as an upgrade takes", "++         ++", nil},
+		{"nobody listened", "++            ++", []state.Outage{outage(state.OutageUnwatched, 1, 14)}},
+		{"nobody listened, ingress never heard", "--            --", []state.Outage{outage(state.OutageUnwatched, 1, 14)}},
+		{"down, nobody listened, down", "+---            ---+", []state.Outage{
+			outage(state.OutageIngress, 16, 19), outage(state.OutageUnwatched, 3, 16), outage(state.OutageIngress, 0, 3),
 		}},
+		{"down, nobody listened for a short time, down", "+---    ---+", []state.Outage{
+			outage(state.OutageIngress, 8, 11), outage(state.OutageIngress, 0, 3),
+		}},
+		// A digit: nobody listened until now, and by the record that is how many minutes
+		// ago the ingress last beat.
+		{"nobody listened, recorded", "++                        0+", nil},
+		{"recorded, it ends with a silence that goes on", "++            4--+", []state.Outage{outage(state.OutageIngress, 10, 17)}},
+		{"recorded, it ends with a silence that ends at once", "++            1+", nil},
+		{"down, nobody listened, recorded", "+---            1+", []state.Outage{outage(state.OutageIngress, 0, 3)}},
+		{"ingress never heard, recorded", "--            3--", []state.Outage{{Kind: state.OutageIngress, From: minute(11), To: minute(16), Open: true}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, s *state.Store) {
@@ -119,7 +130,12 @@ func TestWatch_SilenceIsAnOutage(t *testing.T) {
 					if step == ' ' {
 						continue
 					}
-					_, err := s.NoteWatch(t.Context(), minute(i), step == '+', gap)
+					var err error
+					if step >= '0' && step <= '9' {
+						_, err = s.NoteRecordedWatch(t.Context(), minute(i), false, gap, time.Duration(step-'0')*time.Minute)
+					} else {
+						_, err = s.NoteWatch(t.Context(), minute(i), step == '+', gap)
+					}
 					require.NoError(t, err)
 				}
 				require.Empty(t, cmp.Diff(tc.want, outages(t, s)))
@@ -167,4 +183,42 @@ func TestOverlapping_AllowsForClocks(t *testing.T) {
 		}
 		require.Equal(t, want, got, fmt.Sprint(at))
 	}
+}
+
+// A replica of an older version says once that it is a year later.
+func TestWatch_AClockThatWasAheadOnceBlindsNobody(t *testing.T) {
+	const gap = 150 * time.Second
+	for name, heard := range map[string]bool{"heard": true, "not heard": false} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(t *testing.T, s *state.Store) {
+				note := func(at time.Time, heard bool) state.Watch {
+					w, err := s.NoteWatch(t.Context(), at, heard, gap)
+					require.NoError(t, err)
+					return w
+				}
+				note(minute(0), true)
+				note(minute(0).AddDate(1, 0, 0), heard)
+				for i := 1; i < 60; i++ {
+					w := note(minute(i), i == 1)
+					require.False(t, w.Since.After(minute(1)), "each scan would cover everything until then")
+				}
+				note(minute(60), true)
+				require.Contains(t, outages(t, s), state.Outage{Kind: state.OutageIngress, From: minute(1), To: minute(60)})
+				for _, o := range outages(t, s) {
+					require.False(t, o.To.After(minute(60)), "%v", o)
+				}
+			})
+		})
+	}
+}
+
+func TestWatch_IsByTheClockOfRedis(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		now, err := s.Now(t.Context())
+		require.NoError(t, err)
+		w, err := s.NoteWatch(t.Context(), time.Time{}, true, time.Minute)
+		require.NoError(t, err)
+		require.WithinDuration(t, now, w.Beat, time.Minute)
+		require.Equal(t, w.Beat, w.Watched)
+	})
 }

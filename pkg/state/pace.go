@@ -50,11 +50,23 @@ func parsePace(text string) (Pace, error) {
 func (s *Store) SetPace(ctx context.Context, realm string, p Pace) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	text := fmt.Sprintf("%d,%d,%d,%d", seconds(p.Scanned), seconds(p.Full), seconds(p.Changed), p.PerDay)
-	if err := s.db.Set(ctx, Key("pace", realm), text, 0).Err(); err != nil {
+	if err := s.db.Set(ctx, Key("pace", realm), p.text(), 0).Err(); err != nil {
 		return fmt.Errorf("keep the pace of realm %s: %w", realm, err)
 	}
 	return nil
+}
+
+// KeepPace is SetPace by a scan that began in that generation. It keeps nothing once the
+// cursors were rewound: the next scan covers everything.
+func (s *Store) KeepPace(ctx context.Context, realm string, g Generation, p Pace) error {
+	if _, err := s.ifGeneration(ctx, realm, g, "SET", Key("pace", realm), p.text()); err != nil {
+		return fmt.Errorf("keep the pace of realm %s: %w", realm, err)
+	}
+	return nil
+}
+
+func (p Pace) text() string {
+	return fmt.Sprintf("%d,%d,%d,%d", seconds(p.Scanned), seconds(p.Full), seconds(p.Changed), p.PerDay)
 }
 
 func fromSeconds(s int64) time.Time {

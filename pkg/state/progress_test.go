@@ -19,7 +19,7 @@ func TestProgresses_AreThoseOfEachRealm(t *testing.T) {
 	require.NoError(t, s.SaveScan(ctx, "1", state.Scan{ID: "b"}))
 	require.NoError(t, s.Schedule(ctx, "2", now))
 	require.NoError(t, s.Schedule(ctx, "3", now.Add(-time.Minute)))
-	realms, err := s.ClaimDue(ctx, []int{state.Shard("3")}, now.Add(-time.Second), time.Minute, 10)
+	realms, err := s.ClaimDue(ctx, []int{state.Shard("3")}, time.Second, time.Minute, 10)
 	require.NoError(t, err)
 	require.Equal(t, []string{"3"}, realms)
 
@@ -31,7 +31,7 @@ func TestProgresses_AreThoseOfEachRealm(t *testing.T) {
 	require.NoError(t, err)
 	none := map[string]time.Time{}
 	require.Empty(t, cmp.Diff([]state.Progress{
-		{Cursors: none, Due: now.Add(59 * time.Second), Claimed: true},
+		{Cursors: none, Due: now.Add(time.Minute), Claimed: true},
 		{Cursors: map[string]time.Time{"Invoice": now, "Bill": now.Add(-time.Hour)}, Scans: 2, Loading: 1, Pace: pace},
 		{Cursors: none},
 		{Cursors: none, Due: now},

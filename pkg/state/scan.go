@@ -17,6 +17,10 @@ type Scan struct {
 	Time time.Time `json:"time"`
 	// Cursors are what to move to once nothing is missing any more.
 	Cursors map[string]time.Time `json:"cursors"`
+	// From are the cursors the scan started from, and Generation is theirs: see
+	// [Store.MoveCursors]. A scan of an older version has neither.
+	From       map[string]time.Time `json:"from,omitempty"`
+	Generation Generation           `json:"generation,omitempty"`
 	// Missing is what was above its mark.
 	Missing []Missing `json:"missing,omitempty"`
 }

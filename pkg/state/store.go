@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/zap"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
@@ -25,8 +26,10 @@ type Options struct {
 	// Timeout bounds each call, its retries and the wait for a connection
 	// included; 5 s if zero.
 	Timeout time.Duration
-	Now     func() time.Time
-	Logger  *zap.Logger
+	// Now is for tests: a clock in place of Redis's, which all replicas share, and of
+	// this process's.
+	Now    func() time.Time
+	Logger *zap.Logger
 }
 
 // Store is the shared state in one Redis. It is safe for concurrent use.
@@ -35,7 +38,8 @@ type Store struct {
 	servers *servers
 	address string
 	timeout time.Duration
-	now     func() time.Time
+	now     func() time.Time // of this process: nothing that other replicas wait for
+	clock   func() time.Time // of a test, in place of Redis's; nil: Redis's
 }
 
 // Open connects and returns when Redis answers, or an error that wraps
@@ -50,9 +54,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, servers: met, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now}
+	s := &Store{db: db, servers: met, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now, clock: o.Now}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = sabotage.Now
 	}
 	if err := s.Ping(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())

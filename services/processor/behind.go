@@ -189,7 +189,7 @@ func (p *Processor) scanFrom(ctx context.Context, realm string, notes []state.Be
 			return err
 		}
 	}
-	if err := p.state.Schedule(ctx, realm, p.now()); err != nil {
+	if err := p.state.ScheduleIn(ctx, realm, 0); err != nil {
 		return fmt.Errorf("scan for a sink that was down: %w", err)
 	}
 	return nil

@@ -12,7 +12,10 @@
 //	          changes of an entity are delivered in order
 //	dedupe    units whose effect a sink has already, by its marks, fall away
 //	hydrate   one Query reads up to 400 ids; judge says what the answer means for
-//	          each unit: delivered, gone, not visible yet, never to be had
+//	          each unit: delivered, gone, not visible yet, never to be had. A
+//	          webhook's deletion is a claim that this read confirms or refutes
+//	follow    what one answer was not enough to conclude from is noted for the
+//	          realm's next scan, which asks for it by id
 //	write     each sink gets what it lacks, all sinks at the same time
 //	mark      the marks move for the sinks that took it
 //	settle    ack, retry queue, dead letter or nak: decided here and nowhere else
@@ -22,8 +25,9 @@
 // Each event of a message ends in one of four ways: a state at least as new as
 // the event is at every sink it is for, or it is a dead letter with a reason, or
 // it waits on the retry queue of the sinks that did not take it, or its realm is
-// parked (see settle). Only then is the message acked. Versions at a sink never
-// go back. A sink that fails or hangs holds up no other one.
+// parked (see settle), or the record is left to a scan within minutes. Only then
+// is the message acked. Versions at a sink never go back, unless a tombstone was
+// wrong. A sink that fails or hangs holds up no other one.
 //
 // A crash costs repetition, never a change. What is lost between which steps:
 //

@@ -1,6 +1,9 @@
 package processor
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SetPatience shortens the wait for what the API does not show yet, and for a
 // server that fails on one record.
@@ -25,3 +28,6 @@ func (p *Processor) SetBehind(every, after time.Duration) {
 
 // SetRoomDelay is how often a dead letter that waits for room is tried.
 func (p *Processor) SetRoomDelay(d time.Duration) { p.roomDelay = d }
+
+// EnlistAgain is one look at what is registered.
+func (p *Processor) EnlistAgain(ctx context.Context) error { return p.enlistAgain(ctx) }

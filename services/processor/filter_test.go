@@ -115,3 +115,87 @@ func TestProcessor_AReplayBringsWhatAFilterKeptBack(t *testing.T) {
 	require.Len(t, b.a.of(bill), 1)
 	b.requireEqual()
 }
+
+// A filter lets more through than before: what it kept back is loaded, once every replica
+// has the new one.
+func TestProcessor_AFilterThatIsWidenedHasTheRestLoaded(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ before, after string }{
+		"another entity":    {"b entity=Invoice", "b entity=Invoice|Bill"},
+		"no filter":         {"b entity=Invoice operation=create", ""},
+		"another operation": {"b operation=delete", "b operation=create|update|delete"},
+		"another realm":     {"b realm=" + other, "b realm=" + other + "|" + realm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.config.SinkFilters = []string{tc.before}
+			old := b.start()
+			bill := b.create("Bill", nil)
+			b.deliver(old)
+			require.Empty(t, b.b.of(bill))
+			cursor := map[string]time.Time{"Bill": b.clock.Now().Truncate(time.Second)}
+			require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, cursor))
+			cursors := func() map[string]time.Time {
+				all, err := b.store.Cursors(t.Context(), realm)
+				require.NoError(t, err)
+				return all
+			}
+
+			b.config.SinkFilters = nil
+			if tc.after != "" {
+				b.config.SinkFilters = []string{tc.after}
+			}
+			p := b.start()
+			require.Eventually(t, func() bool {
+				replicas, err := b.store.Replicas(t.Context(), "processor")
+				return err == nil && len(replicas) == 2
+			}, patient, time.Millisecond)
+			require.NoError(t, p.EnlistAgain(t.Context()))
+			require.Equal(t, cursor, cursors(), "the other replica would keep it back once more")
+			old.stop()
+			require.NoError(t, p.EnlistAgain(t.Context()))
+			require.Empty(t, cursors())
+			require.LessOrEqual(t, b.marks("b", "Bill", bill.ID).Version, int64(1))
+			require.Positive(t, b.marks("a", "Bill", bill.ID).Version)
+			due, err := b.store.Due(t.Context(), realm)
+			require.NoError(t, err)
+			require.False(t, due.After(b.clock.Now()))
+
+			// As the scan finds it.
+			b.publish(b.event(ledgerfeedv1.Source_SOURCE_QUERY, &ledgerfeedv1.Event{
+				Entity: "Bill", EntityId: bill.ID, Operation: updated, Version: b.sim.Truth(realm)[bill].Version,
+			}))
+			b.settle(p)
+			require.Len(t, b.b.of(bill), 1)
+			require.Len(t, b.a.of(bill), 1)
+
+			// Once.
+			require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, cursor))
+			require.NoError(t, p.EnlistAgain(t.Context()))
+			p.stop()
+			b.settle(b.start())
+			require.Equal(t, cursor, cursors())
+		})
+	}
+}
+
+// One that lets less through costs nothing.
+func TestProcessor_AFilterThatIsNarrowedMovesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	p := b.start()
+	bill := b.create("Bill", nil)
+	b.deliver(p)
+	p.stop()
+	cursor := map[string]time.Time{"Bill": b.clock.Now().Truncate(time.Second)}
+	require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, cursor))
+	b.config.SinkFilters = []string{"b entity=Invoice"}
+	p = b.start()
+	b.settle(p)
+	require.NoError(t, p.EnlistAgain(t.Context()))
+	cursors, err := b.store.Cursors(t.Context(), realm)
+	require.NoError(t, err)
+	require.Equal(t, cursor, cursors)
+	require.Equal(t, b.sim.Truth(realm)[bill].Version, b.marks("b", "Bill", bill.ID).Version)
+}

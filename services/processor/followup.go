@@ -57,7 +57,7 @@ func (p *Processor) follow(ctx context.Context, b *batch) error {
 	if !soon {
 		return nil
 	}
-	if err := p.state.Schedule(ctx, b.realm, p.now().Add(followUpDelay)); err != nil {
+	if err := p.state.ScheduleIn(ctx, b.realm, followUpDelay); err != nil {
 		return paused(err)
 	}
 	return nil

@@ -143,10 +143,10 @@ func (b *bundle) unschedule() {
 	for i := range shards {
 		shards[i] = i
 	}
-	realms, err := b.store.ClaimDue(b.t.Context(), shards, b.clock.Now().Add(time.Hour), time.Hour, 100)
+	realms, err := b.store.ClaimDue(b.t.Context(), shards, -time.Hour, time.Hour, 100)
 	require.NoError(b.t, err)
 	for _, r := range realms {
-		require.NoError(b.t, b.store.Done(b.t.Context(), r, time.Time{}))
+		require.NoError(b.t, b.store.Done(b.t.Context(), r, state.Never))
 	}
 }
 
@@ -425,11 +425,13 @@ func TestFull_ALetterThatNoScanReplacesWaitsForRoom(t *testing.T) {
 		return lag.Stored
 	}
 	require.Eventually(t, func() bool { return b.idle(t) && waits() == 1 }, patient, 10*time.Millisecond, "the bill's letter, not the invoice's")
+	calls := b.calls()
 	require.NoError(t, b.conn.EachDead(t.Context(), stream.DeadFilter{}, func(d stream.DeadLetter) error {
 		require.NotEqual(t, realm, d.RealmID)
 		return b.conn.DeleteDead(t.Context(), d.Seq)
 	}))
 	require.Eventually(t, func() bool { return waits() == 0 }, patient, 10*time.Millisecond)
+	require.Equal(t, calls, b.calls(), "it costs no call")
 	dead := b.dead()[0]
 	require.Equal(t, stream.ReasonSinkRefused, dead.Reason)
 	require.Equal(t, "b", dead.Sink)

@@ -63,7 +63,7 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 			continue
 		}
 		if !r.known {
-			if err := p.names.try(b.realm, name, p.now()); err != nil {
+			if err := p.unknown.try(b.realm, name, p.now()); err != nil {
 				fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
 				continue
 			}
@@ -95,13 +95,13 @@ func (r *reader) read(ctx context.Context, items []*item) {
 	switch {
 	case err == nil:
 		if !r.known {
-			r.p.names.accept(r.realm, r.info.Name)
+			r.p.unknown.accept(r.realm, r.info.Name)
 		}
 		r.match(items, result)
 	case sabotage.On(sabotage.FailedReadIsEvidence):
 		r.absent = append(r.absent, items...)
 	case unknownEntity(err):
-		r.p.names.refuse(r.realm, r.info.Name)
+		r.p.unknown.refuse(r.realm, r.info.Name)
 		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
 	case !r.someOf(ctx, err, items):
 		fail(items, cause(err))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,7 +66,7 @@ type Processor struct {
 	behindAfter   time.Duration
 	roomDelay     time.Duration
 
-	names     *names
+	unknown   *names       // entity names that no table holds
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
 	lanes     *lanes
 	firsts    firsts
@@ -125,7 +124,7 @@ func New(o Options) (*Processor, error) {
 	if p.firsts, err = newFirsts(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
-	if p.names, err = newNames(); err != nil {
+	if p.unknown, err = newNames(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
 	return p, nil
@@ -191,6 +190,10 @@ func (p *Processor) Run(ctx context.Context) error {
 	// What is in hand outlives ctx, up to the end of the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	defer func() {
+		// It runs out by itself; the others need not wait for that.
+		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
+	}()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { p.hand.keep(work) })
 	keeping.Go(func() {
@@ -205,6 +208,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	for s, out := range p.outputs {
 		consumers.Go(func() error { return p.keepGaps(consuming, out) })
 		consumers.Go(func() error { return p.keepBehind(consuming, s) })
+		consumers.Go(func() error { return p.keepPosition(consuming, out) })
 	}
 	for _, q := range p.queues() {
 		in := intake{p: p, queue: q}
@@ -298,61 +302,6 @@ func (p *Processor) queues() (queues []queue) {
 		})
 	}
 	return queues
-}
-
-// enlist makes the configured sinks the ones that scans compare with: all
-// replicas share one configuration. A sink that is new has to be loaded from the
-// beginning: the cursors say what the others have, and are forgotten.
-func (p *Processor) enlist(ctx context.Context) error {
-	known, err := p.state.Sinks(ctx)
-	if err != nil {
-		return err
-	}
-	var names, added []string
-	for _, out := range p.outputs {
-		names = append(names, out.Name())
-		if !slices.Contains(known, out.Name()) {
-			added = append(added, out.Name())
-		}
-	}
-	for _, name := range known {
-		if !slices.Contains(names, name) {
-			p.log.Warn("sink is not configured any more, what waits for it stays on its retry queue", telemetry.Sink(name))
-		}
-	}
-	// Before and after: a crash in between leaves the sink unknown, so that the
-	// next start does it again; a scan that ended in between knew nothing of it.
-	if len(added) > 0 {
-		p.log.Info("sinks are new, all realms are loaded for them", telemetry.Sink(strings.Join(added, ", ")))
-		if err := p.rewind(ctx); err != nil {
-			return err
-		}
-	}
-	if len(added) > 0 || len(known) != len(names) {
-		if _, err := p.state.SetSinks(ctx, names); err != nil {
-			return err
-		}
-	}
-	if len(added) > 0 {
-		return p.rewind(ctx)
-	}
-	return nil
-}
-
-func (p *Processor) rewind(ctx context.Context) error {
-	realms, err := p.connections.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, realm := range realms {
-		if err := p.state.RewindCursors(ctx, realm, nil, time.Time{}); err != nil {
-			return err
-		}
-		if err := p.state.Schedule(ctx, realm, p.now()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Idle reports whether nothing waits on the queues and nothing is in hand.

@@ -567,7 +567,7 @@ func TestProcessor_ANewSinkMakesTheScansStartOver(t *testing.T) {
 	restart()
 	cursor := map[string]time.Time{"Bill": b.clock.Now().Truncate(time.Second)}
 	require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, cursor))
-	require.NoError(t, b.store.Done(t.Context(), realm, time.Time{}))
+	require.NoError(t, b.store.Done(t.Context(), realm, state.Never))
 
 	restart()
 	cursors, err := b.store.Cursors(t.Context(), realm)

@@ -63,14 +63,3 @@ func (p *Processor) look(ctx context.Context) error {
 	}
 	return nil
 }
-
-// enlistAgain makes the sinks known again when Redis has lost its data: without any
-// no scan can be compared with them, and none is made (I11). A sink that others have
-// taken off the list is their business.
-func (p *Processor) enlistAgain(ctx context.Context) error {
-	known, err := p.state.Sinks(ctx)
-	if err != nil || len(known) > 0 {
-		return err
-	}
-	return p.enlist(ctx)
-}

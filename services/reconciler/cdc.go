@@ -159,5 +159,6 @@ func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult, cause e
 func (s *scan) callCDC(ctx context.Context, names []string, since time.Time) (qbo.CDCResult, error) {
 	res, err := s.client.CDC(ctx, s.realm, names, since)
 	s.called("cdc", err)
+	s.heard(res.Time)
 	return res, err
 }

@@ -19,12 +19,10 @@ import (
 func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at time.Time) ([]*ledgerfeedv1.Event, error) {
 	f.answered(at)
 	return s.lacking(ctx, f, items, func(item qbo.Entity) bool {
-		// No webhook comes for what is older than the connection.
-		// What came before an outage of ours ended may have been lost by it.
-		// One that a read was too old for has had its webhook.
+		// A time that we made up says nothing of when its webhook was sent, and a record that
+		// a read was too old for has had its webhook.
 		_, followed := s.follow[state.Ref{Entity: f.entity, ID: item.ID}]
-		return f.grace && !followed && at.Sub(item.LastUpdated) < s.grace &&
-			!item.LastUpdated.Before(s.conn.ConnectedAt) && item.LastUpdated.After(s.settled)
+		return f.grace && !followed && !item.NoTime && at.Sub(item.LastUpdated) < s.grace && item.LastUpdated.After(s.settled)
 	})
 }
 
@@ -40,10 +38,10 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		if item.Deleted {
 			f.deleted[item.ID] = true
 		}
-		if seen, ok := f.seen[item.ID]; ok && seen >= item.Version() {
+		if f.seen.has(item.ID, item.Version()) {
 			continue // pages overlap
 		}
-		f.seen[item.ID] = item.Version()
+		f.seen.add(item.ID, item.Version())
 		fresh = append(fresh, item)
 		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
 	}
@@ -218,16 +216,13 @@ const rememberAtOnce = 5000
 // missing changes of a finding have doubled: an initial load of any size then
 // holds what is on its way, not all that it found.
 func (s *scan) forget(ctx context.Context, f *finding) error {
+	if f.overflow {
+		f.drop()
+	}
 	if len(f.missing) < max(rememberAtOnce, 2*f.kept) {
 		return nil
 	}
-	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, f.missing)
-	if err != nil {
-		return err
-	}
-	f.missing = pick(f.missing, lacks)
-	f.kept = len(f.missing)
-	return nil
+	return s.prune(ctx, f)
 }
 
 // pick returns the changes that are lacking.
@@ -247,8 +242,9 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 	events := make([]*ledgerfeedv1.Event, len(items))
 	for i, item := range items {
 		operation := ledgerfeedv1.Operation_OPERATION_UPDATE
+		evidence := ledgerfeedv1.Evidence_EVIDENCE_UNSPECIFIED
 		if item.Deleted {
-			operation = ledgerfeedv1.Operation_OPERATION_DELETE
+			operation, evidence = ledgerfeedv1.Operation_OPERATION_DELETE, ledgerfeedv1.Evidence_EVIDENCE_CDC
 		}
 		events[i] = &ledgerfeedv1.Event{
 			Id:        fmt.Sprintf("%s/%s/%s", s.id, f.entity, item.ID),
@@ -256,8 +252,9 @@ func (s *scan) events(f *finding, items []qbo.Entity) []*ledgerfeedv1.Event {
 			EntityId:  item.ID,
 			Operation: operation,
 			Version:   item.Version(),
+			Evidence:  evidence,
 		}
-		if !item.LastUpdated.IsZero() {
+		if !item.LastUpdated.IsZero() && !item.NoTime {
 			events[i].OccurredAt = timestamppb.New(item.LastUpdated)
 		}
 	}

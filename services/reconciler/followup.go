@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		}
 	}
 	var ended, open []state.FollowUp
-	soonest := time.Time{}
+	soonest := time.Duration(-1)
 	for name, all := range byEntity {
 		look := &look{scan: s, name: name}
 		look.list = listed(name)
@@ -60,8 +61,8 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		}
 		ended, open = append(ended, look.ended...), append(open, look.open...)
 		for _, f := range look.soon {
-			if at := s.r.now().Add(min(followUpDelay<<min(f.Tries, 8), maxFollowUpDelay)); soonest.IsZero() || at.Before(soonest) {
-				soonest = at
+			if in := min(followUpDelay<<min(f.Tries, 8), maxFollowUpDelay); soonest < 0 || in < soonest {
+				soonest = in
 			}
 		}
 	}
@@ -72,10 +73,10 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		return err
 	}
 	s.r.metrics.followUps.Add(float64(len(ended)))
-	if soonest.IsZero() {
+	if soonest < 0 {
 		return nil
 	}
-	return s.r.state.Schedule(ctx, s.realm, soonest)
+	return s.r.state.ScheduleIn(ctx, s.realm, soonest)
 }
 
 func listed(name string) bool {
@@ -106,23 +107,29 @@ func (l *look) at(ctx context.Context, all []state.FollowUp) error {
 	if len(ask) == 0 {
 		return nil
 	}
-	ids, refs := make([]string, len(ask)), make([]state.Ref, len(ask))
+	ids := make([]string, len(ask))
 	for i, f := range ask {
-		ids[i], refs[i] = f.ID, f.Ref
+		ids[i] = f.ID
 	}
-	res, err := l.callQuery(ctx, statement{entity: l.name, list: l.list, ids: ids, rows: maxRows}.String())
-	if err != nil {
+	got := answers{shown: map[string]qbo.Entity{}, failing: map[string]bool{}}
+	switch err := l.query(ctx, ids, &got); {
+	case errors.Is(err, qbo.ErrInvalidQuery):
+		l.ended = append(l.ended, ask...) // this company has no such entity
+		return nil
+	case err != nil:
 		return fmt.Errorf("query %s: %w", l.name, err)
+	}
+	ask = slices.DeleteFunc(ask, func(f state.FollowUp) bool { return got.failing[f.ID] })
+	refs := make([]state.Ref, len(ask))
+	for i, f := range ask {
+		refs[i] = f.Ref
 	}
 	marks := make([][]state.Mark, len(l.sinks))
 	for i, sink := range l.sinks {
+		var err error
 		if marks[i], err = l.r.state.Marks(ctx, l.realm, sink, refs); err != nil {
 			return fmt.Errorf("marks of %s: %w", sink, err)
 		}
-	}
-	shown := map[string]qbo.Entity{}
-	for _, e := range res.Entities {
-		shown[e.ID] = e
 	}
 	var restored, changed []*ledgerfeedv1.Event
 	for i, f := range ask {
@@ -130,8 +137,8 @@ func (l *look) at(ctx context.Context, all []state.FollowUp) error {
 		for s := range marks {
 			held[s] = marks[s][i]
 		}
-		e, ok := shown[f.ID]
-		switch l.decide(f, e, ok, held, res.Time) {
+		e, ok := got.shown[f.ID]
+		switch l.decide(f, e, ok, held, got.at) {
 		case lookEnded:
 			l.ended = append(l.ended, f)
 		case lookLater:
@@ -159,6 +166,37 @@ func (l *look) at(ctx context.Context, all []state.FollowUp) error {
 		l.log.Warn("tombstones were wrong, records restored", telemetry.Entity(l.name), telemetry.Count(len(restored)))
 	}
 	return l.publish(ctx, ledgerfeedv1.Source_SOURCE_RESTORED, restored)
+}
+
+// answers are what QuickBooks says of some records.
+type answers struct {
+	shown   map[string]qbo.Entity
+	failing map[string]bool // every Query they are in fails
+	at      time.Time       // of the first answer
+}
+
+// query asks for records by their ids, for fewer where one of them fails the Query.
+func (l *look) query(ctx context.Context, ids []string, got *answers) error {
+	res, err := l.callQuery(ctx, statement{entity: l.name, list: l.list, ids: ids, rows: maxRows}.String())
+	switch {
+	case err == nil:
+		for _, e := range res.Entities {
+			got.shown[e.ID] = e
+		}
+		if got.at.IsZero() || res.Time.Before(got.at) {
+			got.at = res.Time
+		}
+		return nil
+	case !poisoned(ctx, err) && !tooLarge(err):
+		return err
+	case len(ids) == 1:
+		got.failing[ids[0]] = true
+		return nil
+	}
+	if err := l.query(ctx, ids[:len(ids)/2], got); err != nil {
+		return err
+	}
+	return l.query(ctx, ids[len(ids)/2:], got)
 }
 
 // finding is what this scan has found out about the entity; nil if it did not ask.

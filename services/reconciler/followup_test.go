@@ -42,14 +42,6 @@ func (b *bundle) bury(ref qbosim.Ref, at time.Time) {
 	require.NoError(b.t, b.feed.deliverLocked(b.t.Context(), b.realm, []state.Advance{change}))
 }
 
-// scheduled is a scan as the schedule makes it.
-func (b *bundle) scheduled(r *reconciler.Reconciler) reconciler.Report {
-	b.t.Helper()
-	report := b.request(r, reconciler.Request{Realms: []string{b.realm}, Grace: b.config.Grace, Wait: true})
-	require.Empty(b.t, report.Errors)
-	return report
-}
-
 // A record that QuickBooks has and a sink calls deleted is restored by the next scan,
 // although it has not changed since, and the ledger of gaps says so.
 func TestFollowUp_AWrongTombstoneIsRestored(t *testing.T) {
@@ -208,6 +200,31 @@ func TestFollowUp_AFailedLookIsNone(t *testing.T) {
 	failing.Store(false)
 	b.scheduled(r)
 	require.Eventually(t, b.equal, patient, time.Millisecond)
+}
+
+// A record that fails every Query it is in does not keep the others from being looked at.
+func TestFollowUp_APoisonRecordHoldsUpNoOther(t *testing.T) {
+	b, r := loaded(t, 0)
+	var refs []qbosim.Ref
+	for range 5 {
+		refs = append(refs, b.create("TimeActivity"))
+		b.webhook(refs[len(refs)-1])
+	}
+	b.clock.Advance(time.Hour)
+	for _, ref := range refs {
+		b.bury(ref, b.clock.Now().Add(-30*time.Minute))
+		b.followUp(state.FollowUpTombstone, ref, b.clock.Now().Add(-30*time.Minute))
+	}
+	b.sim.SetFaults(qbosim.Faults{Poison: refs[2:3]})
+	report := b.request(r, reconciler.Request{Realms: []string{realm}, Entities: []string{"TimeActivity"}, Grace: b.config.Grace})
+	require.Empty(t, report.Errors)
+	for i, ref := range refs {
+		if i != 2 {
+			require.Eventually(t, func() bool { return b.feed.version(ref) == b.sim.Truth(realm)[ref].Version }, patient, time.Millisecond)
+		}
+	}
+	require.True(t, qbo.IsTombstone(b.feed.version(refs[2])))
+	require.Len(t, b.followUps(), 5)
 }
 
 // A tombstone is not final: the scan of a record that was changed since delivers it, also

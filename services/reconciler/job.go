@@ -138,7 +138,7 @@ func (w *running) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
-		cancelled, err := w.r.state.Report(ctx, w.snapshot(), w.r.now().Add(w.r.visibility()))
+		cancelled, err := w.r.state.Report(ctx, w.snapshot(), w.r.visibility())
 		switch {
 		case err != nil && ctx.Err() == nil:
 			w.r.log.Debug("progress of a job not kept", telemetry.Realm(w.Realm), telemetry.Error(err))
@@ -174,7 +174,7 @@ func (w *running) end(ctx context.Context, out outcome, cause error) {
 		}
 	})
 	w.r.metrics.jobs.WithLabelValues(string(ended)).Inc()
-	if _, err := w.r.state.Report(ctx, w.snapshot(), time.Time{}); err != nil {
+	if _, err := w.r.state.Report(ctx, w.snapshot(), 0); err != nil {
 		w.r.log.Warn("end of a job not noted, it is taken again", telemetry.Realm(w.Realm), telemetry.Error(err))
 	}
 }
@@ -182,7 +182,7 @@ func (w *running) end(ctx context.Context, out outcome, cause error) {
 // firstLoad scans a realm that was never scanned, as a job, so that its progress can
 // be seen. If there is a job for the realm already, that one does it.
 func (r *Reconciler) firstLoad(ctx context.Context, realm string) outcome {
-	j, fresh, err := r.state.Track(ctx, state.Job{Realm: realm, By: "the schedule: first load"}, r.now().Add(r.visibility()))
+	j, fresh, err := r.state.Track(ctx, state.Job{Realm: realm, By: "the schedule: first load"}, r.visibility())
 	switch {
 	case err != nil:
 		return outcome{err: err}

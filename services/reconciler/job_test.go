@@ -176,7 +176,8 @@ func TestJob_ABackfillFindsWhatNoCursorWould(t *testing.T) {
 		ahead[name] = b.clock.Now().Add(-30 * time.Minute)
 	}
 	require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, ahead)) // they lie
-	b.connect()                                                           // the tokens of 40 days ago are no more
+	require.NoError(t, b.store.SetCounted(t.Context(), realm, map[string]time.Time{"Invoice": b.clock.Now()}))
+	b.connect() // the tokens of 40 days ago are no more
 	b.reconcile(b.reconciler())
 	require.False(t, b.has("Invoice", lost.ID))
 

@@ -146,11 +146,36 @@ func (k *keyset) ask(ctx context.Context, q statement) (qbo.QueryResult, int, er
 	for {
 		q.rows = k.rows
 		res, err := k.query(ctx, q.String())
-		if !tooLarge(err) || k.rows <= 2 {
-			return res, k.rows, err
+		if tooLarge(err) && k.rows > minRows {
+			k.rows = max(k.rows/8, minRows)
+			continue
 		}
-		k.rows /= 2
+		if n := rows(res); err == nil && n > 0 {
+			k.rows = max(minRows, min(maxRows, int(pageAim/max(size(res)/int64(n), 1))))
+		}
+		return res, q.rows, err
 	}
+}
+
+const (
+	// PageLimit is how large an answer of several records may be: larger ones are asked
+	// for again in smaller pages. It bounds the memory of a reading.
+	PageLimit = 16 << 20
+	// pageAim is how large a page is meant to be, by the size of the records of the
+	// one before.
+	pageAim = PageLimit / 2
+	// minRows: a page in the order of ids repeats the last record of the one before.
+	minRows = 2
+)
+
+// size is how many bytes the records of an answer have.
+func size(res qbo.QueryResult) (n int64) {
+	for _, part := range [][]qbo.Entity{res.Entities, res.NoID} {
+		for _, item := range part {
+			n += int64(len(item.Raw))
+		}
+	}
+	return n
 }
 
 // rows is the number of rows of a page, those without an id included.

@@ -22,12 +22,9 @@ func (s *scan) keepLoaded(ctx context.Context, f *finding, items []qbo.Entity) e
 	if f.pages++; f.pages%keepEvery != 0 {
 		return nil
 	}
-	lacks, err := s.r.lacks(ctx, s.realm, s.sinks, f.missing)
-	if err != nil {
+	if err := s.prune(ctx, f); err != nil {
 		return err
 	}
-	f.missing = pick(f.missing, lacks)
-	f.kept = len(f.missing)
 	at := items[len(items)-1].LastUpdated
 	for _, m := range f.missing {
 		if then := qbo.VersionTime(m.Version); then.Before(at) {
@@ -39,12 +36,15 @@ func (s *scan) keepLoaded(ctx context.Context, f *finding, items []qbo.Entity) e
 			at = second // a record that could not be read must be met again
 		}
 	}
+	if f.overflow && f.dropped.Before(at) {
+		at = f.dropped
+	}
 	// Never back: a sweep reads what lies before.
 	if at = at.Truncate(time.Second); !at.After(f.loaded) || at.Unix() <= 0 {
 		return nil
 	}
 	f.loaded = at
-	return s.r.state.SetLoaded(ctx, s.realm, f.entity, at)
+	return s.r.state.KeepLoaded(ctx, s.realm, s.generation, f.entity, at)
 }
 
 // expect asks how many records a load will see, once it is known that one page does

@@ -17,6 +17,9 @@ import (
 const childEnv = "RECONCILER_CHILD"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) == largeChild {
+		os.Exit(lifecycle.ExitCode(serveLarge()))
+	}
 	if os.Getenv(childEnv) != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		err := reconciler.Serve(ctx, os.Environ())

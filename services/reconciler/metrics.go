@@ -16,6 +16,7 @@ type metrics struct {
 	splits     prometheus.Counter
 	truncated  *prometheus.CounterVec
 	sweeps     *prometheus.CounterVec
+	counts     *prometheus.CounterVec
 	poison     *prometheus.CounterVec
 	incomplete *prometheus.CounterVec
 	missing    *prometheus.CounterVec
@@ -24,6 +25,7 @@ type metrics struct {
 	forgotten  prometheus.Counter
 	parked     prometheus.Gauge
 	outages    prometheus.Counter
+	held       prometheus.Gauge
 	jobs       *prometheus.CounterVec
 	followUps  prometheus.Counter
 	restored   prometheus.Counter
@@ -46,6 +48,7 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		splits:     counter("cdc_splits_total", "CDC calls made again in halves, because the answer was cut off or refused."),
 		truncated:  counters("cdc_truncated_total", "Entities with too many changes for one CDC answer; they are read by Query.", "entity"),
 		sweeps:     counters("sweeps_total", "Readings of all ids of an entity, to find what was deleted.", "entity"),
+		counts:     counters("unused_counts_total", "Counts of an entity that only Query can find and that a realm does not use.", "entity"),
 		poison:     counters("poison_records_total", "Records that made QuickBooks fail every request they are in.", "entity"),
 		incomplete: counters("incomplete_total", "Entities left out of a scan because they cannot be read as a whole; their cursors stay.", "entity"),
 		missing:    counters("missing_total", "Changes found by a scan that some sink lacked, initial loads included.", "source"),
@@ -60,12 +63,16 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "scan_duration_seconds",
 			Help: "Length of the scan of a realm, without its verification.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 8),
 		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "held_deletions",
+			Help: "Deletions that wait for ledgerfeed deletions approve or reject, over all realms: too many records were absent at once.",
+		}),
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "parked_realms",
 			Help: "Realms that wait for a new authorisation, as far as this replica has met them.",
 		}),
 	}
-	reg.MustRegister(m.took, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.took, m.held, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "unverified_scans",
 		Help: "Scans whose changes are not all delivered yet.",
 	}, func() float64 { return float64(open()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{

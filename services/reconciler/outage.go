@@ -27,7 +27,9 @@ type watcher struct {
 	r     *Reconciler
 	heard atomic.Bool
 	stop  func() // nil: not listening yet
-	known func() // called when realms are due for the outage there was until now
+	// ensured is when the broker's record of the beats was last looked for.
+	ensured time.Time
+	known   func() // called when realms are due for the outage there was until now
 }
 
 // watch runs until ctx ends, and calls known after it has looked.
@@ -42,6 +44,7 @@ func (r *Reconciler) watch(ctx context.Context, known func()) error {
 }
 
 func (w *watcher) step(ctx context.Context) error {
+	w.r.readClock(ctx)
 	if w.stop == nil {
 		stop, err := w.r.stream.Beats("ingress", func() { w.heard.Store(true) })
 		if err != nil {
@@ -49,9 +52,10 @@ func (w *watcher) step(ctx context.Context) error {
 		}
 		w.stop = stop
 	}
+	w.ensureHeartbeats(ctx)
 	broker := w.r.lookAtBroker(ctx)
 	heard := w.heard.Swap(false)
-	got, err := w.r.state.NoteWatch(ctx, w.r.now(), heard, w.r.config.OutageGap)
+	got, err := w.r.noteWatch(ctx, heard)
 	if err != nil {
 		if heard {
 			w.heard.Store(true) // for the next time
@@ -104,8 +108,12 @@ func (r *Reconciler) dueAfterOutage(ctx context.Context, w state.Watch) error {
 	if err != nil {
 		return err
 	}
+	over, err := r.spread(ctx, w)
+	if err != nil {
+		return err
+	}
 	for _, realm := range realms {
-		if err := r.state.Schedule(ctx, realm, r.now().Add(jitter(r.config.StartJitter))); err != nil {
+		if err := r.state.ScheduleIn(ctx, realm, jitter(over)); err != nil {
 			return err
 		}
 	}

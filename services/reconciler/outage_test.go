@@ -2,13 +2,16 @@ package reconciler_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
 // watched waits until a running reconciler has noted what it heard up to now.
@@ -58,9 +61,10 @@ func (b *bundle) has(name, id string) bool {
 
 func TestOutage_SilenceOfTheIngressMakesRealmsDue(t *testing.T) {
 	t.Parallel()
-	b, _ := loaded(t, 20)
+	b, r := loaded(t, 20)
+	b.use(r, "TimeActivity")
 	b.config.OutageGap = 10 * time.Minute
-	r := b.reconciler()
+	r = b.reconciler()
 	defer run(t, r)()
 	b.beat()
 	b.rest()
@@ -104,11 +108,13 @@ func (b *bundle) rest() {
 	}, patient, time.Millisecond)
 }
 
+// Of so long a time there is no record: the realms become due over a day.
 func TestOutage_NobodyListenedCountsAsOne(t *testing.T) {
 	t.Parallel()
-	b, _ := loaded(t, 20)
+	b, r := loaded(t, 20)
+	b.use(r, "TimeActivity")
 	b.config.OutageGap = 10 * time.Minute
-	r := b.reconciler()
+	r = b.reconciler()
 	stop := run(t, r)
 	b.beat()
 	b.rest()
@@ -125,12 +131,33 @@ func TestOutage_NobodyListenedCountsAsOne(t *testing.T) {
 	b.clock.Advance(time.Hour)
 	lost := b.create("TimeActivity")
 	b.clock.Advance(time.Hour)
-	defer run(t, b.reconciler())()
-	require.Eventually(t, func() bool { return b.has("TimeActivity", lost.ID) }, patient, time.Millisecond)
+	now := b.clock.Now()
+	stop = run(t, b.reconciler())
+	b.watched()
 	all := b.outages()
 	require.Len(t, all, 1)
 	require.Equal(t, state.OutageUnwatched, all[0].Kind)
-	require.WithinDuration(t, b.clock.Now().Add(-2*time.Hour), all[0].From, 0)
+	require.WithinDuration(t, now.Add(-2*time.Hour), all[0].From, 0)
+	require.Eventually(t, func() bool {
+		w, err := b.store.Watch(t.Context())
+		return err == nil && !w.Pending()
+	}, patient, time.Millisecond)
+	require.False(t, b.due().After(now.Add(b.config.Interval)))
+	stop()
+	b.config.OutageGap = never
+	b.clock.Advance(b.config.Interval)
+	defer run(t, b.reconciler())()
+	require.Eventually(t, func() bool { return b.has("TimeActivity", lost.ID) }, patient, time.Millisecond)
+}
+
+// use has the realm use an entity that only Query can find.
+func (b *bundle) use(r *reconciler.Reconciler, names ...string) {
+	b.t.Helper()
+	for _, name := range names {
+		b.create(name)
+	}
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
 }
 
 // A replica that died after it saw an outage and before every realm was due.
@@ -179,6 +206,7 @@ func TestOutage_ABrokerThatForgotMakesRealmsDue(t *testing.T) {
 func TestOutage_AReconnectIsFoundBySomebodyElse(t *testing.T) {
 	t.Parallel()
 	b, r := loaded(t, 10)
+	b.use(r, "TimeActivity")
 	b.sim.RevokeRealm(realm)
 	b.clock.Advance(2 * time.Hour)
 	stop := run(t, r)
@@ -206,16 +234,19 @@ func TestOutage_OfADayOverManyRealms(t *testing.T) {
 	t.Parallel()
 	const realms = 100
 	b := setup(t)
-	b.config.OutageGap = time.Hour
 	b.config.Realms = 8
 	all := b.connectMany(realms)
 	stop := run(t, b.reconciler())
 	defer func() { stop() }()
-	b.beat()
 	b.restAll(all)
 	stop()
 
+	used := map[string]map[string]bool{}
+	for _, one := range all {
+		used[one] = b.usedOf(one)
+	}
 	// The day: each realm changes and deletes, and no webhook comes.
+	from := b.clock.Now()
 	b.clock.Advance(12 * time.Hour)
 	for i, one := range all {
 		on := *b
@@ -227,46 +258,71 @@ func TestOutage_OfADayOverManyRealms(t *testing.T) {
 		require.NoError(t, b.sim.Delete(gone))
 	}
 	b.clock.Advance(12 * time.Hour)
-	before := b.sim.Stats().CallsByKind
-	stop = run(t, b.reconciler())
-	b.beat()
-	b.restAll(all)
-	require.Eventually(t, func() bool {
-		for _, one := range all {
-			on := *b
-			on.realm = one
-			if !on.equal() {
-				return false
-			}
-		}
-		return true
-	}, patient, 10*time.Millisecond)
-	after := b.sim.Stats().CallsByKind
-	// One call of CDC a realm; of what it leaves out, a Query for each entity, and a
-	// count where an older record was delivered, which may be gone.
+	require.NoError(t, b.store.AddOutage(t.Context(), state.Outage{Kind: state.OutageIngress, From: from, To: b.clock.Now()}))
 	least := realms
 	for _, one := range all {
-		least += b.leastQueries(one)
+		least += 2 * len(used[one])
 	}
+	before := b.sim.Stats().CallsByKind
+	stop = run(t, b.reconciler())
+	b.restAll(all)
+	after := b.sim.Stats().CallsByKind
+	// One call of CDC a realm; of what it leaves out, a Query for each entity that the
+	// realm used, and a count of its older records, which may be gone.
 	calls := after["cdc"] - before["cdc"] + after["query"] - before["query"]
-	t.Logf("%d calls for %d realms, %d at least: × %.3f", calls, realms, least, float64(calls)/float64(least))
+	t.Logf("%d calls for %d realms, %d at least: × %.3f; %d for 1,000", calls, realms, least, float64(calls)/float64(least), calls*1000/realms)
 	require.LessOrEqual(t, float64(calls), 1.2*float64(least))
 	require.Equal(t, realms, after["cdc"]-before["cdc"])
+
+	// What the realms used before is equal at once. The first record of an entity that
+	// only Query can find is found on its turn: see TestUse.
+	differs := func(realm string) []string {
+		on := *b
+		on.realm = realm
+		return on.differing("ledger")
+	}
+	for _, one := range all {
+		require.Eventually(t, func() bool {
+			return !slices.ContainsFunc(differs(one), func(name string) bool {
+				return used[one][name] || slices.Contains(b.config.CDCEntities, name)
+			})
+		}, patient, 10*time.Millisecond, "%s", one)
+	}
 }
 
-// leastQueries is how many calls tell what has changed in the entities that CDC leaves
-// out.
-func (b *bundle) leastQueries(realm string) int {
-	n := len(b.config.QueryEntities)
-	for _, name := range b.config.QueryEntities {
-		for ref := range b.feed.versions("ledger", realm) {
-			if ref.Entity == name {
-				n++
-				break
-			}
+// week lets a running reconciler scan the realms for as long as the turns of all entities
+// take.
+func (b *bundle) week(realms []string) {
+	b.t.Helper()
+	for range 8 {
+		b.clock.Advance(b.config.Interval)
+		b.restAll(realms)
+	}
+}
+
+// differing are the entities of which a sink has something else than QuickBooks.
+func (b *bundle) differing(sink string) []string {
+	have := b.feed.versions(sink, b.realm)
+	var names []string
+	for ref, truth := range b.sim.Truth(b.realm) {
+		version, known := have[state.Ref{Entity: ref.Entity, ID: ref.ID}]
+		if truth.Deleted && known && !qbo.IsTombstone(version) || !truth.Deleted && version != truth.Version {
+			names = append(names, ref.Entity)
 		}
 	}
-	return n
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// usedOf are the entities that only Query can find and of which the realm has records.
+func (b *bundle) usedOf(realm string) map[string]bool {
+	used := map[string]bool{}
+	for ref := range b.feed.versions("ledger", realm) {
+		if slices.Contains(b.config.QueryEntities, ref.Entity) {
+			used[ref.Entity] = true
+		}
+	}
+	return used
 }
 
 // connectMany connects realms with some records each.
@@ -300,14 +356,13 @@ func (b *bundle) restAll(realms []string) {
 func TestOutage_Of31DaysWithDeletions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.config.OutageGap = time.Hour
 	invoices, activities := b.many("Invoice", 1300), b.many("TimeActivity", 30)
 	stop := run(t, b.reconciler())
-	b.beat()
 	b.rest()
 	b.requireEqual()
 	stop()
 
+	from := b.clock.Now()
 	b.clock.Advance(12 * time.Hour)
 	b.delete(invoices[:20]...) // QuickBooks will have forgotten these
 	b.delete(activities[:5]...)
@@ -320,10 +375,19 @@ func TestOutage_Of31DaysWithDeletions(t *testing.T) {
 		b.step()
 	}
 	b.clock.Advance(10*24*time.Hour + 12*time.Hour)
+	require.NoError(t, b.store.AddOutage(t.Context(), state.Outage{Kind: state.OutageIngress, From: from, To: b.clock.Now()}))
 	defer run(t, b.reconciler())()
 	b.beat()
-	require.Eventually(t, b.equal, patient, 10*time.Millisecond)
+	b.missed(25) // of the last month CDC tells
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(b.differing("ledger"), func(name string) bool {
+			return name == "TimeActivity" || slices.Contains(b.config.CDCEntities, name)
+		})
+	}, patient, 10*time.Millisecond)
 	b.rest()
 	b.requireHonest()
+	b.week([]string{realm}) // for the first records of what the realm did not use
+	require.Eventually(t, b.equal, patient, 10*time.Millisecond)
+	b.reconcile(b.reconciler())
 	require.Eventually(t, func() bool { return len(b.behind()) == 0 }, patient, 10*time.Millisecond)
 }

@@ -35,15 +35,20 @@ func (r *Reconciler) occasion(ctx context.Context, realm string) (occasion, erro
 	if err != nil {
 		return occasion{}, err
 	}
+	if pace.Scanned.After(r.now().Add(clockDifference)) {
+		// A clock that was ahead has said so. Nobody knows when it was, and the realm
+		// would rest until then.
+		pace = state.Pace{PerDay: pace.PerDay}
+	}
 	w, err := r.state.Watch(ctx)
 	return occasion{pace: pace, since: w.Since}, err
 }
 
 // late reports whether what happened since the last scan is more than an interval of
-// the usual kind: an outage, another authorisation, or too long a time. Such a scan
-// covers what only Query can find, too.
+// the usual kind: an outage, another authorisation, or too long a time. Such a scan is a
+// recovery: it covers those entities only Query can find that the realm uses.
 func (r *Reconciler) late(x occasion, conn connection.Connection) bool {
-	return x.pace.Full.IsZero() || x.pace.Full.Before(x.since) || conn.ChangedAt.After(x.pace.Full) ||
+	return x.pace.Full.Before(x.since) || conn.ChangedAt.After(x.pace.Full) ||
 		r.now().Sub(x.pace.Scanned) > r.quietInterval(x.pace)*3/2
 }
 
@@ -103,6 +108,10 @@ func (r *Reconciler) rests(ctx context.Context, realm string, x occasion) (time.
 	if err != nil || conn.ChangedAt.After(x.pace.Scanned) {
 		return time.Time{}, err
 	}
+	// Absent records are to be asked for once more.
+	if absent, err := r.state.HasAbsences(ctx, realm); err != nil || absent {
+		return time.Time{}, err
+	}
 	seen, err := r.state.Freshness(ctx, realm)
 	if err != nil {
 		return time.Time{}, err
@@ -148,8 +157,8 @@ func paced(before state.Pace, began time.Time, changed int, full bool) state.Pac
 
 // keepPace writes down a scan of the whole realm. If that fails the realm counts as
 // not scanned, which costs some calls.
-func (r *Reconciler) keepPace(ctx context.Context, realm string, p state.Pace) {
-	if err := r.state.SetPace(ctx, realm, p); err != nil {
+func (r *Reconciler) keepPace(ctx context.Context, realm string, g state.Generation, p state.Pace) {
+	if err := r.state.KeepPace(ctx, realm, g, p); err != nil {
 		r.log.Warn("pace of a realm not kept", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }

@@ -25,6 +25,7 @@ type task struct {
 	grace  bool      // it has webhooks, so young changes may be left to them
 	cursor time.Time // zero: none, it was never loaded
 	load   bool      // everything is read, whatever the cursor says
+	count  bool      // the realm does not use it: its records are counted first
 	// loaded is how far an earlier attempt at this load has come; zero: nowhere.
 	loaded time.Time
 	retry  bool // CDC has refused the name a week ago
@@ -36,8 +37,7 @@ type task struct {
 	since time.Time
 }
 
-// plan decides what a scan asks. The entities that only Query can find are left
-// out while their own interval lasts, unless the scan is to cover everything.
+// plan decides what a scan asks.
 func (s *scan) plan(o order) []*finding {
 	now := s.r.now()
 	var fs []*finding
@@ -55,19 +55,7 @@ func (s *scan) plan(o order) []*finding {
 			fs = append(fs, newFinding(t))
 		}
 	}
-	for _, name := range s.r.config.QueryEntities {
-		t := s.task(name, now, o)
-		t.changedSince, t.query = time.Time{}, true
-		// A cursor is by Intuit's clock. One that is ahead of ours says that ours is wrong,
-		// and nothing of how long ago it moved.
-		age := now.Sub(t.cursor)
-		fresh := !t.cursor.IsZero() && age >= 0 && age-margin < s.r.config.queryInterval()
-		if s.unknown(name, now) || fresh && !o.everything || !o.wants(name) {
-			continue
-		}
-		fs = append(fs, newFinding(t))
-	}
-	return fs
+	return append(fs, s.planQuery(now, o)...)
 }
 
 func (s *scan) task(name string, now time.Time, o order) task {

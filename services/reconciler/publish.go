@@ -120,7 +120,9 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 			Time:      at,
 			Cursors:   due,
 			Missing:   missing,
-		}, s.cursors)
+
+			From: s.cursors, Generation: s.generation,
+		})
 		if err != nil {
 			return err
 		}
@@ -139,5 +141,6 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		maps.Copy(clean, due)
 	}
 	sabotage.At(sabotage.ScanConcluded)
-	return s.r.verifier.move(ctx, s.realm, s.id, s.cursors, clean)
+	_, err = s.r.verifier.move(ctx, s.realm, s.id, state.Move{Generation: s.generation, From: s.cursors, To: clean})
+	return err
 }

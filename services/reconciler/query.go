@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -17,12 +18,10 @@ import (
 func (s *scan) query(ctx context.Context, f *finding) error {
 	// Before the first page: whatever of this is alive then shows in a page,
 	// or has not changed since.
-	delivered, buried, err := s.delivered(ctx, f)
-	if err != nil {
+	if err := s.delivered(ctx, f); err != nil {
 		return err
 	}
-	alive := map[string]bool{}
-	err = s.read(ctx, f, f.since, time.Time{}, alive)
+	err := s.read(ctx, f, f.since, time.Time{})
 	if errors.Is(err, qbo.ErrInvalidQuery) {
 		s.refuses(ctx, f.entity, wayQuery)
 		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
@@ -32,15 +31,17 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 		return fmt.Errorf("query %s: %w", f.entity, err)
 	}
 	s.accepts(ctx, f, wayQuery)
-	if err := s.deletions(ctx, f, delivered, alive); err != nil {
-		return fmt.Errorf("deletions of %s: %w", f.entity, err)
-	}
-	if err := s.bury(ctx, f, buried); err != nil {
-		return fmt.Errorf("deletions of %s: %w", f.entity, err)
+	for _, step := range []func(context.Context, *finding) error{s.deletions, s.confirmNoted, s.bury} {
+		if err := step(ctx, f); err != nil {
+			return fmt.Errorf("deletions of %s: %w", f.entity, err)
+		}
 	}
 	if len(f.unread) > 0 {
 		return fmt.Errorf("%w: quickbooks fails on %d records whose ids are not known, one last updated at %s",
 			errUnreadable, len(f.unread), qbo.FormatTime(f.unread[0]))
+	}
+	if f.overflow {
+		return fmt.Errorf("query %s: %w", f.entity, errBehind)
 	}
 	if err := s.conclude(ctx, ledgerfeedv1.Source_SOURCE_QUERY, []*finding{f}, nil); err != nil {
 		return err
@@ -52,13 +53,19 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 }
 
 // read pages through the window and publishes what is missing; the ids it sees
-// go into alive.
-func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive map[string]bool) error {
+// are marked.
+func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
+	room := &room{s: s, expected: PageLimit}
+	defer room.leave()
+	noted, err := s.r.state.HasAbsences(ctx, s.realm)
+	if err != nil {
+		return err
+	}
 	k := &keyset{
-		query: s.callQuery,
-		now:   s.r.now,
-		base:  statement{entity: f.entity, list: f.list},
+		now:  s.r.now,
+		base: statement{entity: f.entity, list: f.list},
 		page: func(items []qbo.Entity, at time.Time) error {
+			defer room.leave()
 			if err := s.expect(ctx, f, len(items), from); err != nil {
 				return err
 			}
@@ -67,22 +74,59 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time, alive m
 				return err
 			}
 			for _, item := range items {
-				alive[item.ID] = true
+				f.shown(item.ID)
+			}
+			if noted {
+				if err := s.r.state.EndAbsences(ctx, s.realm, refsIn(items)); err != nil {
+					return err
+				}
 			}
 			if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events); err != nil {
 				return err
 			}
 			s.tell()
-			return s.keepLoaded(ctx, f, items)
+			if err := s.keepLoaded(ctx, f, items); err != nil {
+				return err
+			}
+			return s.keepSwept(ctx, f, items)
 		},
 		unread: func(second time.Time) { f.unread = append(f.unread, second) },
+	}
+	k.query = func(ctx context.Context, statement string) (qbo.QueryResult, error) {
+		room.leave()
+		if err := s.keepUp(ctx, f); err != nil {
+			return qbo.QueryResult{}, err
+		}
+		if err := room.enter(ctx); err != nil {
+			return qbo.QueryResult{}, err
+		}
+		client := s.client
+		if k.rows > 0 && k.rows <= minRows {
+			client = s.whole
+		}
+		res, err := s.queryBy(ctx, client, statement)
+		room.met(res)
+		return res, err
 	}
 	return k.window(ctx, from, to)
 }
 
+func refsIn(items []qbo.Entity) []state.Ref {
+	refs := make([]state.Ref, len(items))
+	for i, item := range items {
+		refs[i] = state.Ref{Entity: item.Name, ID: item.ID}
+	}
+	return refs
+}
+
 func (s *scan) callQuery(ctx context.Context, statement string) (qbo.QueryResult, error) {
-	res, err := s.client.Query(ctx, s.realm, statement)
+	return s.queryBy(ctx, s.client, statement)
+}
+
+func (s *scan) queryBy(ctx context.Context, client *qbo.Client, statement string) (qbo.QueryResult, error) {
+	res, err := client.Query(ctx, s.realm, statement)
 	s.called("query", err)
+	s.heard(res.Time)
 	return res, err
 }
 

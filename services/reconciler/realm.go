@@ -22,6 +22,7 @@ type order struct {
 	entities   []string // nil: all
 	load       bool     // everything from the beginning
 	everything bool     // the entities only Query can find as well, whenever they were last scanned
+	recovery   bool     // those of them that the realm uses
 	republish  bool     // what an unverified scan has published already as well
 	wait       bool     // until verified
 	atRest     bool     // whoever asks says that the API has caught up
@@ -42,6 +43,7 @@ const isolateAfter = 3
 
 // scan scans one realm under its lease.
 func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
+	r.readClock(ctx)
 	started := r.now()
 	ctx, end := r.span(ctx, realm, o)
 	var s *scan
@@ -54,9 +56,10 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 			return err
 		}
 		if o.entities == nil {
-			s.pace = paced(s.pace, started, s.changed, o.everything)
-			r.keepPace(ctx, realm, s.pace)
+			s.pace = paced(s.pace, started, s.changed, o.everything || o.recovery)
+			r.keepPace(ctx, realm, s.generation, s.pace)
 		}
+		s.keepUse(ctx)
 		return nil
 	})
 	took := r.now().Sub(started)
@@ -89,6 +92,12 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if conn.State != connection.Live {
 		return nil, o, errParked
 	}
+	// Before all that a rewind may follow upon: what is read below is of this generation
+	// or a later one, and then the cursors do not move.
+	generation, err := r.state.Generation(ctx, realm)
+	if err != nil {
+		return nil, o, err
+	}
 	sinks, err := r.state.Sinks(ctx)
 	if err != nil {
 		return nil, o, err
@@ -111,7 +120,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if err != nil {
 		return nil, o, err
 	}
-	o.everything = o.everything || r.late(x, conn)
+	o.everything = o.everything || x.pace.Full.IsZero()
+	o.recovery = r.late(x, conn)
 	s := &scan{
 		r:          r,
 		log:        r.log.With(telemetry.Realm(realm)),
@@ -122,11 +132,12 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		conn:       conn,
 		sinks:      sinks,
 		memory:     memory,
-		settled:    x.since.Add(clockDifference),
+		settled:    settled(x, conn),
 		progress:   o.tell(),
 		referenced: map[state.Ref]bool{},
 		ledger:     ledger{kinds: map[state.Kind]bool{}},
 	}
+	s.generation = generation
 	s.pace = x.pace
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
 		return nil, o, err
@@ -146,6 +157,9 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	for _, f := range follow {
 		s.follow[f.Ref] = f
 	}
+	if err := s.readUse(ctx, o); err != nil {
+		return nil, o, err
+	}
 	switch {
 	case o.load || len(s.cursors) == 0:
 		s.client = r.client.With(qbo.Backfill)
@@ -154,6 +168,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	default:
 		s.client = r.client.With(qbo.Scan)
 	}
+	s.whole, s.client = s.client, s.client.WithMaxResponse(PageLimit)
 	r.note(realm, s.cursors)
 	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
 	if !o.republish {
@@ -164,6 +179,19 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 
 // clockDifference is how far our clock and Intuit's may be apart.
 const clockDifference = time.Minute
+
+// settled is up to when, by Intuit's clock, changes are not left to their webhooks:
+// those were lost in an outage of ours, or acknowledged while the realm was not
+// connected, parked or not authorised, or never sent.
+func settled(x occasion, conn connection.Connection) time.Time {
+	at := x.since
+	for _, other := range []time.Time{conn.ConnectedAt, conn.ChangedAt} {
+		if other.After(at) {
+			at = other
+		}
+	}
+	return at.Add(clockDifference)
+}
 
 // tell is what a scan tells of its progress.
 func (o order) tell() func(state.JobProgress) {
@@ -243,7 +271,7 @@ func (r *Reconciler) renew(ctx context.Context, realm string, lease *state.Lease
 			return
 		}
 		// A claim or a lease that could not be prolonged runs out by itself.
-		_ = r.state.Extend(ctx, realm, r.now().Add(r.visibility()))
+		_ = r.state.Extend(ctx, realm, r.visibility())
 	}
 }
 

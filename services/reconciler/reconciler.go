@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -31,8 +32,8 @@ type Options struct {
 	Usage      func(ctx context.Context) (state.Usage, error)
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer
-	// Now is our clock. It only decides when to scan; what a scan covers is
-	// told by Intuit's.
+	// Now is the clock of this process; it measures how much time has passed. What time
+	// it is all replicas learn from Redis, and what a scan covers is told by Intuit.
 	Now func() time.Time
 	// Tracer makes a trace of each scan, in which its changes are delivered; nil makes
 	// none.
@@ -48,11 +49,13 @@ type Reconciler struct {
 	connections *connection.Store
 	log         *zap.Logger
 	metrics     *metrics
-	now         func() time.Time
+	clock       *sharedClock
+	now         func() time.Time // of clock
 	verifier    *verifier
 	members     *state.Members
 	usage       func(ctx context.Context) (state.Usage, error)
 	tracer      trace.Tracer
+	rooms       *semaphore.Weighted // bytes of pages in memory
 
 	mu      sync.Mutex             // guards the rest
 	realms  map[string]*realmState // what this process has learned of a realm
@@ -93,12 +96,14 @@ func New(o Options) (*Reconciler, error) {
 		client:      o.QBO,
 		connections: o.Connections,
 		log:         o.Logger,
-		now:         o.Now,
+		clock:       &sharedClock{own: o.Now},
 		members:     o.State.Members("reconciler", o.Logger),
 		usage:       o.Usage,
 		tracer:      o.Tracer,
+		rooms:       newRooms(o.Config.Realms),
 		realms:      map[string]*realmState{},
 	}
+	r.now = r.clock.now
 	r.verifier = newVerifier(r)
 	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag, r.silence)
 	return r, nil

@@ -86,18 +86,19 @@ func TestReconciler_CursorMovesOnlyAfterVerification(t *testing.T) {
 func TestReconciler_QuietRealmIsOneCallAScan(t *testing.T) {
 	t.Parallel()
 	b, r := loaded(t, 30)
+	used := len(b.usedOf(realm))
 	loaded := b.sim.Stats().CallsByKind
-	before := b.cursors()
 
 	stop := run(t, r)
-	for range 3 {
+	for range 7 {
 		b.nextInterval("Invoice")
 	}
+	b.rest()
 	stop()
 	now := b.sim.Stats().CallsByKind
-	require.LessOrEqual(t, now["cdc"]-loaded["cdc"], 3+1, "one at the start, one each interval")
-	require.Equal(t, loaded["query"], now["query"], "entities without CDC have an interval of their own")
-	require.Equal(t, before["TimeActivity"], b.cursors()["TimeActivity"])
+	require.LessOrEqual(t, now["cdc"]-loaded["cdc"], 7+1, "one at the start, one each interval")
+	turns := len(b.config.QueryEntities) + 2 // of the hours of the first and the last day
+	require.LessOrEqual(t, now["query"]-loaded["query"], turns+used, "entities without CDC have an interval of their own: a count, or two calls")
 }
 
 func TestReconciler_ScansWhatOnlyQueryFindsAtItsOwnInterval(t *testing.T) {
@@ -115,6 +116,7 @@ func TestReconciler_ScansWhatOnlyQueryFindsAtItsOwnInterval(t *testing.T) {
 func TestReconciler_LateScanCoversEverything(t *testing.T) {
 	t.Parallel()
 	b, r := loaded(t, 10)
+	b.use(r, "TimeActivity")
 	b.clock.Advance(3 * b.config.Interval)
 	ref := b.create("TimeActivity")
 	b.clock.Advance(10 * time.Minute)

@@ -51,6 +51,7 @@ type fleet struct {
 	mu      sync.Mutex
 	scanned map[string]int // by realm, since forget
 	by      map[string]int // by the address that was asked, since forget
+	queries int            // counts of entities that are not in use
 	stall   map[string]bool
 }
 
@@ -149,6 +150,14 @@ func (f *fleet) forget() {
 // quickbooks serves one replica.
 func (f *fleet) quickbooks(name string) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/query") { // a count of what the realm does not use
+			f.mu.Lock()
+			f.queries++
+			f.mu.Unlock()
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"QueryResponse":{"totalCount":0},"time":"`+time.Now().UTC().Format(time.RFC3339)+`"}`)
+			return
+		}
 		f.mu.Lock()
 		stall := f.stall[name]
 		if !stall {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/idset"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -34,19 +35,25 @@ type scan struct {
 	// isolate asks entity by entity after server errors too.
 	isolate bool
 
-	conn     connection.Connection
-	client   *qbo.Client
-	sinks    []string
-	memory   state.Memory         // of Redis, before it was asked for marks
-	cursors  map[string]time.Time // as the scan found them
-	loaded   map[string]time.Time // how far loads had come then
-	refused  map[string]refusal
-	follow   map[state.Ref]state.FollowUp
-	settled  time.Time // no change of before then is left to its webhook
-	progress func(state.JobProgress)
-	ledger   ledger
+	conn    connection.Connection
+	client  *qbo.Client // takes answers up to pageLimit
+	whole   *qbo.Client // and this as large ones as anybody
+	sinks   []string
+	memory  state.Memory         // of Redis, before it was asked for marks
+	cursors map[string]time.Time // as the scan found them
+	loaded  map[string]time.Time // how far loads had come then
+	refused map[string]refusal
+	use     map[string]state.EntityUse // as the scan found it; nil if it need not know
+	used    map[string]bool            // by marks and webhooks
+	follow  map[state.Ref]state.FollowUp
+	settled time.Time // no change of before then is left to its webhook
+	// generation is that of the cursors when the scan began: see state.Generation.
+	generation state.Generation
+	progress   func(state.JobProgress)
+	ledger     ledger
 
 	mu      sync.Mutex // guards what follows: entities are read at the same time
+	clock   time.Time  // Intuit's, at the latest answer
 	batches int        // published, for ids
 	saved   int        // scans remembered, for ids
 	// referenced are records that changed transactions name, if those are refreshed.
@@ -75,9 +82,16 @@ type finding struct {
 	time time.Time
 	// left is the oldest change that was left to its webhook; zero: none.
 	left    time.Time
-	seen    map[string]int64 // ids and versions the answers held
-	deleted map[string]bool  // ids that CDC called deleted
-	told    bool             // CDC has answered as a whole: no deletion of its window is left out
+	seen    *recent         // ids and versions that the last answers held
+	deleted map[string]bool // ids that CDC called deleted
+	// held are the records that are alive at some sink, by the second of the version;
+	// marked are those that the answers returned. undelivered are dead letters that no
+	// sink has, less those returned.
+	held        *idset.Set
+	dead        *idset.Set // tombstones at some sink, if others are to be told
+	undelivered map[string]int64
+	swept       state.Sweep // under way; zero: none
+	told        bool        // CDC has answered as a whole: no deletion of its window is left out
 	// unread are the seconds in which a record that is not known by its id makes
 	// every Query fail.
 	unread  []time.Time
@@ -85,15 +99,20 @@ type finding struct {
 	items   int // records seen, guarded by the scan's mu
 	// expected is how many there are to see, if that was asked; guarded as well.
 	expected int
-	done     bool // nothing more is asked about it; guarded as well
-	pages    int  // read since the load's progress was kept
+	done     bool      // nothing more is asked about it; guarded as well
+	counted  time.Time // when a count found none; zero: it was not counted, or there are some
+	pages    int       // read since the load's progress was kept
 	// published are those of missing this scan itself puts on the stream.
 	published map[state.Ref]bool
 	kept      int // of missing when it was last gone through
+	// overflow: the sinks take nothing, so that no more of missing is kept than
+	// maxMissing. The cursor must stay. dropped is the first change left out.
+	overflow bool
+	dropped  time.Time
 }
 
 func newFinding(t task) *finding {
-	return &finding{task: t, seen: map[string]int64{}, deleted: map[string]bool{}, published: map[state.Ref]bool{}}
+	return &finding{task: t, seen: newRecent(), deleted: map[string]bool{}, published: map[state.Ref]bool{}}
 }
 
 // answered keeps the earliest time of an answer.
@@ -134,7 +153,13 @@ func (s *scan) run(ctx context.Context, o order) error {
 		}
 	}
 	err := s.queries(ctx, rest)
-	if fatal(ctx, err) {
+	if err == nil {
+		err = s.countAll(ctx, o, fs)
+	}
+	if err == nil {
+		err = s.confirmAll(ctx, o, rest)
+	}
+	if err != nil && fatal(ctx, err) {
 		return err
 	}
 	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
@@ -159,11 +184,11 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			err := s.query(ctx, f)
+			err := s.ask(ctx, f)
 			switch {
 			case err == nil:
 				s.ended(f)
-			case errors.Is(err, errUnreadable):
+			case errors.Is(err, errUnreadable) || errors.Is(err, errBehind):
 				s.leaveOut(f, err)
 			case fatal(ctx, err):
 				return err

@@ -33,6 +33,7 @@ var (
 // that is away is waited for: nothing of it ends Run.
 func (r *Reconciler) Run(ctx context.Context) error {
 	r.log.Debug("reconciler started")
+	r.readClock(ctx)
 	defer r.log.Debug("reconciler stopped")
 	// A realm that is due and one that an outage makes due is scanned once, so the outage
 	// comes first.
@@ -49,7 +50,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error { r.members.Run(ctx, r.lead); return nil })
+	g.Go(func() error { return r.every(ctx, enrolPolls*r.config.PollInterval, r.boundSchedule) })
 	g.Go(func() error { return r.every(ctx, r.config.VerifyEvery, r.verifier.checkAll) })
+	g.Go(func() error { return r.every(ctx, heldEvery, r.countHeld) })
 	return g.Wait()
 }
 
@@ -128,11 +131,27 @@ func (r *Reconciler) onSchedule(ctx context.Context, realm string, again, first 
 	if err != nil || !due.IsZero() && !again {
 		return err
 	}
-	at := r.now()
+	in := time.Duration(0)
 	if first {
-		at = at.Add(jitter(r.config.StartJitter))
+		in = jitter(r.config.StartJitter)
 	}
-	return r.state.Schedule(ctx, realm, at)
+	return r.state.ScheduleIn(ctx, realm, in)
+}
+
+// boundSchedule makes those realms due now that a clock that was ahead has put further
+// ahead than any schedule of ours: that of a replica of an older version, or of Redis.
+func (r *Reconciler) boundSchedule(ctx context.Context) error {
+	own, _ := r.shards()
+	n, err := r.state.BoundDue(ctx, own, r.longest())
+	if n > 0 {
+		r.log.Warn("realms were due too far ahead, they are due now", telemetry.Count(n))
+	}
+	return err
+}
+
+// longest is how far ahead a realm may be due, or claimed.
+func (r *Reconciler) longest() time.Duration {
+	return max(r.config.Interval+r.config.StartJitter, r.visibility()+stealAfter) + clockDifference
 }
 
 // coverage spells what scans cover.
@@ -207,7 +226,7 @@ type worker struct {
 // fill fills the free places. It reports whether there was more to do than places.
 func (w *worker) fill(ctx context.Context) (more bool, err error) {
 	if n := min(cap(w.free)-len(w.free), cap(w.jobs)-len(w.jobs)); n > 0 {
-		jobs, err := w.r.state.ClaimJobs(ctx, w.r.now(), w.r.visibility(), n)
+		jobs, err := w.r.state.ClaimJobs(ctx, w.r.visibility(), n)
 		for _, j := range jobs {
 			w.jobs <- struct{}{}
 			w.start(func() {
@@ -252,11 +271,11 @@ const stealAfter = 2 * time.Minute
 // its share. Claims and leases keep replicas apart, whoever leads.
 func (r *Reconciler) claim(ctx context.Context, n int) ([]string, error) {
 	own, others := r.shards()
-	realms, err := r.state.ClaimDue(ctx, own, r.now(), r.visibility(), n)
+	realms, err := r.state.ClaimDue(ctx, own, 0, r.visibility(), n)
 	if err != nil || len(others) == 0 || len(realms) == n {
 		return realms, err
 	}
-	stolen, err := r.state.ClaimDue(ctx, others, r.now().Add(-stealAfter), r.visibility()+stealAfter, n-len(realms))
+	stolen, err := r.state.ClaimDue(ctx, others, stealAfter, r.visibility(), n-len(realms))
 	return append(realms, stolen...), err
 }
 
@@ -289,20 +308,21 @@ func (r *Reconciler) visibility() time.Duration { return r.config.LeaseTTL * 3 /
 
 // due scans a claimed realm, unless it rests, and says when it is due next.
 func (r *Reconciler) due(ctx context.Context, realm string) {
-	at, err := r.dueNext(ctx, realm)
+	in, err := r.dueNext(ctx, realm)
 	if ctx.Err() != nil {
 		return // the claim runs out and another replica, or the next start, goes on
 	}
 	if err != nil {
 		r.log.Warn("realm not scanned", telemetry.Realm(realm), telemetry.Error(err))
 	}
-	if err := r.state.Done(ctx, realm, at); err != nil {
+	if err := r.state.Done(ctx, realm, min(max(in, 0), r.longest())); err != nil {
 		r.log.Warn("end of a scan not noted, its claim will run out", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }
 
-func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Time, error) {
-	soon := r.now().Add(min(r.config.Interval, r.config.RetryInterval))
+func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Duration, error) {
+	soon := min(r.config.Interval, r.config.RetryInterval)
+	r.readClock(ctx)
 	x, err := r.occasion(ctx, realm)
 	if err != nil {
 		return soon, err
@@ -312,7 +332,7 @@ func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Time, erro
 		return soon, err
 	}
 	if !until.IsZero() {
-		return until, nil
+		return until.Sub(r.now()), nil
 	}
 	var out outcome
 	if x.pace.Scanned.IsZero() {
@@ -320,7 +340,7 @@ func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Time, erro
 	} else {
 		out = r.scan(ctx, realm, order{grace: r.config.Grace})
 	}
-	return r.now().Add(r.next(ctx, out)), nil
+	return r.next(ctx, out), nil
 }
 
 // demand scans a realm because somebody asked, and waits for whoever scans it.

@@ -15,6 +15,7 @@ const maxRows = 1000
 type statement struct {
 	entity   string
 	list     bool      // name list: inactive records are left out unless named
+	inactive bool      // only those
 	from, to time.Time // LastUpdatedTime from (inclusive) to (exclusive)
 	ids      []string
 	byID     bool // in the order of Id, not of LastUpdatedTime
@@ -42,6 +43,9 @@ func (q statement) where() string {
 	and := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if q.list {
 		and("Active IN (true, false)")
+	}
+	if q.inactive {
+		and("Active = false")
 	}
 	if !q.from.IsZero() {
 		and("MetaData.LastUpdatedTime >= %s", qbo.Quote(qbo.FormatTime(q.from)))

@@ -3,169 +3,256 @@ package reconciler
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"math"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/idset"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // maxIDs is how many ids one `Id IN (…)` names: some 3 KB of URL.
 const maxIDs = 300
 
-// delivered returns the ids that are alive at some sink, with the newest
-// version any sink has of each, and those of which one sink has a tombstone and another
-// has not, with that of the tombstone. Where CDC has told of all deletions it has told all
-// sinks of them, and a company may have many: those are not looked for.
-func (s *scan) delivered(ctx context.Context, f *finding) (alive, buried map[string]int64, err error) {
-	alive, buried = map[string]int64{}, map[string]int64{}
-	told := map[string]int{}
-	list := s.r.state.IDs
-	if f.told {
-		list = s.r.state.LiveIDs
-	}
+const (
+	// sweepKept is how many pages of a sweep are read between two notes of how far it is:
+	// each may go over all marks once.
+	sweepKept = 1000
+	// sweepResumed is how old a sweep may be to go on: what it has found to be there may
+	// have been deleted since.
+	sweepResumed = 24 * time.Hour
+)
+
+// second is the second of a version, as a number of an idset.
+func second(version int64) uint32 { return secondOf(qbo.VersionTime(version)) }
+
+func secondOf(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
+
+// delivered reads which records are alive at some sink, and which dead letters no sink
+// has.
+func (s *scan) delivered(ctx context.Context, f *finding) error {
+	most := 0
 	for _, sink := range s.sinks {
-		ids, err := list(ctx, s.realm, sink, f.entity)
+		n, err := s.r.state.MarkedRecords(ctx, s.realm, sink, f.entity)
 		if err != nil {
-			return nil, nil, fmt.Errorf("ids of %s at %s: %w", f.entity, sink, err)
+			return err
 		}
-		for id, version := range ids {
-			if qbo.IsTombstone(version) {
-				told[id]++
-				buried[id] = max(buried[id], version)
-			} else {
-				alive[id] = max(alive[id], version)
+		most = max(most, n)
+	}
+	f.held, f.dead = idset.New(most), idset.New(0)
+	// Where CDC has told of all deletions it has told all sinks of them, and a company
+	// may have many.
+	bury := !f.told && len(s.sinks) > 1
+	for _, sink := range s.sinks {
+		err := s.r.state.EachMark(ctx, s.realm, sink, f.entity, func(records []state.Record) error {
+			for _, r := range records {
+				switch {
+				case !qbo.IsTombstone(r.Version):
+					f.held.Add(r.ID, second(r.Version))
+				case bury:
+					f.dead.Add(r.ID, 0)
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("ids of %s at %s: %w", f.entity, sink, err)
 		}
 	}
-	maps.DeleteFunc(buried, func(id string, _ int64) bool { return told[id] == len(s.sinks) })
-	return alive, buried, nil
+	f.held.Seal()
+	f.dead.Seal()
+	var err error
+	f.undelivered, err = s.r.state.Undelivered(ctx, s.realm, f.entity, f.held.Has)
+	return err
 }
 
-// bury tells the sinks that have no tombstone of what another one has, which is final.
-// Of what CDC has not told a sink may hold a record nobody knows it has, since Redis has
-// lost its mark.
-func (s *scan) bury(ctx context.Context, f *finding, buried map[string]int64) error {
-	dead := make([]qbo.Entity, 0, len(buried))
-	for _, id := range slices.Sorted(maps.Keys(buried)) {
-		dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: qbo.VersionTime(buried[id]), Deleted: true})
-	}
-	events, err := s.compareAll(ctx, f, dead)
-	if err != nil {
-		return err
-	}
-	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
+// shown notes that QuickBooks has a record, or that CDC has said what became of it.
+func (f *finding) shown(id string) {
+	f.held.Mark(id)
+	f.dead.Mark(id)
+	delete(f.undelivered, id)
 }
 
-// deletions finds what some sink has and QuickBooks no longer does. delivered
-// are the ids of before the Query over the window, alive the ids it returned.
+// deletions finds what some sink has and QuickBooks no longer does. f.held is of before
+// the Query over the window, and marked by it.
 //
 // Records updated since the window's start show in the Query if they exist. Of
 // the older ones only the number is asked for: what is not updated since can
 // only become less, so if as many are left as were delivered, none is gone, no
 // matter what happens meanwhile. Only a difference costs the id sweep.
-func (s *scan) deletions(ctx context.Context, f *finding, delivered map[string]int64, alive map[string]bool) error {
-	var absent []string
-	older := 0
-	for id, version := range delivered {
-		switch {
-		case alive[id] || f.deleted[id]:
-		case !f.since.IsZero() && qbo.VersionTime(version).Before(f.since):
+func (s *scan) deletions(ctx context.Context, f *finding) error {
+	for id := range f.deleted {
+		f.held.Mark(id)
+		delete(f.undelivered, id)
+	}
+	since := secondOf(f.since)
+	from := since
+	if f.held.Count(0, since) > 0 {
+		same, err := s.counted(ctx, f)
+		if err != nil {
+			return err
+		}
+		if !same {
+			if err := s.sweep(ctx, f); err != nil {
+				return err
+			}
+			from = 0
+		}
+	}
+	if err := s.absentees(ctx, f, from, math.MaxUint32); err != nil || f.swept.At.IsZero() {
+		return err
+	}
+	return s.r.state.SetSwept(ctx, s.realm, f.entity, state.Sweep{})
+}
+
+// counted reports whether QuickBooks has as many records older than the window as were
+// delivered or are dead letters.
+func (s *scan) counted(ctx context.Context, f *finding) (bool, error) {
+	older := f.held.Count(0, secondOf(f.since))
+	for _, version := range f.undelivered {
+		if qbo.VersionTime(version).Before(f.since) {
 			older++
-		default:
-			absent = append(absent, id)
 		}
 	}
-	if older > 0 {
-		left, at, err := s.count(ctx, statement{entity: f.entity, list: f.list, to: f.since})
-		if err != nil {
-			return err
+	left, at, err := s.count(ctx, statement{entity: f.entity, list: f.list, to: f.since})
+	if err != nil {
+		return false, err
+	}
+	f.answered(at)
+	return left == older, nil
+}
+
+// sweep reads all records older than the window, so that those that exist are marked.
+// What it finds to be missing on the way is published too. A sweep that was broken off
+// goes on where it was.
+func (s *scan) sweep(ctx context.Context, f *finding) error {
+	s.r.metrics.sweeps.WithLabelValues(f.entity).Inc()
+	now := s.r.now()
+	var err error
+	if f.swept, err = s.r.state.Swept(ctx, s.realm, f.entity); err != nil {
+		return err
+	}
+	if f.swept.At.IsZero() || now.Sub(f.swept.Began) > sweepResumed || f.swept.At.After(f.since) {
+		f.swept = state.Sweep{Began: now, At: time.Unix(0, 0)}
+	}
+	f.held.MarkBelow(secondOf(f.swept.At))
+	from := f.swept.At
+	if from.Unix() <= 0 {
+		from = time.Time{}
+	}
+	f.pages = 0
+	if err := s.read(ctx, f, from, f.since); err != nil {
+		return err
+	}
+	// Dead letters of records that QuickBooks does not have any more.
+	gone := map[string]bool{}
+	for id, version := range f.undelivered {
+		if at := qbo.VersionTime(version); at.Before(f.since) && !at.Before(from) {
+			gone[id] = true
 		}
-		f.answered(at)
-		never, err := s.undelivered(ctx, f, delivered, alive)
-		if err != nil {
-			return err
-		}
-		if left != older+len(never) {
-			if err := s.sweep(ctx, f, alive); err != nil {
-				return err
-			}
-			maps.DeleteFunc(never, func(id string, _ bool) bool { return alive[id] })
-			if err := s.r.state.ForgetDead(ctx, s.realm, f.entity, never); err != nil {
-				return err
-			}
-			absent = absent[:0]
-			for id := range delivered {
-				if !alive[id] && !f.deleted[id] {
-					absent = append(absent, id)
+	}
+	return s.r.state.ForgetDead(ctx, s.realm, f.entity, gone)
+}
+
+// keepSwept notes how far a sweep is, after the absent records of before are noted.
+func (s *scan) keepSwept(ctx context.Context, f *finding, items []qbo.Entity) error {
+	if f.swept.At.IsZero() || len(items) == 0 {
+		return nil
+	}
+	if f.pages++; f.pages%sweepKept != 0 {
+		return nil
+	}
+	// More records of the last second may follow.
+	at := items[len(items)-1].LastUpdated.Truncate(time.Second)
+	if !at.After(f.swept.At) {
+		return nil
+	}
+	if err := s.absentees(ctx, f, secondOf(f.swept.At), secondOf(at)); err != nil {
+		return err
+	}
+	f.held.MarkBelow(secondOf(at))
+	f.swept.At = at
+	return s.r.state.SetSwept(ctx, s.realm, f.entity, f.swept)
+}
+
+// absentees notes the records without a mark whose versions are of these seconds.
+func (s *scan) absentees(ctx context.Context, f *finding, from, to uint32) error {
+	n := f.held.Count(from, to)
+	if n == 0 {
+		return nil
+	}
+	var absent []state.Absence
+	for _, sink := range s.sinks {
+		err := s.r.state.EachMark(ctx, s.realm, sink, f.entity, func(records []state.Record) error {
+			for _, r := range records {
+				at, ok := f.held.Unmarked(r.ID)
+				if !ok || at < from || at >= to || qbo.IsTombstone(r.Version) {
+					continue
 				}
+				if second(r.Version) != at {
+					continue // of another sink, or delivered since: a read has returned it
+				}
+				f.held.Mark(r.ID)
+				absent = append(absent, state.Absence{Ref: state.Ref{Entity: f.entity, ID: r.ID}, Version: r.Version})
 			}
+			for len(absent) >= maxIDs {
+				if err := s.miss(ctx, f, absent[:maxIDs], n); err != nil {
+					return err
+				}
+				absent = append(absent[:0], absent[maxIDs:]...)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 	}
-	slices.Sort(absent)
-	for part := range slices.Chunk(absent, maxIDs) {
-		if err := s.gone(ctx, f, part, delivered); err != nil {
+	return s.miss(ctx, f, absent, n)
+}
+
+// bury tells the sinks that have no tombstone of what another one has.
+// Of what CDC has not told a sink may hold a record nobody knows it has, since Redis has
+// lost its mark.
+func (s *scan) bury(ctx context.Context, f *finding) error {
+	if f.dead.Len() == 0 {
+		return nil
+	}
+	for _, sink := range s.sinks {
+		err := s.r.state.EachMark(ctx, s.realm, sink, f.entity, func(records []state.Record) error {
+			var dead []qbo.Entity
+			for _, r := range records {
+				// What was returned is no deletion, whoever says so.
+				if _, absent := f.dead.Unmarked(r.ID); !absent || !qbo.IsTombstone(r.Version) {
+					continue
+				}
+				dead = append(dead, qbo.Entity{Name: f.entity, ID: r.ID, LastUpdated: qbo.VersionTime(r.Version), Deleted: true})
+			}
+			return s.tombstones(ctx, f, dead, ledgerfeedv1.Evidence_EVIDENCE_SINK)
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// undelivered are the ids of records older than the window that were dead letters once
-// and that no sink has got since. That QuickBooks still has them is not known.
-func (s *scan) undelivered(ctx context.Context, f *finding, delivered map[string]int64, alive map[string]bool) (map[string]bool, error) {
-	dead, err := s.r.state.Undelivered(ctx, s.realm, f.entity, delivered)
-	if err != nil {
-		return nil, err
-	}
-	never := map[string]bool{}
-	for id, version := range dead {
-		if !alive[id] && !f.deleted[id] && (f.since.IsZero() || qbo.VersionTime(version).Before(f.since)) {
-			never[id] = true
-		}
-	}
-	return never, nil
-}
-
-// sweep reads all records older than the window, so that alive holds all ids.
-// What it finds to be missing on the way is published too.
-func (s *scan) sweep(ctx context.Context, f *finding, alive map[string]bool) error {
-	s.r.metrics.sweeps.WithLabelValues(f.entity).Inc()
-	return s.read(ctx, f, time.Time{}, f.since, alive)
-}
-
-// gone asks for the absent ids once more, each by its id, and publishes a
-// deletion of those that are not there. A record whose delivered version is
-// younger than the cursor will be is left to the next scan: the replica that
-// answers may not know it yet, and a deletion once told is final.
-func (s *scan) gone(ctx context.Context, f *finding, ids []string, delivered map[string]int64) error {
-	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
-		return !s.atRest && qbo.VersionTime(delivered[id]).After(f.time.Add(-margin))
-	})
-	p := presence{there: map[string]bool{}}
-	if err := s.exist(ctx, f, ids, &p); err != nil {
-		return err
-	}
-	var dead []qbo.Entity
-	for _, id := range ids {
-		if !p.there[id] {
-			dead = append(dead, qbo.Entity{Name: f.entity, ID: id, LastUpdated: p.at, Deleted: true})
-		}
+// tombstones publishes deletions that some sink lacks.
+func (s *scan) tombstones(ctx context.Context, f *finding, dead []qbo.Entity, on ledgerfeedv1.Evidence) error {
+	if len(dead) == 0 {
+		return nil
 	}
 	events, err := s.compareAll(ctx, f, dead)
 	if err != nil {
 		return err
 	}
-	if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events); err != nil {
-		return err
+	for _, item := range dead {
+		delete(f.deleted, item.ID) // which are those of CDC
 	}
-	for _, id := range p.failing {
-		if err := s.suspect(ctx, f, id); err != nil {
-			return err
-		}
+	for _, e := range events {
+		e.Evidence = on
 	}
-	return nil
+	return s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, events)
 }
 
 // presence is which of some records there are.

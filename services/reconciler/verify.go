@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,10 +29,7 @@ type verifier struct {
 type pending struct {
 	realm string
 	scan  state.Scan
-	// from are the cursors the scan started from; nil if it was made by
-	// another process.
-	from map[string]time.Time
-	done chan struct{} // closed when it is settled or forgotten
+	done  chan struct{} // closed when it is settled or forgotten
 
 	mu        sync.Mutex         // guards what follows; one check at a time
 	published map[state.Ref]bool // what the broker has acknowledged of it
@@ -49,8 +45,8 @@ func newVerifier(r *Reconciler) *verifier {
 
 // remember keeps a scan in Redis and puts it under watch, before or after its
 // events are published; setPublished tells.
-func (v *verifier) remember(ctx context.Context, realm string, scan state.Scan, from map[string]time.Time) (*pending, error) {
-	p := v.newPending(realm, scan, from)
+func (v *verifier) remember(ctx context.Context, realm string, scan state.Scan) (*pending, error) {
+	p := v.newPending(realm, scan)
 	p.mu.Lock() // nobody may check it before Redis has it
 	defer p.mu.Unlock()
 	v.mu.Lock()
@@ -71,11 +67,10 @@ func (p *pending) setPublished(refs map[state.Ref]bool) {
 	p.published = refs
 }
 
-func (v *verifier) newPending(realm string, scan state.Scan, from map[string]time.Time) *pending {
+func (v *verifier) newPending(realm string, scan state.Scan) *pending {
 	p := &pending{
 		realm:    realm,
 		scan:     scan,
-		from:     from,
 		done:     make(chan struct{}),
 		lacking:  map[string][]state.Missing{},
 		progress: v.r.now(),
@@ -100,7 +95,7 @@ func (v *verifier) adopt(ctx context.Context, realm string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, scan := range scans {
-		p := v.newPending(realm, scan, nil)
+		p := v.newPending(realm, scan)
 		if _, ok := v.pending[p.key()]; !ok {
 			v.pending[p.key()] = p
 		}
@@ -198,18 +193,17 @@ func (v *verifier) check(ctx context.Context, p *pending, sinks []string) error 
 		}
 	}
 	if len(moved) > 0 {
-		kept, err := v.remembered(ctx, p)
+		sabotage.At(sabotage.ScanVerified)
+		done, err := v.move(ctx, p.realm, p.scan.ID, state.Move{
+			Generation: p.scan.Generation, Scan: p.scan.ID, From: p.scan.From, To: moved,
+		})
 		if err != nil {
 			return err
 		}
-		if !kept {
+		sabotage.At(sabotage.CursorMoved)
+		if done < len(moved) {
 			return v.forget(ctx, p, "its cursors were rewound")
 		}
-		sabotage.At(sabotage.ScanVerified)
-		if err := v.move(ctx, p.realm, p.scan.ID, p.from, moved); err != nil {
-			return err
-		}
-		sabotage.At(sabotage.CursorMoved)
 		for entity := range moved {
 			delete(p.lacking, entity)
 		}
@@ -242,51 +236,36 @@ func (v *verifier) lacking(ctx context.Context, realm string, sinks []string, ch
 	return nil, nil
 }
 
-// remembered reports whether Redis still holds the scan: rewinding a realm's
-// cursors drops its scans, which must then not undo it.
-func (v *verifier) remembered(ctx context.Context, p *pending) (bool, error) {
-	scans, err := v.r.state.Scans(ctx, p.realm)
-	if err != nil {
-		return false, err
-	}
-	return slices.ContainsFunc(scans, func(s state.Scan) bool { return s.ID == p.scan.ID }), nil
-}
-
-// move advances cursors of a scan that started from the given ones. A cursor
-// that is lower by now was rewound meanwhile, and sinks that differ were
-// registered meanwhile: what the scan knows is then not enough, and the cursor
-// stays for the next one.
-func (v *verifier) move(ctx context.Context, realm, scan string, from, to map[string]time.Time) error {
-	if len(to) == 0 {
-		return nil
-	}
-	now, err := v.r.state.Cursors(ctx, realm)
-	if err != nil {
-		return err
-	}
-	allowed := map[string]time.Time{}
-	for entity, target := range to {
-		if now[entity].Before(from[entity]) {
-			v.r.log.Info("cursor was rewound during the scan, it stays", telemetry.Realm(realm), telemetry.Entity(entity))
-			continue
-		}
-		allowed[entity] = target
+// move moves cursors of a scan and returns how many. What was rewound since the scan
+// began stays (see state.MoveCursors), and so does everything where other sinks are
+// registered by now: what the scan knows is then not enough. A sink that is registered
+// after this look is followed by a rewind, which the move does not survive.
+func (v *verifier) move(ctx context.Context, realm, scan string, m state.Move) (int, error) {
+	if len(m.To) == 0 {
+		return 0, nil
 	}
 	sinks, err := v.r.state.Sinks(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !strings.HasSuffix(scan, "-"+tag(sinks)) {
 		v.r.log.Info("sinks were registered during the scan, its cursors stay", telemetry.Realm(realm))
-		return nil
+		return 0, nil
 	}
-	if err := v.r.state.AdvanceCursors(ctx, realm, allowed); err != nil {
-		return err
+	moved, err := v.r.state.MoveCursors(ctx, realm, m)
+	if err != nil {
+		return 0, err
 	}
-	maps.Copy(now, allowed)
+	if len(moved) < len(m.To) {
+		v.r.log.Info("cursors were rewound during the scan, they stay", telemetry.Realm(realm), telemetry.Count(len(m.To)-len(moved)))
+	}
+	now, err := v.r.state.Cursors(ctx, realm)
+	if err != nil {
+		return 0, err
+	}
 	v.r.note(realm, now)
-	v.r.metrics.moved.Add(float64(len(allowed)))
-	return nil
+	v.r.metrics.moved.Add(float64(len(moved)))
+	return len(moved), nil
 }
 
 // forget drops a scan without moving its cursors: the next one finds again what

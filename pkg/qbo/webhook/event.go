@@ -67,9 +67,28 @@ func (r *reader) mergedID(raw value, survivor string) string {
 	return merged
 }
 
-// derivedID names an event that came without an id: the same event, the same
-// id. The fields hold no NUL, so the hash is over exactly one reading of them.
+// derivedSize is the length of an id that derive has made.
+const derivedSize = 32
+
+// Derived reports whether ID is a hash of the other fields: Intuit sent none, so that
+// another event may have the same.
+func (e Event) Derived() bool {
+	if len(e.ID) != derivedSize {
+		return false
+	}
+	var room [derivedSize]byte
+	return e.ID == string(e.derive(room[:0]))
+}
+
+// derivedID names an event that came without an id: the same event, the same id.
 func (r *reader) derivedID(e *Event) string {
+	var room [derivedSize]byte
+	return r.texts.keep(e.derive(room[:0]))
+}
+
+// derive appends the id. The fields hold no NUL, so the hash is over exactly one reading
+// of them.
+func (e *Event) derive(id []byte) []byte {
 	var room [512]byte
 	b := room[:0]
 	for _, field := range [...]string{e.RealmID, e.Entity, e.EntityID, e.Operation.String(), e.OperationName} {
@@ -80,5 +99,5 @@ func (r *reader) derivedID(e *Event) string {
 	}
 	b = append(append(b, 0), e.MergedID...)
 	sum := sha256.Sum256(b)
-	return r.texts.keep(hex.AppendEncode(room[:0], sum[:16]))
+	return hex.AppendEncode(id, sum[:derivedSize/2])
 }

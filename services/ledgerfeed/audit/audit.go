@@ -40,7 +40,8 @@ var ErrMaxCalls = errors.New("the calls allowed are used up")
 type Table interface {
 	Alive(ctx context.Context, realm, entity string) (int, error)
 	Versions(ctx context.Context, realm, entity string, ids []string) (map[string]sink.Row, error)
-	Documents(ctx context.Context, realm, entity string, each func(id, hash string)) error
+	Documents(ctx context.Context, realm, entity string, ids []string) (map[string]string, error)
+	Each(ctx context.Context, realm, entity string, visit func(id string, row sink.Row) error) error
 	KeepAudit(ctx context.Context, a postgres.Audit) error
 }
 

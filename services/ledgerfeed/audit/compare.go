@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/idset"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
@@ -36,10 +38,11 @@ type comparison struct {
 
 	calls   int
 	records int
-	alive   int       // at the sink, when counted
-	time    time.Time // Intuit's clock at the first answer
-	books   map[string]int64
-	hashes  map[string]string // of the documents; nil if they are not compared
+	alive   int                   // at the sink, when counted
+	time    time.Time             // Intuit's clock at the first answer
+	shown   *idset.Set            // the ids QuickBooks showed
+	found   map[string]difference // maxFound at most
+	more    [altered + 1]int      // differences beyond that, by kind
 	unread  []time.Time
 	verdict state.Audit
 }
@@ -59,7 +62,7 @@ const (
 	missing kind = iota
 	stale
 	extra
-	differs // another document of the same version
+	altered // another document of the same version
 )
 
 func (c *comparison) reading() reconciler.Reading {
@@ -69,7 +72,7 @@ func (c *comparison) reading() reconciler.Reading {
 // query asks the API, in turns that live work leaves.
 func (c *comparison) query(ctx context.Context, statement string) (res qbo.QueryResult, err error) {
 	err = c.call(ctx, func() error {
-		res, err = c.a.o.QBO.With(qbo.Backfill).Query(ctx, c.realm, statement)
+		res, err = c.a.o.QBO.With(qbo.Backfill).WithMaxResponse(reconciler.PageLimit).Query(ctx, c.realm, statement)
 		return err
 	})
 	if err == nil && c.time.IsZero() {
@@ -130,7 +133,9 @@ func (c *comparison) run(ctx context.Context) error {
 		return err
 	}
 	c.verdict = c.says(NoGap)
-	c.verdict.UpTo, c.verdict.Records = upTo, len(c.books)
+	c.verdict.UpTo, c.verdict.Records = upTo, c.shown.Len()
+	c.verdict.Missing, c.verdict.Stale, c.verdict.Extra = c.more[missing], c.more[stale], c.more[extra]
+	c.verdict.Differs = c.more[altered]
 	for _, d := range found {
 		switch d.kind {
 		case missing:
@@ -139,12 +144,15 @@ func (c *comparison) run(ctx context.Context) error {
 			c.verdict.Stale++
 		case extra:
 			c.verdict.Extra++
-		case differs:
+		case altered:
 			c.verdict.Differs++
 		}
 	}
-	if len(found) > 0 {
+	if c.verdict.Gaps() > 0 {
 		c.verdict.Verdict, c.verdict.Detail = Gaps, named(found)
+	}
+	if c.verdict.Gaps() > len(found) {
+		c.verdict.Detail += fmt.Sprintf("; only %d were looked at again: audit once more when they are repaired", len(found))
 	}
 	if len(c.unread) > 0 {
 		c.verdict.Verdict, c.verdict.UpTo = Incomplete, time.Time{}
@@ -182,7 +190,7 @@ func (c *comparison) upTo() time.Time {
 const maxNamed = 10
 
 func named(found []difference) string {
-	words := map[kind]string{missing: "missing", stale: "stale", extra: "extra", differs: "differs"}
+	words := map[kind]string{missing: "missing", stale: "stale", extra: "extra", altered: "differs"}
 	var names []string
 	for _, d := range found[:min(len(found), maxNamed)] {
 		names = append(names, words[d.kind]+" "+d.id)
@@ -194,46 +202,91 @@ func named(found []difference) string {
 	return text
 }
 
-// read reads what QuickBooks has.
-func (c *comparison) read(ctx context.Context) error {
-	c.books, c.unread, c.time = map[string]int64{}, nil, time.Time{}
-	if c.a.o.Content {
-		c.hashes = map[string]string{}
+// maxFound is how many differences of an entity are kept to look at again. Beyond that
+// they are counted.
+const maxFound = 100_000
+
+// differs keeps a difference.
+func (c *comparison) differs(d difference) {
+	if _, ok := c.found[d.id]; !ok && len(c.found) >= maxFound {
+		c.more[d.kind]++
+		return
 	}
+	c.found[d.id] = d
+}
+
+// read reads what QuickBooks has, and compares it with the sink, page by page, so that
+// only differences and hashes of ids are kept. The sink is looked at after QuickBooks.
+func (c *comparison) read(ctx context.Context) error {
+	c.shown, c.found, c.unread, c.time = idset.New(c.records), map[string]difference{}, nil, time.Time{}
+	c.more = [altered + 1]int{}
 	reading := c.reading()
+	var failed error // of the sink
 	reading.Page = func(items []qbo.Entity) error {
-		before := len(c.books)
-		for _, item := range items {
-			if c.hashes != nil && item.Version() >= c.books[item.ID] {
-				c.hashes[item.ID] = qbo.ContentHash(item.Raw)
-			}
-			c.books[item.ID] = max(c.books[item.ID], item.Version())
-		}
-		c.a.tell(func(p *Progress) {
-			p.Realm, p.Entity = c.realm, c.entity
-			p.Compared += len(c.books) - before
-		})
-		return nil
+		failed = c.page(ctx, items)
+		return failed
 	}
 	reading.Unread = func(second time.Time) { c.unread = append(c.unread, second) }
 	if err := reading.Run(ctx); err != nil {
+		if failed != nil {
+			return failed
+		}
 		return &apiError{err}
 	}
+	c.shown.Seal()
+	return c.a.o.Table.Each(ctx, c.realm, c.entity, func(id string, row sink.Row) error {
+		if !row.Deleted && !c.shown.Has(id) {
+			c.differs(difference{id: id, held: row, kind: extra})
+		}
+		return nil
+	})
+}
+
+// page compares one page. A record that comes again, newer, counts as it is then.
+func (c *comparison) page(ctx context.Context, items []qbo.Entity) error {
+	if len(items) == 0 {
+		return nil
+	}
+	ids := make([]string, len(items))
+	for i, item := range items {
+		ids[i] = item.ID
+		c.shown.Add(item.ID, 0)
+	}
+	held, err := c.a.o.Table.Versions(ctx, c.realm, c.entity, ids)
+	if err != nil {
+		return err
+	}
+	var documents map[string]string
+	if c.a.o.Content {
+		if documents, err = c.a.o.Table.Documents(ctx, c.realm, c.entity, ids); err != nil {
+			return err
+		}
+	}
+	for _, item := range items {
+		row, ok := held[item.ID]
+		switch version := item.Version(); {
+		case !ok || row.Deleted:
+			c.differs(difference{id: item.ID, version: version, held: row, kind: missing})
+		case row.Version < version:
+			c.differs(difference{id: item.ID, version: version, held: row, kind: stale})
+		case c.a.o.Content && row.Version == version && documents[item.ID] != qbo.ContentHash(item.Raw):
+			c.differs(difference{id: item.ID, version: version, held: row, hash: qbo.ContentHash(item.Raw), kind: altered})
+		default:
+			delete(c.found, item.ID)
+		}
+	}
+	c.a.tell(func(p *Progress) {
+		p.Realm, p.Entity = c.realm, c.entity
+		p.Compared += len(items)
+	})
 	return nil
 }
 
 // settle returns what differs, and up to when nothing else does. Both sides change
-// while they are read: the sink is looked at later than QuickBooks, and again as long as
-// what differs is so young that it may be on its way.
+// while they are read: the sink is looked at again as long as what differs is so young
+// that it may be on its way.
 func (c *comparison) settle(ctx context.Context) (found []difference, upTo time.Time, err error) {
-	held, err := c.a.o.Table.Versions(ctx, c.realm, c.entity, nil)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	found = c.differences(held)
-	if err := c.documents(ctx, held, &found); err != nil {
-		return nil, time.Time{}, err
-	}
+	found = slices.SortedFunc(maps.Values(c.found), func(a, b difference) int { return strings.Compare(a.id, b.id) })
 	if found, err = c.confirm(ctx, found); err != nil || len(found) == 0 {
 		return nil, c.upTo(), err
 	}
@@ -258,39 +311,6 @@ func (c *comparison) settle(ctx context.Context) (found []difference, upTo time.
 		}
 	}
 	return slices.DeleteFunc(found, young), c.upTo(), nil
-}
-
-// differences compares both sides.
-func (c *comparison) differences(held map[string]sink.Row) (found []difference) {
-	for id, version := range c.books {
-		row, ok := held[id]
-		switch {
-		case !ok || row.Deleted:
-			found = append(found, difference{id: id, version: version, held: row, kind: missing})
-		case row.Version < version:
-			found = append(found, difference{id: id, version: version, held: row, kind: stale})
-		}
-	}
-	for id, row := range held {
-		if _, ok := c.books[id]; !ok && !row.Deleted {
-			found = append(found, difference{id: id, held: row, kind: extra})
-		}
-	}
-	slices.SortFunc(found, func(a, b difference) int { return strings.Compare(a.id, b.id) })
-	return found
-}
-
-// documents adds those of the same version whose documents differ.
-func (c *comparison) documents(ctx context.Context, held map[string]sink.Row, found *[]difference) error {
-	if c.hashes == nil {
-		return nil
-	}
-	return c.a.o.Table.Documents(ctx, c.realm, c.entity, func(id, hash string) {
-		row, ok := held[id]
-		if want := c.hashes[id]; ok && !row.Deleted && want != "" && want != hash && row.Version == c.books[id] {
-			*found = append(*found, difference{id: id, version: row.Version, held: row, hash: want, kind: differs})
-		}
-	})
 }
 
 // confirm asks for what QuickBooks did not show by its ids: it may have been made since,
@@ -392,7 +412,7 @@ func (c *comparison) still(ctx context.Context, found []difference) ([]differenc
 			if d.kind == extra {
 				good = !ok || row.Deleted
 			}
-			if d.kind == differs {
+			if d.kind == altered {
 				good = ok && (row.Version > d.version || row.ContentHash == d.hash)
 			}
 			if !good {

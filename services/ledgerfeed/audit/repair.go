@@ -34,8 +34,8 @@ func (c *comparison) repair(ctx context.Context, found []difference) error {
 		switch m := marks[i]; {
 		case d.kind != extra && (qbo.IsTombstone(m.Version) || d.held.Deleted):
 			buried = append(buried, c.event(d))
-		case d.kind == differs && m.Version == d.version && m.Hash != d.hash,
-			d.kind != differs && qbo.Newer(m.Version, d.version) && !qbo.IsTombstone(m.Version):
+		case d.kind == altered && m.Version == d.version && m.Hash != d.hash,
+			d.kind != altered && qbo.Newer(m.Version, d.version) && !qbo.IsTombstone(m.Version):
 			undelivered = append(undelivered, c.event(d))
 		default:
 			lost = append(lost, c.event(d))

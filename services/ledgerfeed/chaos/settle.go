@@ -78,7 +78,7 @@ func (r *run) settle(ctx context.Context) error {
 			one.up()
 		}
 		for _, realm := range r.plant.realms { // their next scan is a day away
-			if err := until(ctx, func(ctx context.Context) error { return r.plant.state.Schedule(ctx, realm, time.Now()) }); err != nil {
+			if err := until(ctx, func(ctx context.Context) error { return r.plant.state.ScheduleIn(ctx, realm, 0) }); err != nil {
 				return nil // the settling has taken too long: the verdicts say so
 			}
 		}

@@ -38,28 +38,29 @@ func DefaultConfig() Config {
 }
 
 type grammar struct {
-	Dev      devCmd      `cmd:"" help:"Run the whole feed on this machine, with a simulated QuickBooks."`
-	Send     sendCmd     `cmd:"" help:"Post a signed webhook body to an ingress."`
-	Load     loadCmd     `cmd:"" help:"Post signed webhooks at a steady rate and measure the answers."`
-	Verify   verifyCmd   `cmd:"" help:"Check a webhook body against its signature, offline."`
-	Sim      simCmd      `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
-	Chaos    chaosCmd    `cmd:"" help:"Run the real feed while everything fails, and judge what it kept."`
-	Dead     deadCmd     `cmd:"" help:"List, show, requeue and purge what could not be delivered."`
-	Cursor   cursorCmd   `cmd:"" help:"List, show and rewind how far each company is delivered."`
-	Scan     scanCmd     `cmd:"" help:"Ask the reconcilers for a scan now, watch it, cancel it."`
-	Backfill backfillCmd `cmd:"" help:"Have everything of a company read again and compared with the sinks."`
-	Gap      gapCmd      `cmd:"" help:"Show which changes webhooks did not tell of, why, and what to do."`
-	Audit    auditCmd    `cmd:"" help:"Compare a Postgres sink with QuickBooks, and repair it."`
-	Replay   replayCmd   `cmd:"" help:"Read records from QuickBooks again and deliver them to one sink."`
-	Connect  connectCmd  `cmd:"" help:"Serve the pages by which people connect their companies."`
-	Realm    realmCmd    `cmd:"" help:"List, show, park and disconnect companies."`
-	Token    tokenCmd    `cmd:"" help:"Work on the OAuth tokens of connected companies."`
-	Budget   budgetCmd   `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
-	Doctor   doctorCmd   `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
-	Sink     sinkCmd     `cmd:"" help:"List, pause and resume sinks."`
-	Console  consoleCmd  `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
-	Config   configCmd   `cmd:"" help:"Show and check the settings of the services."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Dev       devCmd       `cmd:"" help:"Run the whole feed on this machine, with a simulated QuickBooks."`
+	Send      sendCmd      `cmd:"" help:"Post a signed webhook body to an ingress."`
+	Load      loadCmd      `cmd:"" help:"Post signed webhooks at a steady rate and measure the answers."`
+	Verify    verifyCmd    `cmd:"" help:"Check a webhook body against its signature, offline."`
+	Sim       simCmd       `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
+	Chaos     chaosCmd     `cmd:"" help:"Run the real feed while everything fails, and judge what it kept."`
+	Dead      deadCmd      `cmd:"" help:"List, show, requeue and purge what could not be delivered."`
+	Cursor    cursorCmd    `cmd:"" help:"List, show and rewind how far each company is delivered."`
+	Scan      scanCmd      `cmd:"" help:"Ask the reconcilers for a scan now, watch it, cancel it."`
+	Backfill  backfillCmd  `cmd:"" help:"Have everything of a company read again and compared with the sinks."`
+	Gap       gapCmd       `cmd:"" help:"Show which changes webhooks did not tell of, why, and what to do."`
+	Deletions deletionsCmd `cmd:"" help:"Decide on deletions that are held because they are many."`
+	Audit     auditCmd     `cmd:"" help:"Compare a Postgres sink with QuickBooks, and repair it."`
+	Replay    replayCmd    `cmd:"" help:"Read records from QuickBooks again and deliver them to one sink."`
+	Connect   connectCmd   `cmd:"" help:"Serve the pages by which people connect their companies."`
+	Realm     realmCmd     `cmd:"" help:"List, show, park and disconnect companies."`
+	Token     tokenCmd     `cmd:"" help:"Work on the OAuth tokens of connected companies."`
+	Budget    budgetCmd    `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
+	Doctor    doctorCmd    `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
+	Sink      sinkCmd      `cmd:"" help:"List, pause and resume sinks."`
+	Console   consoleCmd   `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
+	Config    configCmd    `cmd:"" help:"Show and check the settings of the services."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
 
 	Completion  completionCmd  `cmd:"" help:"Print what has a shell complete commands and flags."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`

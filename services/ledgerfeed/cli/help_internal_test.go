@@ -27,12 +27,12 @@ func TestHelp_OfEveryCommand(t *testing.T) {
 	changes := map[string]bool{
 		"dead requeue": true, "dead purge": true, "cursor rewind": true, "scan start": true, "scan cancel": true, "backfill": true, "replay": true,
 		"realm park": true, "realm unpark": true, "realm disconnect": true, "token import": true, "token refresh": true, "token rotate": true,
-		"token revoke": true, "sink pause": true, "sink resume": true,
+		"token revoke": true, "sink pause": true, "sink resume": true, "deletions approve": true, "deletions reject": true,
 	}
 	lists := map[string]bool{
 		"dead ls": true, "dead show": true, "cursor ls": true, "cursor show": true, "scan status": true, "gap ls": true, "gap show": true,
 		"gap findings": true, "gap coverage": true, "audit": true, "realm ls": true, "realm show": true, "token status": true, "budget": true,
-		"doctor": true, "sink ls": true, "sink show": true, "config show": true, "version": true, "chaos": true, "load": true,
+		"doctor": true, "sink ls": true, "sink show": true, "config show": true, "version": true, "chaos": true, "load": true, "deletions ls": true,
 	}
 	for _, n := range leaves {
 		require.Contains(t, n.Detail, "Examples:", n.Path())

@@ -172,7 +172,7 @@ func (c *cursorRewindCmd) rewind(ctx context.Context, store *state.Store, realm 
 	}
 	err := store.RewindCursors(ctx, realm, names, c.To.at.time())
 	if err == nil {
-		err = store.Schedule(ctx, realm, time.Now())
+		err = store.ScheduleIn(ctx, realm, 0)
 	}
 	return errors.Join(err, lease.Release(ctx))
 }

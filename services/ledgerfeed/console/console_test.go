@@ -241,6 +241,47 @@ func TestConsole_ActionsTakeEffectAndAreLogged(t *testing.T) {
 	}
 }
 
+func TestConsole_HeldDeletionsAreDecidedByOperators(t *testing.T) {
+	t.Parallel()
+	b := setup(t, withTokens)
+	auth := []string{"Authorization", "Bearer " + operatorToken}
+	for _, name := range []string{"Invoice", "Vendor"} {
+		h, err := b.store.HeldDeletion(t.Context(), realm, name)
+		require.NoError(t, err)
+		h.State, h.Count, h.Of, h.Sample, h.Since, h.At = state.DeletionHeld, 30, 100, []string{"<7>"}, time.Now(), time.Now()
+		require.NoError(t, b.store.HoldDeletion(t.Context(), h))
+	}
+	_, body := b.ask(http.MethodGet, "/", nil, auth...)
+	require.Contains(t, body, "60 deletions wait")
+	_, body = b.ask(http.MethodGet, "/deletions", nil, "Authorization", "Bearer "+viewerToken)
+	require.Contains(t, body, "&lt;7&gt;")
+	require.NotContains(t, body, "/approve", "a viewer is offered no action")
+	for _, verb := range []string{"approve", "reject"} {
+		resp, _ := b.ask(http.MethodPost, "/realms/"+realm+"/deletions/Invoice/"+verb, url.Values{}, "Authorization", "Bearer "+viewerToken)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+		resp, _ = b.ask(http.MethodPost, "/realms/"+realm+"/deletions/Invoice/"+verb, url.Values{}, append([]string{"Sec-Fetch-Site", "cross-site"}, auth...)...)
+		require.Equal(t, http.StatusForbidden, resp.StatusCode)
+	}
+	resp, body := b.ask(http.MethodPost, "/realms/"+realm+"/deletions/Invoice/approve", url.Values{}, auth...)
+	require.Equal(t, http.StatusSeeOther, resp.StatusCode, body)
+	resp, body = b.ask(http.MethodPost, "/api/v1/realms/"+realm+"/deletions/Vendor/reject", url.Values{}, auth...)
+	require.Equal(t, http.StatusOK, resp.StatusCode, body)
+	resp, _ = b.ask(http.MethodPost, "/api/v1/realms/"+realm+"/deletions/Vendor/approve", url.Values{}, auth...)
+	require.Equal(t, http.StatusConflict, resp.StatusCode, "it is decided")
+
+	all, err := b.store.HeldDeletions(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []state.DeletionState{state.DeletionApproved, state.DeletionRejected}, []state.DeletionState{all[0].State, all[1].State})
+	require.Equal(t, "operator (token): console", all[0].By)
+	due, err := b.store.Due(t.Context(), realm)
+	require.NoError(t, err)
+	require.False(t, due.After(time.Now()), "an approved one is due now")
+	actions, err := b.store.Actions(t.Context(), 0, 100)
+	require.NoError(t, err)
+	require.Equal(t, "reject", actions[1].What)
+	require.Equal(t, "realm "+realm+" Vendor", actions[1].On)
+}
+
 // The document and the server have the same routes.
 func TestOpenAPI_IsWhatIsServed(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,7 @@ type overviewView struct {
 	Charts  []chart        `json:"-"`
 	States  []realm.State  `json:"-"`
 	Paused  []string       `json:"paused_sinks"`
+	Held    int            `json:"held_deletions"`
 }
 
 const coverageDays = 7
@@ -74,7 +75,15 @@ func (s *Server) overview(c echo.Context) (any, error) {
 		return nil, err
 	}
 	v.Calls, v.Forecast, v.Allowed = usage.Total(), usage.Forecast, usage.Budget
-	v.Paused, err = s.o.State.PausedSinks(ctx)
+	if v.Paused, err = s.o.State.PausedSinks(ctx); err != nil {
+		return nil, err
+	}
+	held, err := s.o.State.HeldDeletions(ctx)
+	for _, h := range held {
+		if h.State == state.DeletionHeld {
+			v.Held += h.Count
+		}
+	}
 	return v, err
 }
 

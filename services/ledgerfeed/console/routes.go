@@ -54,6 +54,7 @@ func letterParams(in string) []param {
 // routes are all that need a login. The order is that of the OpenAPI document.
 func routes() []route {
 	seq := param{"seq", "path", "Number of the dead letter."}
+	kind := param{"entity", "path", "Kind of record, as Invoice."}
 	sink := param{"sink", "path", "Name of the sink, as in processor.sinks."}
 	return []route{
 		{name: "overview", title: "Overview", nav: "overview", path: "/", api: "/overview", live: true,
@@ -71,6 +72,11 @@ func routes() []route {
 			params: []param{realmParam()}, act: (*Server).cancel},
 		{name: "gaps", title: "Gaps", nav: "gaps", path: "/gaps", api: "/gaps", summary: "What webhooks did not tell of, why, and what to do.",
 			params: []param{{"realm", "query", "One company."}, {"verdict", "query", "One verdict."}}, read: (*Server).gaps},
+		{name: "deletions", title: "Held deletions", nav: "deletions", path: "/deletions", api: "/deletions", summary: "Deletions that wait for a decision, because many records were absent at once.", read: (*Server).deletions},
+		{name: "approve", path: "/realms/:realm/deletions/:entity/approve", api: "/realms/:realm/deletions/:entity/approve",
+			summary: "Publish the held deletions of one kind of a company's records, of what QuickBooks still does not return.", params: []param{realmParam(), kind}, act: (*Server).approve},
+		{name: "reject", path: "/realms/:realm/deletions/:entity/reject", api: "/realms/:realm/deletions/:entity/reject",
+			summary: "Keep the records of held deletions.", params: []param{realmParam(), kind}, act: (*Server).reject},
 		{name: "dead", title: "Dead letters", nav: "dead", path: "/dead", api: "/dead", summary: "What could not be delivered, newest first, 100 at most.",
 			params: letterParams("query"), read: (*Server).deadList},
 		{name: "letter", title: "Dead letter", nav: "dead", path: "/dead/:seq", api: "/dead/:seq", summary: "All there is of one dead letter.",

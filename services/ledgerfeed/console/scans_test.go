@@ -51,13 +51,13 @@ func TestConsole_ScansAreAskedForShownAndCancelled(t *testing.T) {
 
 	// As a reconciler takes it and tells how far it is.
 	now := time.Now()
-	jobs, err := b.store.ClaimJobs(t.Context(), now, time.Minute, 1)
+	jobs, err := b.store.ClaimJobs(t.Context(), time.Minute, 1)
 	require.NoError(t, err)
 	require.Len(t, jobs, 1)
 	j = jobs[0]
 	j.State, j.Started = state.JobRunning, now.Add(-10*time.Second)
 	j.Progress = state.JobProgress{Entities: 1, Records: 1500, Expected: 6000, Missing: 3, Calls: 2}
-	_, err = b.store.Report(t.Context(), j, now.Add(time.Minute))
+	_, err = b.store.Report(t.Context(), j, time.Minute)
 	require.NoError(t, err)
 	shown := page()
 	require.Contains(t, shown, `max="6000" value="1500"`)
@@ -66,11 +66,11 @@ func TestConsole_ScansAreAskedForShownAndCancelled(t *testing.T) {
 
 	status, body = act("cancel", url.Values{})
 	require.Equal(t, http.StatusOK, status, body)
-	cancelled, err := b.store.Report(t.Context(), j, now.Add(time.Minute))
+	cancelled, err := b.store.Report(t.Context(), j, time.Minute)
 	require.NoError(t, err)
 	require.True(t, cancelled, "the reconciler is told")
 	j.State, j.Ended, j.Error = state.JobCancelled, time.Now(), ""
-	_, err = b.store.Report(t.Context(), j, time.Time{})
+	_, err = b.store.Report(t.Context(), j, 0)
 	require.NoError(t, err)
 	shown = page()
 	require.Contains(t, shown, "cancelled")

@@ -37,6 +37,17 @@ type Version struct {
 	ContentHash string
 }
 
+// Position is how far a sink is: what it tells of itself so that a loss shows.
+type Position struct {
+	// ID names the store that the sink writes to: another one has another.
+	ID string
+	// Server names the process that keeps it, since its start. Another one may be a
+	// standby that had not got everything.
+	Server string
+	// N is larger than at any look before, unless the store went back to an earlier state.
+	N int64
+}
+
 // Row is the newest a sink holds of one entity.
 type Row struct {
 	Version int64

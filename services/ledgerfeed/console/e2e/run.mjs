@@ -50,7 +50,7 @@ createServer((req, res) => {
 const browser = await chromium.launch({executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ['--no-sandbox']})
 const realm = (await get('/realms')).realms[0].realm
 const pages = {
-  overview: '/', overview_day: '/?range=day', realms: '/realms', realm: '/realms/' + realm, gaps: '/gaps', dead: '/dead', sinks: '/sinks',
+  overview: '/', overview_day: '/?range=day', realms: '/realms', realm: '/realms/' + realm, gaps: '/gaps', deletions: '/deletions', dead: '/dead', sinks: '/sinks',
   budget: '/budget', audit: '/audit', audit_realm: '/audit?realm=' + realm, actions: '/actions', settings: '/settings', connect: '/connecting',
   test: '/test', nothing: '/realms?q=0', missing: '/nowhere',
 }

@@ -48,25 +48,57 @@ func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string)
 	return held, nil
 }
 
-// Documents calls each with the hash of every document that the table has of an entity,
-// deleted records left out. It reads the documents: what is stored beside them says what
-// was written, not what is there.
-func (s *Sink) Documents(ctx context.Context, realm, entity string, each func(id, hash string)) error {
-	const read = `SELECT id, document::text FROM {{table}} WHERE realm = $1 AND entity = $2 AND NOT deleted AND document IS NOT NULL`
-	err := s.ready(ctx)
-	if err == nil {
-		var rows pgx.Rows
-		if rows, err = s.pool.Query(ctx, s.names().Replace(read), realm, entity); err == nil {
-			var id string
-			var document []byte
-			_, err = pgx.ForEachRow(rows, []any{&id, &document}, func() error {
-				each(id, qbo.ContentHash(document))
-				return nil
-			})
-		}
+// Documents returns the hash of each document that the table has of records, deleted ones
+// left out. It reads the documents: what is stored beside them says what was written, not
+// what is there.
+func (s *Sink) Documents(ctx context.Context, realm, entity string, ids []string) (map[string]string, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
 	}
+	const read = `SELECT id, document::text FROM {{table}}
+		WHERE realm = $1 AND entity = $2 AND id = ANY ($3) AND NOT deleted AND document IS NOT NULL`
+	rows, err := s.pool.Query(ctx, s.names().Replace(read), realm, entity, ids)
 	if err != nil {
-		return fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
+		return nil, fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
+	}
+	hashes := map[string]string{}
+	var id string
+	var document []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &document}, func() error {
+		hashes[id] = qbo.ContentHash(document)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
+	}
+	return hashes, nil
+}
+
+// eachAtOnce is how many rows Each reads at a time.
+const eachAtOnce = 10_000
+
+// Each calls visit with what the table has of the records of an entity, in the order of
+// their ids, some at a time: a company may have millions. A row that is changed
+// meanwhile is shown as it is when it is read.
+func (s *Sink) Each(ctx context.Context, realm, entity string, visit func(id string, row sink.Row) error) error {
+	if err := s.ready(ctx); err != nil {
+		return fmt.Errorf("read %s: %w", s.qualified(), err)
+	}
+	const read = `SELECT id, version, deleted, learned FROM {{table}} WHERE realm = $1 AND entity = $2 AND id > $3 ORDER BY id LIMIT $4`
+	for after, n := "", eachAtOnce; n == eachAtOnce; {
+		rows, err := s.pool.Query(ctx, s.names().Replace(read), realm, entity, after, eachAtOnce)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.qualified(), err)
+		}
+		n = 0
+		var row sink.Row
+		_, err = pgx.ForEachRow(rows, []any{&after, &row.Version, &row.Deleted, &row.Learned}, func() error {
+			n++
+			return visit(after, row)
+		})
+		if err != nil {
+			return fmt.Errorf("read %s: %w", s.qualified(), err)
+		}
 	}
 	return nil
 }

@@ -122,6 +122,7 @@ func (s *Sink) names() *strings.Replacer {
 		"{{log}}", s.log(),
 		"{{gap}}", s.gap(),
 		"{{audit}}", s.audit(),
+		"{{position}}", s.position(),
 		"{{sequence}}", s.in(s.logName()+"_seq_seq"),
 		"{{begin}}", s.in(s.logName()+"_begin"),
 		"{{settled}}", s.in(s.logName()+"_settled"),

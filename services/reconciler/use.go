@@ -1,0 +1,200 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// readUse reads which of the entities that only Query can find the realm uses: a count
+// has found some, a sink has records of it, or a webhook of it came. Only those that the
+// scan may ask for are looked up.
+func (s *scan) readUse(ctx context.Context, o order) error {
+	var asked []string
+	for _, name := range s.r.config.QueryEntities {
+		if o.wants(name) && (o.everything || o.recovery || s.due(name, s.r.now())) {
+			asked = append(asked, name)
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	var err error
+	if s.use, err = s.r.state.EntityUse(ctx, s.realm); err != nil {
+		return err
+	}
+	asked = slices.DeleteFunc(asked, func(name string) bool { return s.use[name].Used })
+	delivered, err := s.r.state.Delivered(ctx, s.realm, s.sinks, asked)
+	if err != nil {
+		return err
+	}
+	if len(delivered) < len(asked) {
+		webhooks, err := s.r.state.Freshness(ctx, s.realm)
+		if err != nil {
+			return err
+		}
+		for _, w := range webhooks {
+			delivered[w.Entity] = true
+		}
+	}
+	s.used = delivered
+	return nil
+}
+
+// uses reports whether the realm is known to use an entity.
+func (s *scan) uses(name string) bool { return s.used[name] || s.use[name].Used }
+
+// hasCounted reports whether a count has found records of the entity that were not loaded
+// yet: the cursor moves to the time of the count when they are delivered.
+func (s *scan) hasCounted(name string) bool {
+	u := s.use[name]
+	return u.Used && !u.Counted.IsZero() && s.cursors[name].Before(u.Counted.Add(-margin).Truncate(time.Second))
+}
+
+// due reports whether an entity that only Query can find was not asked for since its
+// last turn. Each has one in reconciler.query_interval; those of a realm are spread
+// evenly over it, and those of different realms lie apart.
+func (s *scan) due(name string, now time.Time) bool {
+	cursor := s.cursors[name]
+	// A cursor is by Intuit's clock. One that is ahead of ours says that ours is wrong,
+	// and nothing of how long ago it moved.
+	return cursor.After(now) || cursor.Add(margin).Before(s.r.lastTurn(s.realm, name, now))
+}
+
+// late reports whether an entity has missed the turn before its last one, too.
+func (s *scan) late(name string, now time.Time) bool {
+	before := s.r.lastTurn(s.realm, name, now).Add(-s.r.config.queryInterval())
+	return s.cursors[name].Add(margin).Before(before)
+}
+
+// lastTurn is the last time up to now at which it was the turn of an entity.
+func (r *Reconciler) lastTurn(realm, name string, now time.Time) time.Time {
+	every, n := r.config.queryInterval(), len(r.config.QueryEntities)
+	rank := max(slices.Index(r.config.QueryEntities, name), 0)
+	offset := time.Duration(float64(crc32.ChecksumIEEE([]byte(realm))) / (1 << 32) * float64(every))
+	offset += every / time.Duration(max(n, 1)) * time.Duration(rank)
+	since := now.Sub(time.Unix(0, 0).Add(offset))
+	return now.Add(-(since % every))
+}
+
+// countsAtOnce is how many entities that the realm does not use a scan may count: as many
+// as have had their turn since the last one. A recovery leaves them to the days that
+// follow, but for one that is late, so that all are counted where each scan is a recovery.
+func (s *scan) countsAtOnce(o order) int {
+	if o.recovery || s.pace.Scanned.IsZero() {
+		return 1
+	}
+	turns := float64(s.r.now().Sub(s.pace.Scanned)) / float64(s.r.config.queryInterval()) * float64(len(s.r.config.QueryEntities))
+	return max(1, int(turns)+1)
+}
+
+// planQuery decides what a scan asks of the entities that only Query can find: all of
+// them if everything is wanted, those in use on their turn and in a recovery, and a count
+// of the others on their turn.
+func (s *scan) planQuery(now time.Time, o order) []*finding {
+	var fs, counts []*finding
+	for _, name := range s.r.config.QueryEntities {
+		if s.unknown(name, now) || !o.wants(name) {
+			continue
+		}
+		t := s.task(name, now, o)
+		t.changedSince, t.query = time.Time{}, true
+		if s.hasCounted(name) {
+			t.fromBeginning(s.loaded[name])
+		}
+		due := s.due(name, now)
+		switch {
+		case t.load, o.everything, s.uses(name) && (due || o.recovery):
+			fs = append(fs, newFinding(t))
+		case due && !s.uses(name) && (!o.recovery || s.late(name, now)):
+			t.count = true
+			counts = append(counts, newFinding(t))
+		}
+	}
+	slices.SortStableFunc(counts, func(a, b *finding) int { return a.cursor.Compare(b.cursor) })
+	return append(fs, counts[:min(len(counts), s.countsAtOnce(o))]...)
+}
+
+// fromBeginning makes the task a load, which goes on from loaded.
+func (t *task) fromBeginning(loaded time.Time) {
+	t.load, t.grace = true, false
+	t.loaded, t.since = loaded, time.Time{}
+	if !loaded.IsZero() {
+		t.since = loaded.Add(-overlap).Truncate(time.Second)
+	}
+}
+
+// ask asks Query for an entity. One that the realm does not use is only counted, and read
+// from its first record on if it has some after all.
+func (s *scan) ask(ctx context.Context, f *finding) error {
+	if !f.count {
+		return s.query(ctx, f)
+	}
+	n, at, err := s.count(ctx, statement{entity: f.entity, list: f.list})
+	if errors.Is(err, qbo.ErrInvalidQuery) {
+		s.refuses(ctx, f.entity, wayQuery)
+		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("count %s: %w", f.entity, err)
+	}
+	s.r.metrics.counts.WithLabelValues(f.entity).Inc()
+	f.answered(at)
+	if n == 0 {
+		s.accepts(ctx, f, wayQuery)
+		f.counted = at
+		return s.conclude(ctx, ledgerfeedv1.Source_SOURCE_QUERY, []*finding{f}, nil)
+	}
+	// Before the first record: should the load be broken off, the next scan must not go
+	// on from the cursor.
+	use := state.EntityUse{Used: true, Counted: at}
+	if err := s.r.state.SetEntityUse(ctx, s.realm, map[string]state.EntityUse{f.entity: use}); err != nil {
+		return err
+	}
+	s.log.Info("entity is in use by now, all of it is read", telemetry.Entity(f.entity), telemetry.Count(n))
+	s.mu.Lock()
+	f.fromBeginning(time.Time{})
+	s.mu.Unlock()
+	return s.query(ctx, f)
+}
+
+// keepUse records what the scan has learned about the use of entities. If that fails it
+// is learned again.
+func (s *scan) keepUse(ctx context.Context) {
+	learned := map[string]state.EntityUse{}
+	for _, f := range s.findings {
+		if !slices.Contains(s.r.config.QueryEntities, f.entity) {
+			continue
+		}
+		before, known := s.use[f.entity]
+		now := before
+		switch {
+		case f.count && f.load:
+			continue // recorded when it was counted
+		case f.items > 0 || s.uses(f.entity):
+			now.Used = true
+			if !s.hasCounted(f.entity) {
+				now.Counted = time.Time{} // all of it is loaded
+			}
+		case !f.counted.IsZero():
+			now.Counted = f.counted.UTC().Truncate(time.Second)
+		case f.load && f.done && !f.time.IsZero():
+			now.Counted = f.time.UTC().Truncate(time.Second)
+		}
+		if now != before || !known {
+			learned[f.entity] = now
+		}
+	}
+	if err := s.r.state.SetEntityUse(ctx, s.realm, learned); err != nil {
+		s.log.Debug("use of entities not recorded", telemetry.Error(err))
+	}
+}
