@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // Names are what CHAOS_BUG may be.
@@ -38,6 +39,9 @@ var Names = map[string]Bug{
 	"full-retry-blocks":                FullRetryBlocks,
 	"unknown-company-letter-per-event": UnknownCompanyLetterPerEvent,
 	"stale-read-covered":               StaleReadCovered,
+	"one-sweep-deletes":                OneSweepDeletes,
+	"grace-after-lapse":                GraceAfterLapse,
+	"invented-time-recent":             InventedTimeRecent,
 }
 
 var (
@@ -104,7 +108,14 @@ func Apart(b Bug) string {
 }
 
 // Now is the clock of the process, wrong by CHAOS_CLOCK and by what CHAOS_CONTROL says.
-func Now() time.Time { return time.Now().Add(skew + time.Duration(control.jump.Load())) }
+func Now() time.Time {
+	now := time.Now().Add(skew)
+	// Only the wall clock jumps: time that passes is measured by another one. Seconds are
+	// the bits above the 30 of nanoseconds where a time has both.
+	seconds := control.jump.Load() / int64(time.Second)
+	*(*uint64)(unsafe.Pointer(&now)) += uint64(seconds) << 30
+	return now
+}
 
 // At ends the process by SIGKILL if the crash is planted here, after doing what
 // belongs to the step; and stops it if CHAOS_CONTROL says so.

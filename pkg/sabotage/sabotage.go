@@ -80,6 +80,14 @@ const (
 	// UnknownCompanyLetterPerEvent makes a dead letter of each event of a company that
 	// nobody connected (I9).
 	UnknownCompanyLetterPerEvent
+	// OneSweepDeletes takes one sweep that does not return a record for two (I15).
+	OneSweepDeletes
+	// GraceAfterLapse leaves what changed while the authorisation had lapsed to webhooks
+	// that were acknowledged then (I2).
+	GraceAfterLapse
+	// InventedTimeRecent takes the time that we gave a deletion without one for a recent
+	// one, and waits for its webhook (I3).
+	InventedTimeRecent
 	// StaleReadCovered takes a read that is older than its event for the new state
 	// (I2).
 	StaleReadCovered

@@ -22,7 +22,7 @@ func misleadingFaults() []fault {
 		set("read-lag", "api", 3, effects{hides: true}, 10*time.Second, func(f *qbosim.Faults) { f.ReplicaLag = maxReadLag }, func(f *qbosim.Faults) { f.ReplicaLag = 0 }),
 		set("wrong-deletes", "deletes", 3, effects{}, 10*time.Second, func(f *qbosim.Faults) { f.WrongDeletes, f.FutureDeletes = 0.2, 0.3 }, func(f *qbosim.Faults) { f.WrongDeletes, f.FutureDeletes = 0, 0 }),
 		{name: "forged-deletes", group: "deletes", least: 0, most: time.Second, weight: 2, begin: forgeDeletes},
-		set("bare-deletes", "bare", 2, effects{}, 12*time.Second, func(f *qbosim.Faults) { f.BareDeletes = 0.7 }, func(f *qbosim.Faults) { f.BareDeletes = 0 }),
+		set("bare-deletes", "bare", 2, effects{}, 20*time.Second, func(f *qbosim.Faults) { f.BareDeletes = 0.7 }, func(f *qbosim.Faults) { f.BareDeletes = 0 }),
 		set("derived", "derived", 3, effects{}, 10*time.Second, func(f *qbosim.Faults) { f.Derived = 0.5 }, func(f *qbosim.Faults) { f.Derived = 0 }),
 		set("derived-silent", "derived", 2, effects{silent: true}, 6*time.Second, func(f *qbosim.Faults) { f.Derived, f.SilentDerived = 0.3, 0.5 }, func(f *qbosim.Faults) { f.Derived, f.SilentDerived = 0, 0 }),
 		set("backward-time", "backward", 2, effects{}, 8*time.Second, func(f *qbosim.Faults) { f.BackwardTime = 0.3 }, func(f *qbosim.Faults) { f.BackwardTime = 0 }),

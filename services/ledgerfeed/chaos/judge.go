@@ -180,8 +180,9 @@ func (r *run) missingEvents(ctx context.Context) (missing []missingEvent, strang
 // the company is due two minutes after it.
 const followedWithin = 2*time.Minute + 30*time.Second
 
-// judgeFollowed looks whether what a late read did not show is followed up within
-// minutes, and not left to the scan of the next day (I2).
+// judgeFollowed looks whether what a late read did not show, or what was acknowledged
+// while a company was not connected, is followed up within minutes, and not left to the
+// scan of the next day (I2).
 func (r *run) judgeFollowed(ctx context.Context) error {
 	missing, _, judged, err := r.missingEvents(ctx)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	store "github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
@@ -147,6 +148,7 @@ func (r *run) open(ctx context.Context) (stop func(), err error) {
 	watchers.Go(func() { r.tombstones.run(watching) })
 	watchers.Go(func() { r.progress(watching) })
 	watchers.Go(func() { r.attend(watching) })
+	watchers.Go(func() { r.approve(watching) })
 	watchers.Go(func() { _ = r.plant.books.Run(watching) })
 	if err := r.awaitEqual(ctx, false); err != nil {
 		return stop, fmt.Errorf("before any fault the feed does not settle: %w", err)
@@ -257,6 +259,30 @@ func (r *run) attend(ctx context.Context) {
 			r.mu.Unlock()
 			err = until(ctx, func(ctx context.Context) error { return r.plant.consent(ctx, realm) })
 			r.note("person", realm, fmt.Sprintf("its new token was lost on the way, it is connected again: %v", err))
+		}
+	}
+}
+
+// approve is a person who looks at deletions that a scan held back (docs/operations.md):
+// those of records that are gone are approved, others are rejected.
+func (r *run) approve(ctx context.Context) {
+	for lifecycle.Sleep(ctx, time.Second) == nil {
+		all, err := r.plant.state.HeldDeletions(ctx)
+		if err != nil {
+			continue // Redis is away
+		}
+		for _, h := range all {
+			if h.State != store.DeletionHeld {
+				continue
+			}
+			decide, word := r.plant.state.ApproveDeletion, "approved"
+			for _, id := range h.Sample {
+				if alive, _ := r.plant.books.alive(sink.Ref{Realm: h.Realm, Entity: h.Entity, ID: id}); alive {
+					decide, word = r.plant.state.RejectDeletion, "rejected"
+				}
+			}
+			_, err := decide(ctx, h.Realm, h.Entity, "chaos")
+			r.note("person", h.Realm, fmt.Sprintf("%d of %d deletions of %s are %s: %v", h.Count, h.Of, h.Entity, word, err))
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (r *run) settle(ctx context.Context) error {
 			r.note("settle", "", "the events are not judged before the scans: "+err.Error())
 		}
 	}
-	if r.undrained == "" && e.hides && r.scans == never && !e.loses && !e.lapses && !e.forgets && !e.withholds && !e.fills {
+	if r.undrained == "" && (e.hides || e.lapses) && r.scans == never && !e.loses && !e.forgets && !e.withholds && !e.fills {
 		if err := r.judgeFollowed(ctx); err != nil {
 			r.note("settle", "", "the follow-ups are not judged: "+err.Error())
 		}

@@ -12,8 +12,9 @@ import (
 )
 
 // tombstones watches what the sinks hold as deleted, and compares it with the books at
-// that moment (I15): a record that is there may be under a tombstone only if an answer
-// of the API may not have shown it, and not for long.
+// that moment (I15): a record that is there may be under a tombstone only if a
+// webhook said that it is gone and an answer of the API may not have shown it, and not
+// for long.
 type tombstones struct {
 	plant *plant
 
@@ -91,6 +92,10 @@ func (t *tombstones) saw(name string, ref sink.Ref, deleted bool, at time.Time) 
 		return
 	}
 	t.ever[where] = true
+	if !t.plant.front.claims(ref) {
+		t.wrong = append(t.wrong, fmt.Sprintf("at %s the sink %s has a tombstone of realm %s %s %s, which is there, and no webhook said that it is not",
+			at.UTC().Format("15:04:05.000"), name, ref.Realm, ref.Entity, ref.ID))
+	}
 	if !t.plant.books.mayHide(made) {
 		t.wrong = append(t.wrong, fmt.Sprintf("at %s the sink %s has a tombstone of realm %s %s %s, which is there and which every answer has shown since %s",
 			at.UTC().Format("15:04:05.000"), name, ref.Realm, ref.Entity, ref.ID, made.UTC().Format(time.RFC3339)))

@@ -43,7 +43,8 @@ func TestTombstones_AreComparedWithTheBooks(t *testing.T) {
 	late, err := b.Create("1", "Invoice", nil)
 	require.NoError(t, err)
 
-	w := newTombstones(&plant{books: b})
+	said := &front{claimed: map[sink.Ref]bool{refOf(old): true, refOf(fresh): true, refOf(late): true}}
+	w := newTombstones(&plant{books: b, front: said})
 	at := time.Now()
 	w.saw(sinkPost, refOf(gone), true, at)
 	require.Equal(t, tombstoneVerdict{tried: true}, w.verdict(at))
@@ -57,6 +58,12 @@ func TestTombstones_AreComparedWithTheBooks(t *testing.T) {
 	v = w.verdict(at.Add(time.Minute))
 	require.Equal(t, []int{1, 0}, []int{v.ever, v.open})
 	require.Equal(t, 3*time.Second, v.longest)
+
+	said.claimed[refOf(fresh)] = false
+	w.saw(sinkTable, refOf(fresh), true, at)
+	require.Len(t, w.verdict(at).problems, 1, "no webhook said so")
+	w.saw(sinkTable, refOf(fresh), false, at)
+	w.wrong = nil
 
 	for i, ref := range []qbosim.Ref{old, late} {
 		w.saw(sinkTable, refOf(ref), true, at)
