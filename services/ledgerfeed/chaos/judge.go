@@ -121,6 +121,7 @@ func (r *run) judgeEvents(ctx context.Context) error {
 // missingEvent is an event that a sink does not show.
 type missingEvent struct {
 	ref  sink.Ref
+	at   time.Time // when it was answered 200
 	text string
 }
 
@@ -167,7 +168,7 @@ func (r *run) missingEvents(ctx context.Context) (missing []missingEvent, strang
 					continue
 				}
 				if row := held[ref]; !r.plant.books.shows(ref, row, want) {
-					missing = append(missing, missingEvent{ref, fmt.Sprintf("answered 200 at %s: realm %s %s %s at %s is version %d or more, and the sink %s has %d",
+					missing = append(missing, missingEvent{ref, a.at, fmt.Sprintf("answered 200 at %s: realm %s %s %s at %s is version %d or more, and the sink %s has %d",
 						a.at.UTC().Format("15:04:05.000"), ref.Realm, ref.Entity, ref.ID, e.OccurredAt.Format(time.RFC3339Nano), want.Version, name, row.Version)})
 				}
 			}
@@ -189,13 +190,27 @@ func (r *run) judgeFollowed(ctx context.Context) error {
 		return err
 	}
 	var wrong []string
+	noted := map[sink.Ref]bool{}
+	for _, realm := range r.plant.realms {
+		all, err := r.plant.state.FollowUps(ctx, realm)
+		if err != nil {
+			return err
+		}
+		for _, f := range all {
+			noted[sink.Ref{Realm: realm, Entity: f.Entity, ID: f.ID}] = true
+		}
+	}
 	for _, m := range missing {
 		due, err := r.plant.state.Due(ctx, m.ref.Realm)
 		if err != nil {
 			return err
 		}
-		if wait := time.Until(due); wait > followedWithin {
+		wait := time.Until(due)
+		switch {
+		case wait > followedWithin:
 			wrong = append(wrong, fmt.Sprintf("%s, and its company is scanned in %s only", m.text, wait.Round(time.Second)))
+		case !noted[m.ref] && !r.plant.connectedAfter(m.ref.Realm, m.at):
+			wrong = append(wrong, m.text+", and nothing is noted for the next scan")
 		}
 	}
 	r.mu.Lock()

@@ -96,9 +96,6 @@ func (r *run) settle(ctx context.Context) error {
 	return nil
 }
 
-// loadWait bounds the full load at the end.
-const loadWait = 3 * time.Minute
-
 // loadAll has everything read once more, as a person does by `ledgerfeed backfill`: it
 // compares documents, and so finds what nothing told of. What was not as it should be
 // before stays on record.
@@ -110,7 +107,7 @@ func (r *run) loadAll(ctx context.Context) error {
 	if !needed {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, loadWait)
+	ctx, cancel := context.WithTimeout(ctx, r.o.Settle)
 	defer cancel()
 	for _, realm := range r.plant.realms {
 		err := until(ctx, func(ctx context.Context) error {
