@@ -167,6 +167,23 @@ func (d *database) mislabelled(ctx context.Context) (wrong []string, err error) 
 	return wrong, err
 }
 
+// lock keeps writes from the table until it is released.
+func (d *database) lock(ctx context.Context) (release func(context.Context) error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tx, err := d.pool.Begin(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tx.Exec(ctx, "LOCK TABLE ledgerfeed.entity IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+		return nil, errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
+	}
+	return func(ctx context.Context) error {
+		_ = tx.Rollback(ctx) // fails if the server has ended meanwhile: then nothing is locked
+		return nil
+	}, nil
+}
+
 // doubles counts the changes that the change log holds twice in a row, and backward the
 // rows that went back. Two documents of one version may take turns while replicas of the
 // API are late.

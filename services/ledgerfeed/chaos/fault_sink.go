@@ -17,6 +17,7 @@ func sinkFaults() []fault {
 		{name: "sink-500", group: "endpoint", least: time.Second, most: 6 * time.Second, weight: 2, begin: inMood(failing)},
 		{name: "sink-timeout", group: "endpoint", least: 2 * time.Second, most: 7 * time.Second, weight: 2, effects: effects{repeats: true}, begin: inMood(forgetful)},
 		{name: "sink-410", group: "endpoint", least: time.Second, most: 3 * time.Second, weight: 1, effects: effects{withholds: true}, begin: leave},
+		{name: "table-locked", group: "postgres", least: 3 * time.Second, most: 8 * time.Second, weight: 2, effects: effects{repeats: true}, begin: lockTable},
 		{name: "sink-422", group: "endpoint", least: 500 * time.Millisecond, most: 3 * time.Second, weight: 2, effects: effects{repeats: true}, begin: refuse},
 	}
 }
@@ -40,6 +41,13 @@ func leave(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) error
 		}
 		return nil
 	}, "", nil
+}
+
+// lockTable is somebody who changes the table for some seconds: it can be read, and no
+// write gets through.
+func lockTable(ctx context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
+	release, err := r.plant.database.lock(ctx)
+	return release, "", err
 }
 
 // refuse is an endpoint that takes no change for good: each becomes a dead letter. When

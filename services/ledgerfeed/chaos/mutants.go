@@ -63,8 +63,8 @@ var mutants = map[string]mutant{
 	"content-ignored":         {faults: []string{"derived", "derived-silent"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
 	// Of two changes within a second the second one must be delivered after the first.
 	"token-ignored": {faults: []string{"backward-time"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}, realms: 1, rate: 100},
-	// The table is down while the endpoint refuses the same changes.
-	"dead-letter-hides-all-sinks":      {faults: []string{"sink-422", "kill-postgres"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
+	// The table takes nothing while the endpoint refuses the same changes, and a cursor passes them.
+	"dead-letter-hides-all-sinks":      {faults: []string{"sink-422", "table-locked"}, speed: 100, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
 	"dead-letter-never-ends":           {faults: []string{"sink-422"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I3"}},
 	"full-retry-blocks":                {faults: []string{"retry-full"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
 	"unknown-company-letter-per-event": {faults: []string{"unknown-companies", "unknown-flood"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
