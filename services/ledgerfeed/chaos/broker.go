@@ -154,9 +154,42 @@ func (c *cluster) send(ctx context.Context, subject, payload string) error {
 	return errors.Join(errs...)
 }
 
-// purge takes what has that subject off a stream.
+// purge takes what has that subject off a stream, and returns when that is done.
 func (c *cluster) purge(ctx context.Context, stream, subject string) error {
-	return c.send(ctx, "$JS.API.STREAM.PURGE."+stream, fmt.Sprintf(`{"filter":%q}`, subject))
+	var errs []error
+	for _, port := range c.clients {
+		answer, err := request(ctx, local(port), "$JS.API.STREAM.PURGE."+stream, fmt.Sprintf(`{"filter":%q}`, subject))
+		switch {
+		case err == nil && strings.Contains(answer, `"success":true`):
+			return nil
+		case err == nil:
+			err = fmt.Errorf("purge %s: %s", stream, answer)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// request publishes by the plain protocol and returns the answer.
+func request(ctx context.Context, addr, subject, payload string) (string, error) {
+	d := net.Dialer{Timeout: 2 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		return "", err
+	}
+	inbox := fmt.Sprintf("_INBOX.chaos.%d", time.Now().UnixNano())
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":false}\r\nSUB %s 1\r\nPUB %s %s %d\r\n%s\r\n", inbox, subject, inbox, len(payload), payload)
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "MSG ") {
+			lines.Scan()
+			return lines.Text(), nil
+		}
+	}
+	return "", fmt.Errorf("%s does not answer", subject)
 }
 
 func publish(ctx context.Context, addr, subject, payload string) error {
