@@ -35,6 +35,9 @@ type excuses struct {
 	untold map[sink.Ref]bool
 	// pending are records that only a full load brings up to date.
 	pending map[sink.Ref]bool
+	// unswept: no two sweeps can have been far enough apart to find a deletion that CDC
+	// does not tell of.
+	unswept bool
 	// neverWas says that a webhook told of the deletion of a record that never was: a
 	// sink may hold a tombstone of it.
 	neverWas func(sink.Ref) bool
@@ -58,7 +61,7 @@ func compare(truth map[sink.Ref]lastState, held map[sink.Ref]sink.Row, but excus
 		got, ok := held[ref]
 		same := got.ContentHash == want.hash
 		switch {
-		case but.pending[ref]:
+		case but.pending[ref], but.unswept && want.Deleted && !listed(ref.Entity):
 		case !mustHold(ref, want.Deleted, got), want.Deleted && !ok && but.untold[ref]:
 		case !ok:
 			d.lost++

@@ -186,8 +186,8 @@ func (c *cursors) judge(ctx context.Context) {
 			if p.settledBy(row) || !p.deleted && c.plant.books.shows(p.ref, row, qbosim.State{Version: p.version, Revision: p.at}) || !mustHold(p.ref, p.deleted, row) {
 				continue
 			}
-			if c.gen > 0 && p.deleted && !listed(p.ref.Entity) {
-				continue // Redis had forgotten the mark: found by a scan after it was given back
+			if p.deleted && !listed(p.ref.Entity) {
+				continue // no cursor speaks for it: two sweeps find it, minutes apart
 			}
 			if p.deleted && row.Version == 0 {
 				way := passed{ref: sink.Ref{Realm: p.ref.Realm, Entity: p.ref.Entity}, before: p.before, cursor: p.cursor}

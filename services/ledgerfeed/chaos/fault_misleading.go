@@ -20,6 +20,7 @@ func misleadingFaults() []fault {
 	}
 	return []fault{
 		set("read-lag", "api", 3, effects{hides: true}, 10*time.Second, func(f *qbosim.Faults) { f.ReplicaLag = maxReadLag }, func(f *qbosim.Faults) { f.ReplicaLag = 0 }),
+		set("read-lag-all", "api", 2, effects{hides: true}, 10*time.Second, func(f *qbosim.Faults) { f.ReadLag = maxReadLag }, func(f *qbosim.Faults) { f.ReadLag = 0 }),
 		set("wrong-deletes", "deletes", 3, effects{}, 10*time.Second, func(f *qbosim.Faults) { f.WrongDeletes, f.FutureDeletes = 0.2, 0.3 }, func(f *qbosim.Faults) { f.WrongDeletes, f.FutureDeletes = 0, 0 }),
 		{name: "forged-deletes", group: "deletes", least: 0, most: time.Second, weight: 2, begin: forgeDeletes},
 		set("bare-deletes", "bare", 2, effects{}, 20*time.Second, func(f *qbosim.Faults) { f.BareDeletes = 0.7 }, func(f *qbosim.Faults) { f.BareDeletes = 0 }),
