@@ -10,6 +10,11 @@
 // At each [Point] such a build also ends itself, by SIGKILL, when CHAOS_CRASH
 // names the point: a crash exactly there.
 //
+// CHAOS_CONTROL names a file that such a build reads again whenever it changes. A line
+// "clock DURATION" moves the process's clock while the line is there. A line "stop
+// POINT" stops the process by SIGSTOP when it comes to the point the next time, until
+// somebody sends SIGCONT.
+//
 // It does not decide when a bug does harm: each is a plain mistake, one line at
 // the place where somebody could make it.
 package sabotage
@@ -46,6 +51,46 @@ const (
 	LimiterApart
 	// TombstoneDropped tells no sink of deletions (I3).
 	TombstoneDropped
+
+	// DeletionUnconfirmed takes a webhook's word for a deletion, without a read (I15).
+	DeletionUnconfirmed
+	// FailedReadIsEvidence takes a read that failed for one that did not show the
+	// record (I15).
+	FailedReadIsEvidence
+	// TombstoneFinal lets no state replace a tombstone (I3, I15).
+	TombstoneFinal
+	// FollowUpDropped does not note what the next scan must look at again (I15).
+	FollowUpDropped
+	// FutureTombstone gives a tombstone the time that its event claims, though that is
+	// yet to come (I15).
+	FutureTombstone
+	// RestoredWithoutForce writes a restored record only if its version is higher than
+	// that of the tombstone (I15).
+	RestoredWithoutForce
+	// ContentIgnored takes two documents of one version for one (I3).
+	ContentIgnored
+	// TokenIgnored orders states by their time alone (I3).
+	TokenIgnored
+	// DeadLetterHidesAllSinks takes a dead letter of one sink for one of all (I4).
+	DeadLetterHidesAllSinks
+	// DeadLetterNeverEnds takes a letter that was purged for one that is there (I3).
+	DeadLetterNeverEnds
+	// FullRetryBlocks keeps a message while the retry stream is full (I9).
+	FullRetryBlocks
+	// UnknownCompanyLetterPerEvent makes a dead letter of each event of a company that
+	// nobody connected (I9).
+	UnknownCompanyLetterPerEvent
+	// OneSweepDeletes takes one sweep that does not return a record for two (I15).
+	OneSweepDeletes
+	// GraceAfterLapse leaves what changed while the authorisation had lapsed to webhooks
+	// that were acknowledged then (I2).
+	GraceAfterLapse
+	// InventedTimeRecent takes the time that we gave a deletion without one for a recent
+	// one, and waits for its webhook (I3).
+	InventedTimeRecent
+	// StaleReadCovered takes a read that is older than its event for the new state
+	// (I2).
+	StaleReadCovered
 )
 
 // Point is a place between two steps of what becomes of a notification, or of a
@@ -62,12 +107,17 @@ const (
 	Delivered Point = "delivered" // processor: a message is taken off the stream
 	Coalesced Point = "coalesced" // processor: its events are in a batch
 	Hydrated  Point = "hydrate"   // processor: the records are read
+	Followed  Point = "followed"  // processor: what the next scan must look at is noted
 	Written   Point = "write"     // processor: the sinks have them
 	Marked    Point = "mark"      // processor: the marks say so
 	Acked     Point = "acked"     // processor: the broker forgets the message
 
+	ScanBegun     Point = "scan-begun"     // reconciler: the cursors are read
 	Scanned       Point = "scanned"        // reconciler: an answer is compared
+	ScanSaved     Point = "scan-saved"     // reconciler: what is missing is saved
 	ScanPublished Point = "scan-published" // reconciler: what is missing is on the stream
+	ScanConcluded Point = "scan-concluded" // reconciler: next the cursors move of what lacks nothing
 	ScanVerified  Point = "scan-verified"  // reconciler: it is delivered
 	CursorMoved   Point = "cursor-moved"   // reconciler: the cursor says so
+	Restored      Point = "restored"       // reconciler: records under a wrong tombstone are on the stream
 )

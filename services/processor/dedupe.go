@@ -85,13 +85,15 @@ func (p *Processor) dedupe(ctx context.Context, b *batch) error {
 func (it *item) covers(m state.Mark, u *unit) bool {
 	gone := qbo.IsTombstone(m.Version)
 	switch {
+	case gone && sabotage.On(sabotage.TombstoneFinal):
+		return true
 	case u.replay():
 		return false // a person wants it again
 	case u.restored() && (gone || u.from.env.GetSink() != ""):
 		return false // of one sink: what it holds was looked at, the mark may be wrong
 	case it.removes(u):
 		return gone
-	case u.version > 0 && m.Version == u.version && u.hash != "":
+	case u.version > 0 && m.Version == u.version && u.hash != "" && !sabotage.On(sabotage.ContentIgnored):
 		return m.Hash == u.hash
 	case u.version > 0:
 		return m.Version > 0 && !qbo.Newer(m.Version, u.version)
@@ -129,6 +131,9 @@ func (it *item) removes(u *unit) bool {
 // confirmed reports whether u is a deletion that needs no read: ChangeDataCapture
 // said so. Of name lists it is known to say so of records that are there.
 func (it *item) confirmed(u *unit) bool {
+	if sabotage.On(sabotage.DeletionUnconfirmed) {
+		return it.removes(u)
+	}
 	return it.removes(u) && u.evidence == ledgerfeedv1.Evidence_EVIDENCE_CDC && it.known && !it.info.List
 }
 

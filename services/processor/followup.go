@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -45,13 +46,14 @@ func (p *Processor) follow(ctx context.Context, b *batch) error {
 			soon = soon || it.soon
 		}
 	}
-	if len(all) == 0 {
+	if len(all) == 0 || sabotage.On(sabotage.FollowUpDropped) {
 		return nil
 	}
 	if err := p.state.NoteFollowUps(ctx, b.realm, all); err != nil {
 		return paused(err)
 	}
 	p.count.followUps(all)
+	sabotage.At(sabotage.Followed)
 	if !soon {
 		return nil
 	}

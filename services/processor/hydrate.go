@@ -13,6 +13,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
@@ -97,6 +98,8 @@ func (r *reader) read(ctx context.Context, items []*item) {
 			r.p.unknown.accept(r.realm, r.info.Name)
 		}
 		r.match(items, result)
+	case sabotage.On(sabotage.FailedReadIsEvidence):
+		r.absent = append(r.absent, items...)
 	case unknownEntity(err):
 		r.p.unknown.refuse(r.realm, r.info.Name)
 		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))

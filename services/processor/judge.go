@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -78,7 +79,9 @@ func (p *Processor) judge(it *item, e qbo.Entity, answered time.Time) {
 				continue
 			}
 			// The read may be late by more than that, or the event wrong: a scan tells.
-			it.followUp(state.FollowUpRead, u.when(), true)
+			if !sabotage.On(sabotage.StaleReadCovered) {
+				it.followUp(state.FollowUpRead, u.when(), true)
+			}
 		}
 		shown = append(shown, u)
 		if at := coveredBy(u, answered); at.After(it.verdict.covered) {
@@ -174,7 +177,7 @@ type deletion struct {
 // is written until then.
 func (it *item) bury(d deletion) {
 	told := func(at time.Time) time.Time {
-		if d.answered.IsZero() {
+		if d.answered.IsZero() || sabotage.On(sabotage.FutureTombstone) {
 			return at
 		}
 		return minTime(at, d.answered)

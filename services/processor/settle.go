@@ -169,7 +169,7 @@ func (p *Processor) handOn(ctx context.Context, m *message, o *outcome) error {
 	for s, events := range o.retry {
 		name := p.outputs[s].Name()
 		err := p.stream.PublishRetryWith(ctx, name, m.part(events), p.firsts.history(m, m.failure(s)))
-		if errors.Is(err, stream.ErrFull) {
+		if errors.Is(err, stream.ErrFull) && !sabotage.On(sabotage.FullRetryBlocks) {
 			if err := p.leaveToScan(ctx, m, o, s, m.failedAt(s), err); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 
@@ -45,7 +46,7 @@ func (p *Processor) unconnected(ctx context.Context, m *message, d death) error 
 	if err != nil {
 		return paused(err)
 	}
-	if first {
+	if first || sabotage.On(sabotage.UnknownCompanyLetterPerEvent) {
 		// A crash here costs the letter of the day, which only tells of the company.
 		if err := p.storeLetter(ctx, m, rest); err != nil {
 			return errors.Join(err, p.state.ForgetUnconnected(ctx, app, realm))

@@ -50,10 +50,13 @@ func (it *item) lacks(s int) bool {
 		return true
 	}
 	have, offered := it.marks[s].Version, it.verdict.change.GetVersion()
+	if sabotage.On(sabotage.TombstoneFinal) && qbo.IsTombstone(have) {
+		return false
+	}
 	if have != offered && !declined(have, offered) {
 		return have < offered && (!qbo.IsTombstone(have) || !it.verdict.change.GetDeleted())
 	}
-	if hash := it.verdict.change.GetContentHash(); have == offered && hash != "" && hash != it.marks[s].Hash {
+	if hash := it.verdict.change.GetContentHash(); have == offered && hash != "" && hash != it.marks[s].Hash && !sabotage.On(sabotage.ContentIgnored) {
 		return true
 	}
 	for _, u := range it.units {
@@ -67,6 +70,9 @@ func (it *item) lacks(s int) bool {
 // restores reports whether the change replaces a tombstone of the sink that was wrong.
 func (it *item) restores(s int) bool {
 	u := it.last((*unit).restored)
+	if sabotage.On(sabotage.RestoredWithoutForce) {
+		return false
+	}
 	return u != nil && !it.verdict.change.GetDeleted() && (qbo.IsTombstone(it.marks[s].Version) || u.from.env.GetSink() != "")
 }
 

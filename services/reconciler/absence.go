@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -111,6 +112,9 @@ func (s *scan) confirm(ctx context.Context, f *finding, noted []state.Absence) e
 	now := s.intuits()
 	distance := stretched(lookAgain, held.Rejections)
 	if s.atRest && held.Rejections == 0 {
+		distance = 0
+	}
+	if sabotage.On(sabotage.OneSweepDeletes) {
 		distance = 0
 	}
 	due, next := split(noted, now.Add(-distance))

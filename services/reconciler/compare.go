@@ -22,7 +22,8 @@ func (s *scan) compare(ctx context.Context, f *finding, items []qbo.Entity, at t
 		// A time that we made up says nothing of when its webhook was sent, and a record that
 		// a read was too old for has had its webhook.
 		_, followed := s.follow[state.Ref{Entity: f.entity, ID: item.ID}]
-		return f.grace && !followed && !item.NoTime && at.Sub(item.LastUpdated) < s.grace && item.LastUpdated.After(s.settled)
+		noTime := item.NoTime && !sabotage.On(sabotage.InventedTimeRecent)
+		return f.grace && !followed && !noTime && at.Sub(item.LastUpdated) < s.grace && item.LastUpdated.After(s.settled)
 	})
 }
 
@@ -140,7 +141,7 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 					unsure, at = append(unsure, changes[i]), append(at, i)
 				}
 			case documents != nil && m.Version == changes[i].Version && m.Hash != "" && !documents[i].Deleted:
-				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw)
+				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw) && !sabotage.On(sabotage.ContentIgnored)
 			}
 		}
 		dead, err := r.dead(ctx, realm, sink, unsure)
@@ -149,6 +150,17 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 		}
 		for i, is := range dead {
 			lacks[at[i]] = !is
+		}
+		if sabotage.On(sabotage.DeadLetterHidesAllSinks) {
+			for _, other := range sinks {
+				dead, err := r.dead(ctx, realm, other, unsure)
+				if err != nil {
+					return nil, err
+				}
+				for i, is := range dead {
+					lacks[at[i]] = lacks[at[i]] && !is
+				}
+			}
 		}
 	}
 	return lacks, nil
@@ -173,7 +185,7 @@ func (r *Reconciler) dead(ctx context.Context, realm, sink string, changes []sta
 		if !reached(d.Version, changes[i].Version) {
 			continue
 		}
-		if is[i] = d.Letter == 0; is[i] {
+		if is[i] = d.Letter == 0 || sabotage.On(sabotage.DeadLetterNeverEnds); is[i] {
 			continue
 		}
 		if is[i], err = r.stream.HasDead(ctx, d.Letter, realm, sink, d.Entity, d.ID); err != nil {
@@ -189,6 +201,9 @@ func (r *Reconciler) dead(ctx context.Context, realm, sink string, changes []sta
 // that was read with a higher version is lacking.
 func reached(have, want int64) bool {
 	if sabotage.On(sabotage.TiesDropped) && qbo.VersionTime(have).Equal(qbo.VersionTime(want)) {
+		return true
+	}
+	if sabotage.On(sabotage.TombstoneFinal) && qbo.IsTombstone(have) {
 		return true
 	}
 	return have != 0 && (!qbo.Newer(have, want) || qbo.IsTombstone(have) && qbo.IsTombstone(want))

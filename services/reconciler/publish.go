@@ -44,6 +44,9 @@ func (s *scan) publish(ctx context.Context, source ledgerfeedv1.Source, events [
 		return fmt.Errorf("publish %d changes: %w", len(events), err)
 	}
 	sabotage.At(sabotage.ScanPublished)
+	if source == ledgerfeedv1.Source_SOURCE_RESTORED {
+		sabotage.At(sabotage.Restored)
+	}
 	s.mu.Lock()
 	if source == ledgerfeedv1.Source_SOURCE_CDC {
 		s.missingCDC += len(events)
@@ -123,6 +126,7 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		if err != nil {
 			return err
 		}
+		sabotage.At(sabotage.ScanSaved)
 		s.mu.Lock()
 		s.pending = append(s.pending, p)
 		s.mu.Unlock()
@@ -136,6 +140,7 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 	if sabotage.On(sabotage.CursorAtPublish) {
 		maps.Copy(clean, due)
 	}
+	sabotage.At(sabotage.ScanConcluded)
 	_, err = s.r.verifier.move(ctx, s.realm, s.id, state.Move{Generation: s.generation, From: s.cursors, To: clean})
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -141,6 +142,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
 		return nil, o, err
 	}
+	sabotage.At(sabotage.ScanBegun)
 	if s.loaded, err = r.state.Loaded(ctx, realm); err != nil {
 		return nil, o, err
 	}
@@ -184,7 +186,7 @@ const clockDifference = time.Minute
 func settled(x occasion, conn connection.Connection) time.Time {
 	at := x.since
 	for _, other := range []time.Time{conn.ConnectedAt, conn.ChangedAt} {
-		if other.After(at) {
+		if other.After(at) && !sabotage.On(sabotage.GraceAfterLapse) {
 			at = other
 		}
 	}

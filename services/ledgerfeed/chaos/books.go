@@ -17,6 +17,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
 const (
@@ -46,6 +47,13 @@ type books struct {
 	// those that were used by two at the same time.
 	refreshing map[string]int
 	shared     int
+	// hidden are the spans, by Intuit's clock, in which the API may not have shown
+	// records that were there.
+	hidden []hiding
+	// forged are records that a webhook said were deleted and that never were.
+	forged map[qbosim.Ref]bool
+	hashes map[qbosim.Ref]hashed
+	now    func() time.Time // Intuit's clock
 }
 
 // tokenLatency is how long the token endpoint takes.
@@ -72,8 +80,9 @@ const (
 func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	begun := time.Now()
 	scaled := func(d time.Duration) time.Duration { return time.Duration(float64(d) * speed) }
+	now := func() time.Time { return begun.Add(scaled(time.Since(begun))) }
 	sim, err := qbosim.New(qbosim.Options{
-		Seed: seed, Now: func() time.Time { return begun.Add(scaled(time.Since(begun))) },
+		Seed: seed, Now: now,
 		VerifierToken: verifierToken, Format: qbosim.Mixed, Aggregate: 50 * time.Millisecond, RetryScale: retryScale,
 		ClientID: clientID, ClientSecret: clientSecret, RedirectURLs: []string{redirectURL},
 		// Short, so that tokens are refreshed and replaced many times in a run.
@@ -90,7 +99,7 @@ func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	}
 	b := &books{
 		Sim: sim, addr: l.Addr().String(), url: "http://" + l.Addr().String(), ended: make(chan error, 1),
-		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{},
+		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, now: now,
 	}
 	b.server = &http.Server{Handler: http.HandlerFunc(b.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { b.ended <- b.server.Serve(l) }()
@@ -234,6 +243,52 @@ func (b *books) alter(change func(*qbosim.Faults)) {
 	defer b.mu.Unlock()
 	change(&b.faults)
 	b.SetFaults(b.faults)
+	lag := b.faults.ReadLag + b.faults.ReplicaLag
+	open := len(b.hidden) > 0 && b.hidden[len(b.hidden)-1].to.IsZero()
+	switch {
+	case open && lag == 0:
+		b.hidden[len(b.hidden)-1].to = b.now()
+	case open:
+		b.hidden[len(b.hidden)-1].lag = max(b.hidden[len(b.hidden)-1].lag, lag)
+	case lag > 0:
+		b.hidden = append(b.hidden, hiding{from: b.now(), lag: lag})
+	}
+}
+
+// hiding is a span, by Intuit's clock, in which answers were late by up to lag; to is
+// zero until it is over.
+type hiding struct {
+	from, to time.Time
+	lag      time.Duration
+}
+
+// mayHide reports whether some answer may not have shown a record that was made then.
+func (b *books) mayHide(made time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, h := range b.hidden {
+		// LastUpdatedTime has whole seconds.
+		if made.After(h.from.Add(-h.lag-2*time.Second)) && (h.to.IsZero() || !made.After(h.to)) {
+			return true
+		}
+	}
+	return false
+}
+
+// forge has a webhook say that a record was deleted; the zero time is now.
+func (b *books) forge(ref qbosim.Ref, at time.Time) error {
+	b.mu.Lock()
+	b.forged[ref] = true
+	b.mu.Unlock()
+	return b.ForgeDelete(ref, at)
+}
+
+// neverWas reports whether a webhook has said of a record that it was deleted, and there
+// is none.
+func (b *books) neverWas(ref sink.Ref) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.forged[qbosim.Ref{Realm: ref.Realm, Entity: ref.Entity, ID: ref.ID}]
 }
 
 // found makes a realm with a few records that are older than its connection.

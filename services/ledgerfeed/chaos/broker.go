@@ -3,6 +3,7 @@ package chaos
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -133,14 +134,65 @@ func (c *cluster) monitorURL() string {
 // protocol: only package stream knows the client.
 func (c *cluster) stepDown(ctx context.Context, stream string) error {
 	for _, port := range c.clients {
-		if err := publish(ctx, local(port), "$JS.API.STREAM.LEADER.STEPDOWN."+stream); err == nil {
+		if err := publish(ctx, local(port), "$JS.API.STREAM.LEADER.STEPDOWN."+stream, ""); err == nil {
 			return nil
 		}
 	}
 	return fmt.Errorf("no broker takes the request that the leader of %s steps down", stream)
 }
 
-func publish(ctx context.Context, addr, subject string) error {
+// send publishes a message by the plain protocol, to whichever server takes it.
+func (c *cluster) send(ctx context.Context, subject, payload string) error {
+	var errs []error
+	for _, port := range c.clients {
+		err := publish(ctx, local(port), subject, payload)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// purge takes what has that subject off a stream, and returns when that is done.
+func (c *cluster) purge(ctx context.Context, stream, subject string) error {
+	var errs []error
+	for _, port := range c.clients {
+		answer, err := request(ctx, local(port), "$JS.API.STREAM.PURGE."+stream, fmt.Sprintf(`{"filter":%q}`, subject))
+		switch {
+		case err == nil && strings.Contains(answer, `"success":true`):
+			return nil
+		case err == nil:
+			err = fmt.Errorf("purge %s: %s", stream, answer)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// request publishes by the plain protocol and returns the answer.
+func request(ctx context.Context, addr, subject, payload string) (string, error) {
+	d := net.Dialer{Timeout: 2 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+		return "", err
+	}
+	inbox := fmt.Sprintf("_INBOX.chaos.%d", time.Now().UnixNano())
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":false}\r\nSUB %s 1\r\nPUB %s %s %d\r\n%s\r\n", inbox, subject, inbox, len(payload), payload)
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "MSG ") {
+			lines.Scan()
+			return lines.Text(), nil
+		}
+	}
+	return "", fmt.Errorf("%s does not answer", subject)
+}
+
+func publish(ctx context.Context, addr, subject, payload string) error {
 	d := net.Dialer{Timeout: 2 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -150,7 +202,7 @@ func publish(ctx context.Context, addr, subject string) error {
 	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
 		return err
 	}
-	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPUB %s _INBOX.chaos 0\r\n\r\nPING\r\n", subject)
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPUB %s _INBOX.chaos %d\r\n%s\r\nPING\r\n", subject, len(payload), payload)
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
 		if strings.HasPrefix(lines.Text(), "PONG") {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
@@ -95,7 +96,7 @@ CREATE SCHEMA IF NOT EXISTS chaos;
 CREATE TABLE IF NOT EXISTS chaos.backward (at timestamptz DEFAULT now(), realm text, entity text, id text, had bigint, got bigint);
 CREATE OR REPLACE FUNCTION chaos.watch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF NEW.version < OLD.version THEN
+  IF NEW.version < OLD.version AND NOT (OLD.deleted AND NEW.learned = 'restored') THEN
     INSERT INTO chaos.backward (realm, entity, id, had, got) VALUES (OLD.realm, OLD.entity, OLD.id, OLD.version, NEW.version);
   END IF;
   RETURN NEW;
@@ -112,7 +113,7 @@ func (d *database) watch(ctx context.Context) error {
 
 // rows are all that the sink holds.
 func (d *database) rows(ctx context.Context) (map[sink.Ref]sink.Row, error) {
-	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned FROM ledgerfeed.entity")
+	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned, coalesce(content_hash, '') FROM ledgerfeed.entity")
 }
 
 // some are those of the named records.
@@ -121,7 +122,7 @@ func (d *database) some(ctx context.Context, refs []sink.Ref) (map[sink.Ref]sink
 	for _, r := range refs {
 		realms, entities, ids = append(realms, r.Realm), append(entities, r.Entity), append(ids, r.ID)
 	}
-	return d.query(ctx, `SELECT e.realm, e.entity, e.id, e.version, e.deleted, e.learned FROM ledgerfeed.entity e
+	return d.query(ctx, `SELECT e.realm, e.entity, e.id, e.version, e.deleted, e.learned, coalesce(e.content_hash, '') FROM ledgerfeed.entity e
 		JOIN unnest($1::text[], $2::text[], $3::text[]) AS want (realm, entity, id) USING (realm, entity, id)`, realms, entities, ids)
 }
 
@@ -135,20 +136,63 @@ func (d *database) query(ctx context.Context, statement string, args ...any) (ma
 	held := map[sink.Ref]sink.Row{}
 	var ref sink.Ref
 	var row sink.Row
-	_, err = pgx.ForEachRow(rows, []any{&ref.Realm, &ref.Entity, &ref.ID, &row.Version, &row.Deleted, &row.Learned}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&ref.Realm, &ref.Entity, &ref.ID, &row.Version, &row.Deleted, &row.Learned, &row.ContentHash}, func() error {
 		held[ref] = row
 		return nil
 	})
 	return held, err
 }
 
-// doubles counts the versions that the change log holds more than once, and
-// backward the rows that went back.
+// tombstones are the records that the sink holds as deleted.
+func (d *database) tombstones(ctx context.Context) (map[sink.Ref]sink.Row, error) {
+	return d.query(ctx, "SELECT realm, entity, id, version, deleted, learned, coalesce(content_hash, '') FROM ledgerfeed.entity WHERE deleted")
+}
+
+// mislabelled are records whose document is another than its hash says.
+func (d *database) mislabelled(ctx context.Context) (wrong []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	rows, err := d.pool.Query(ctx, "SELECT realm, entity, id, coalesce(content_hash, ''), document::text FROM ledgerfeed.entity WHERE document IS NOT NULL")
+	if err != nil {
+		return nil, err
+	}
+	var ref sink.Ref
+	var hash, document string
+	_, err = pgx.ForEachRow(rows, []any{&ref.Realm, &ref.Entity, &ref.ID, &hash, &document}, func() error {
+		if hash != qbo.ContentHash([]byte(document)) {
+			wrong = append(wrong, fmt.Sprintf("in the table realm %s %s %s has another document than its hash says", ref.Realm, ref.Entity, ref.ID))
+		}
+		return nil
+	})
+	return wrong, err
+}
+
+// lock keeps writes from the table until it is released.
+func (d *database) lock(ctx context.Context) (release func(context.Context) error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tx, err := d.pool.Begin(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tx.Exec(ctx, "LOCK TABLE ledgerfeed.entity IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+		return nil, errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
+	}
+	return func(ctx context.Context) error {
+		_ = tx.Rollback(ctx) // fails if the server has ended meanwhile: then nothing is locked
+		return nil
+	}, nil
+}
+
+// doubles counts the changes that the change log holds twice in a row, and backward the
+// rows that went back. Two documents of one version may take turns while replicas of the
+// API are late.
 func (d *database) doubles(ctx context.Context) (doubles, backward int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	err = d.pool.QueryRow(ctx, `SELECT
-		(SELECT count(*) FROM (SELECT 1 FROM ledgerfeed.change WHERE learned <> 'replay' GROUP BY realm, entity, id, version HAVING count(*) > 1) AS d),
+		(SELECT count(*) FROM (SELECT key = lag(key) OVER (PARTITION BY realm, entity, id ORDER BY seq) AS again, learned FROM ledgerfeed.change) AS d
+			WHERE again AND learned <> 'replay'),
 		(SELECT count(*) FROM chaos.backward)`).Scan(&doubles, &backward)
 	return doubles, backward, err
 }

@@ -12,6 +12,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/webhook"
 )
@@ -27,6 +28,7 @@ const (
 	failing        // 500, takes nothing
 	leaving        // 410, takes nothing
 	forgetful      // takes it and never answers
+	refusing       // 422, takes nothing
 )
 
 // endpoint is the receiver of the HTTP sink. It logs to disk what it took before
@@ -48,7 +50,11 @@ type endpoint struct {
 	odd []string
 	// backward are deliveries older than what was held.
 	backward int
-	firstAt  map[string]time.Time // when the key was first taken
+	firstAt  map[string]time.Time   // when the key was first taken
+	newest   map[sink.Ref]string    // key that was taken last
+	again    map[string][]time.Time // when the key was taken again
+	// tombstones hears of what is held, unless it is nil.
+	tombstones *tombstones
 }
 
 func newEndpoint(ctx context.Context, j *journal) (*endpoint, error) {
@@ -63,10 +69,18 @@ func newEndpoint(ctx context.Context, j *journal) (*endpoint, error) {
 	e := &endpoint{
 		addr: l.Addr().String(), ended: make(chan error, 1), journal: j, check: check,
 		held: map[sink.Ref]sink.Row{}, taken: map[string]int{}, keys: map[string]string{}, firstAt: map[string]time.Time{},
+		newest: map[sink.Ref]string{}, again: map[string][]time.Time{},
 	}
 	e.server = &http.Server{Handler: http.HandlerFunc(e.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { e.ended <- e.server.Serve(l) }()
 	return e, nil
+}
+
+// watch has t hear of what is held from now on.
+func (e *endpoint) watch(t *tombstones) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tombstones = t
 }
 
 func (e *endpoint) set(m mood) {
@@ -89,6 +103,9 @@ func (e *endpoint) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	case leaving:
 		w.WriteHeader(http.StatusGone)
+		return
+	case refusing:
+		w.WriteHeader(http.StatusUnprocessableEntity)
 		return
 	}
 	if err := e.take(r.Header, body); err != nil {
@@ -130,17 +147,37 @@ func (e *endpoint) take(h http.Header, body []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.total++
-	e.taken[id]++
-	if _, ok := e.firstAt[record.Key]; !ok {
-		e.firstAt[record.Key] = now
+	key := record.Key
+	if record.Learned == "restored" {
+		key += "/" + record.EventID // the same state, told once more because of a wrong tombstone
 	}
-	if other, ok := e.keys[record.Key]; ok && other != id || id != event.ID {
-		e.odd = append(e.odd, "change "+record.Key+" came under the keys "+other+", "+id+" and "+event.ID)
+	held, ok := e.held[record.Ref]
+	// A state that comes back at a version that other documents have had is told again:
+	// a late replica has shown the one before in between.
+	back := e.newest[record.Ref] != id && ok && held.Version == record.Version
+	if e.taken[id] > 0 && !back {
+		e.again[id] = append(e.again[id], now)
 	}
-	e.keys[record.Key] = id
-	switch held, ok := e.held[record.Ref]; {
+	if !back || e.taken[id] == 0 {
+		e.taken[id]++
+	}
+	e.newest[record.Ref] = id
+	if _, ok := e.firstAt[key]; !ok {
+		e.firstAt[key] = now
+	}
+	if other, ok := e.keys[key]; ok && other != id || id != event.ID {
+		e.odd = append(e.odd, "change "+key+" came under the keys "+other+", "+id+" and "+event.ID)
+	}
+	e.keys[key] = id
+	if len(record.Document) > 0 && qbo.ContentHash(record.Document) != record.ContentHash {
+		e.odd = append(e.odd, "change "+key+" has another document than its hash says")
+	}
+	switch {
 	case !ok || record.Supersedes(held):
 		e.held[record.Ref] = record.Row()
+		if e.tombstones != nil {
+			e.tombstones.saw(sinkPost, record.Ref, record.Deleted, now)
+		}
 	case record.Version < held.Version:
 		e.backward++
 	}
@@ -195,4 +232,15 @@ func (e *endpoint) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.total
+}
+
+// repeated are the times at which changes came again, by key.
+func (e *endpoint) repeated() map[string][]time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make(map[string][]time.Time, len(e.again))
+	for id, at := range e.again {
+		all[id] = append([]time.Time(nil), at...)
+	}
+	return all
 }

@@ -17,7 +17,9 @@ type fault struct {
 	least, most time.Duration
 	effects     effects
 	weight      int
-	begin       func(ctx context.Context, r *run, rng *rand.Rand) (end func(context.Context) error, about string, err error)
+	// steers: it needs a replica that can be steered while it runs.
+	steers bool
+	begin  func(ctx context.Context, r *run, rng *rand.Rand) (end func(context.Context) error, about string, err error)
 }
 
 // effects are what a fault may do that a check has to allow for.
@@ -37,12 +39,17 @@ type effects struct {
 	withholds bool
 	// hides: the API does not show records that are there.
 	hides bool
+	// silent: documents change, and no version, webhook or answer of CDC tells.
+	silent bool
+	// fills: a stream has no room.
+	fills bool
 }
 
 func (e effects) and(o effects) effects {
 	return effects{
 		repeats: e.repeats || o.repeats, forgets: e.forgets || o.forgets, loses: e.loses || o.loses, lapses: e.lapses || o.lapses,
 		corrupts: e.corrupts || o.corrupts, withholds: e.withholds || o.withholds, hides: e.hides || o.hides,
+		silent: e.silent || o.silent, fills: e.fills || o.fills,
 	}
 }
 
@@ -56,7 +63,7 @@ func Faults() []string {
 }
 
 func catalogue() []fault {
-	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), sinkFaults())
+	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), misleadingFaults(), sinkFaults(), scanFaults(), fullFaults())
 }
 
 // planned is a fault at its place in a run.

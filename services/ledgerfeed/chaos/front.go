@@ -6,12 +6,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
 // front is the load balancer before the ingresses. It knows each body that was
@@ -28,6 +31,7 @@ type front struct {
 	turn     int
 	answered []answered
 	statuses map[int]int
+	claimed  map[sink.Ref]bool // a webhook says that the record is gone
 }
 
 // answered is a body that an ingress answered 200.
@@ -46,7 +50,7 @@ func newFront(ctx context.Context, replicas []string, j *journal) (*front, error
 		url: "http://" + l.Addr().String() + "/webhooks/" + app, ended: make(chan error, 1), journal: j, replicas: replicas,
 		// Intuit waits three seconds for an answer.
 		client:   &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8, IdleConnTimeout: 10 * time.Second}},
-		statuses: map[int]int{},
+		statuses: map[int]int{}, claimed: map[sink.Ref]bool{},
 	}
 	f.server = &http.Server{Handler: http.HandlerFunc(f.serve), ReadHeaderTimeout: 5 * time.Second}
 	go func() { f.ended <- f.server.Serve(l) }()
@@ -103,7 +107,11 @@ func (f *front) note(status int, body []byte) {
 	if err == nil {
 		a.events = n.Events
 		for _, env := range envelope.FromNotification(body, n, envelope.Meta{App: app, ReceivedAt: now}) {
-			a.envelopes = append(a.envelopes, env.GetId())
+			id := env.GetId()
+			if slices.ContainsFunc(n.Events, webhook.Event.Derived) {
+				id = contentName(env)
+			}
+			a.envelopes = append(a.envelopes, id)
 		}
 	}
 	f.journal.write(struct {
@@ -115,6 +123,14 @@ func (f *front) note(status int, body []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.statuses[status]++
+	for _, e := range a.events {
+		switch e.Operation {
+		case ledgerfeedv1.Operation_OPERATION_DELETE:
+			f.claimed[sink.Ref{Realm: e.RealmID, Entity: e.Entity, ID: e.EntityID}] = true
+		case ledgerfeedv1.Operation_OPERATION_MERGE:
+			f.claimed[sink.Ref{Realm: e.RealmID, Entity: e.Entity, ID: e.MergedID}] = true
+		}
+	}
 	if status == http.StatusOK {
 		f.answered = append(f.answered, a)
 	}
@@ -170,4 +186,11 @@ func (f *front) close() error {
 	<-f.ended //nolint:errcheck // it says that it was closed
 	f.client.CloseIdleConnections()
 	return err
+}
+
+// claims reports whether a webhook has said that a record is gone.
+func (f *front) claims(ref sink.Ref) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.claimed[ref]
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
@@ -45,8 +48,19 @@ func (p *plant) waiting(ctx context.Context, retries bool) (uint64, error) {
 // machine that has just been through everything.
 const askWait = 2 * time.Minute
 
-// dead are the records that dead letters tell of.
-func (p *plant) dead(ctx context.Context) (all map[sink.Ref]stream.Reason, err error) {
+// letters are the dead letters there are.
+type letters struct {
+	// of are the sinks that a letter of the record is of; "" is all of them.
+	of map[sink.Ref]map[string]bool
+	// strangers counts the letters that only say that a company is not connected.
+	strangers map[string]int
+}
+
+// excuse reports whether a letter says that the sink did not get the record.
+func (l letters) excuse(ref sink.Ref, name string) bool { return l.of[ref][""] || l.of[ref][name] }
+
+// dead are the dead letters there are.
+func (p *plant) dead(ctx context.Context) (all letters, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	for {
@@ -56,97 +70,183 @@ func (p *plant) dead(ctx context.Context) (all map[sink.Ref]stream.Reason, err e
 	}
 }
 
-func (p *plant) readDead(ctx context.Context) (map[sink.Ref]stream.Reason, error) {
-	all := map[sink.Ref]stream.Reason{}
+func (p *plant) readDead(ctx context.Context) (letters, error) {
+	all := letters{of: map[sink.Ref]map[string]bool{}, strangers: map[string]int{}}
 	err := p.conn.EachDead(ctx, stream.DeadFilter{}, func(d stream.DeadLetter) error {
-		for _, e := range d.Envelope.GetEvents() {
-			all[sink.Ref{Realm: d.RealmID, Entity: e.GetEntity(), ID: e.GetEntityId()}] = d.Reason
-			if e.GetMergedId() != "" {
-				all[sink.Ref{Realm: d.RealmID, Entity: e.GetEntity(), ID: e.GetMergedId()}] = d.Reason
+		for ref := range refsOf(d) {
+			if all.of[ref] == nil {
+				all.of[ref] = map[string]bool{}
 			}
+			all.of[ref][d.Sink] = true
+		}
+		if d.Reason == stream.ReasonRealmNotConnected && slices.ContainsFunc(d.Envelope.GetEvents(), told) {
+			all.strangers[d.RealmID]++
 		}
 		return nil
 	})
 	return all, err
 }
 
+// told reports whether a load tells of the event, should its company be connected.
+func told(e *ledgerfeedv1.Event) bool {
+	return e.GetOperation() != ledgerfeedv1.Operation_OPERATION_DELETE || listed(e.GetEntity())
+}
+
 // judgeEvents looks for each event of each body that was answered 200 (I2).
 func (r *run) judgeEvents(ctx context.Context) error {
-	table, err := r.plant.database.rows(ctx)
+	missing, strangers, judged, err := r.missingEvents(ctx)
 	if err != nil {
 		return err
+	}
+	dead, err := r.plant.dead(ctx)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	for _, m := range missing {
+		wrong = append(wrong, m.text)
+	}
+	// A letter may be lost with the broker's tail or with the process that was about to
+	// store it, and the next one comes tomorrow.
+	if strangers > 0 && len(dead.strangers) == 0 && !r.effects.loses && !r.effects.fills {
+		wrong = append(wrong, fmt.Sprintf("no dead letter tells of %d events of companies that are not connected", strangers))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.judgedI2 = judged
+	r.unanswered = append(r.unanswered, wrong...)
+	return nil
+}
+
+// missingEvent is an event that a sink does not show.
+type missingEvent struct {
+	ref  sink.Ref
+	at   time.Time // when it was answered 200
+	text string
+}
+
+// missingEvents are the events of bodies that were answered 200 that a sink does not
+// show, nor a dead letter.
+func (r *run) missingEvents(ctx context.Context) (missing []missingEvent, strangers int, judged bool, err error) {
+	table, err := r.plant.database.rows(ctx)
+	if err != nil {
+		return nil, 0, false, err
 	}
 	post := r.plant.endpoint.rows()
 	dead, err := r.plant.dead(ctx)
 	if err != nil {
-		return err
+		return nil, 0, false, err
 	}
 	parked := map[string]bool{}
 	for _, realm := range r.plant.realms {
 		c, err := r.plant.connections.Get(ctx, realm)
 		if err != nil {
-			return err
+			return nil, 0, false, err
 		}
 		parked[realm] = c.State != connection.Live
 	}
+	r.mu.Lock()
+	purged := maps.Clone(r.purged)
+	r.mu.Unlock()
 	seen, untold := map[string]bool{}, r.cursors.leftOut()
-	var missing []string
-	strangers := 0
 	for _, a := range r.plant.front.all() {
 		for _, e := range a.events {
 			ref := sink.Ref{Realm: e.RealmID, Entity: e.Entity, ID: e.EntityID}
 			key := fmt.Sprint(ref, e.OccurredAt)
-			if seen[key] || parked[e.RealmID] {
+			if seen[key] || parked[e.RealmID] || purged[ref] || r.plant.books.neverWas(ref) {
 				continue
 			}
-			if e.RealmID == stranger {
+			if _, ours := parked[e.RealmID]; !ours {
 				strangers++
 				continue // one letter a day tells of a company that is not connected
 			}
 			seen[key] = true
-			if _, ok := dead[ref]; ok {
-				continue
-			}
 			want, gone := r.plant.books.least(ref, e)
 			left := r.effects.loses || r.plant.connectedAfter(e.RealmID, a.at) // to a scan
 			for name, held := range map[string]map[sink.Ref]sink.Row{sinkTable: table, sinkPost: post} {
-				if left && (!mustHold(ref, gone, held[ref]) || gone && held[ref].Version == 0 && untold[ref]) {
+				if dead.excuse(ref, name) || left && (!mustHold(ref, gone, held[ref]) || gone && held[ref].Version == 0 && untold[ref]) {
 					continue
 				}
-				if row := held[ref]; row.Version < want && !row.Deleted || row.Version == 0 {
-					missing = append(missing, fmt.Sprintf("answered 200 at %s: realm %s %s %s at %s is version %d or more, and the sink %s has %d",
-						a.at.UTC().Format("15:04:05.000"), ref.Realm, ref.Entity, ref.ID, e.OccurredAt.Format(time.RFC3339Nano), want, name, row.Version))
+				if row := held[ref]; !r.plant.books.shows(ref, row, want) {
+					missing = append(missing, missingEvent{ref, a.at, fmt.Sprintf("answered 200 at %s: realm %s %s %s at %s is version %d or more, and the sink %s has %d",
+						a.at.UTC().Format("15:04:05.000"), ref.Realm, ref.Entity, ref.ID, e.OccurredAt.Format(time.RFC3339Nano), want.Version, name, row.Version)})
 				}
 			}
 		}
 	}
-	told := false
-	for ref := range dead {
-		told = told || ref.Realm == stranger
+	return missing, strangers, len(seen) > 0, nil
+}
+
+// followedWithin is how soon a read that was older than its event must be made again:
+// the company is due two minutes after it.
+const followedWithin = 2*time.Minute + 30*time.Second
+
+// judgeFollowed looks whether what a late read did not show, or what was acknowledged
+// while a company was not connected, is followed up within minutes, and not left to the
+// scan of the next day (I2).
+func (r *run) judgeFollowed(ctx context.Context) error {
+	missing, _, judged, err := r.missingEvents(ctx)
+	if err != nil {
+		return err
 	}
-	// Its dead letter may be lost with the broker's tail, and the next one comes tomorrow.
-	if strangers > 0 && !told && !r.effects.loses {
-		missing = append(missing, fmt.Sprintf("no dead letter tells of %d events of the company that is not connected", strangers))
+	var wrong []string
+	noted := map[sink.Ref]bool{}
+	for _, realm := range r.plant.realms {
+		all, err := r.plant.state.FollowUps(ctx, realm)
+		if err != nil {
+			return err
+		}
+		for _, f := range all {
+			noted[sink.Ref{Realm: realm, Entity: f.Entity, ID: f.ID}] = true
+		}
+	}
+	for _, m := range missing {
+		due, err := r.plant.state.Due(ctx, m.ref.Realm)
+		if err != nil {
+			return err
+		}
+		wait := time.Until(due)
+		switch {
+		case wait > followedWithin:
+			wrong = append(wrong, fmt.Sprintf("%s, and its company is scanned in %s only", m.text, wait.Round(time.Second)))
+		case !noted[m.ref] && !r.plant.connectedAfter(m.ref.Realm, m.at):
+			wrong = append(wrong, m.text+", and nothing is noted for the next scan")
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.judgedI2 = len(seen) > 0
-	r.unanswered = missing
+	r.judgedI2 = r.judgedI2 || judged && len(wrong) > 0
+	r.unanswered = append(r.unanswered, wrong...)
 	return nil
 }
 
-// least is the lowest version the record can have had when the event happened: of
+// least is the first state the record can have had when the event happened: of
 // several changes within its second the event may be any. gone says that it is deleted
 // by now.
-func (b *books) least(ref sink.Ref, e webhook.Event) (version int64, gone bool) {
+func (b *books) least(ref sink.Ref, e webhook.Event) (first qbosim.State, gone bool) {
 	history := b.History(qbosim.Ref{Realm: ref.Realm, Entity: ref.Entity, ID: ref.ID})
 	gone = len(history) > 0 && history[len(history)-1].Deleted
 	for _, s := range history {
 		if s.LastUpdated.Unix() == e.OccurredAt.Unix() {
-			return s.Version, gone
+			return s, gone
 		}
 	}
-	return 1, gone
+	return qbosim.State{Version: 1}, gone
+}
+
+// shows reports whether a sink has the state or a later one. Its version tells as long as
+// time does not go back; else the document does.
+func (b *books) shows(ref sink.Ref, row sink.Row, want qbosim.State) bool {
+	switch {
+	case row.Version == 0:
+		return false
+	case row.Deleted, row.Version >= want.Version:
+		return true
+	}
+	history := b.History(qbosim.Ref{Realm: ref.Realm, Entity: ref.Entity, ID: ref.ID})
+	return slices.ContainsFunc(history[min(max(want.Revision-1, 0), len(history)):], func(s qbosim.State) bool {
+		return !s.Deleted && qbo.ContentHash(s.Raw) == row.ContentHash
+	})
 }
 
 // judge compares, at rest, what was promised with what came of it.
@@ -157,6 +257,11 @@ func (r *run) judge(ctx context.Context) (Result, error) {
 			return res, err
 		}
 	}
+	mislabelled, err := r.plant.database.mislabelled(ctx)
+	if err != nil {
+		return res, err
+	}
+	r.tombstones.look(ctx)
 	dead, err := r.plant.dead(ctx)
 	if err != nil {
 		return res, err
@@ -168,8 +273,12 @@ func (r *run) judge(ctx context.Context) (Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res.Changes, res.Faults, res.Kills, res.Recovery, res.took = r.load.count(), r.faults, r.kills, r.recovery, time.Since(r.begun)
-	for _, d := range r.differs {
+	for name, d := range r.differs {
+		if b := r.before[name]; !b.equal() {
+			d = b // a full load must not cover up for what others should have found
+		}
 		res.Lost, res.Stale, res.Extra = res.Lost+d.lost, res.Stale+d.stale, res.Extra+d.extra
+		res.WrongTombstones, res.ContentDiffers = res.WrongTombstones+d.wrongTombstones, res.ContentDiffers+d.content
 	}
 	res.perMinute, res.concurrent, res.crowdedAt = r.plant.books.most()
 	res.Doubles = doubles
@@ -188,16 +297,17 @@ func (r *run) judge(ctx context.Context) (Result, error) {
 		r.unanswered = append(r.unanswered, r.undrained)
 	}
 	res.find("I2", r.judgedI2, r.unanswered...)
-	r.judgeI3(&res, backward)
+	r.judgeI3(&res, backward, mislabelled)
 	r.judgeI4(&res, dead)
 	r.judgeI5(&res, doubles)
 	r.judgeLimits(&res)
 	r.judgeTokens(ctx, &res)
 	tried, problems := r.sampler.verdict()
-	res.find("I9", tried, problems...)
+	res.find("I9", tried, append(problems, append(r.stuck, r.overtold(dead)...)...)...)
 	r.judgeForgeries(&res, dead)
 	r.judgeI11(&res)
 	r.judgeI12(&res)
+	r.judgeI15(&res)
 	return res, nil
 }
 
@@ -240,16 +350,17 @@ func (r *run) judgeI1(res *Result) {
 	res.find("I1", len(answered) > 0, early...)
 }
 
-func (r *run) judgeI3(res *Result, backward int) {
-	var wrong []string
+func (r *run) judgeI3(res *Result, backward int, mislabelled []string) {
+	wrong := mislabelled
 	if backward > 0 {
 		wrong = append(wrong, fmt.Sprintf("in the table the version of a record went back %d times", backward))
 	}
 	for _, name := range []string{sinkTable, sinkPost} {
-		d := r.differs[name]
-		if !d.equal() {
-			wrong = append(wrong, fmt.Sprintf("the sink %s has %d lost, %d stale and %d extra records", name, d.lost, d.stale, d.extra))
-			wrong = append(wrong, some(d.examples)...)
+		for when, d := range map[string]difference{"before the full load": r.before[name], "at the end": r.differs[name]} {
+			if !d.equal() {
+				wrong = append(wrong, fmt.Sprintf("%s the sink %s has %s", when, name, d))
+				wrong = append(wrong, some(d.examples)...)
+			}
 		}
 	}
 	res.find("I3", true, wrong...)
@@ -257,11 +368,12 @@ func (r *run) judgeI3(res *Result, backward int) {
 
 // judgeI4 is I4 and I8: a scan that is cut off or fails must not move a cursor past
 // what it has not seen.
-func (r *run) judgeI4(res *Result, dead map[sink.Ref]stream.Reason) {
+func (r *run) judgeI4(res *Result, dead letters) {
 	all, moves := r.cursors.verdict()
 	var wrong []string
 	for _, w := range all {
-		if _, ok := dead[w.ref]; !ok {
+		// Of what the endpoint refused there was a letter when the cursor moved.
+		if !dead.excuse(w.ref, w.sink) && !(w.sink == sinkPost && r.ended[w.ref]) {
 			wrong = append(wrong, w.text)
 		}
 	}
@@ -283,8 +395,9 @@ func (r *run) judgeI5(res *Result, doubles int) {
 	}
 	repeats, most := r.plant.endpoint.repeats()
 	res.Duplicate = repeats
-	if allowed := 1 + r.disrupted; most > allowed {
-		wrong = append(wrong, fmt.Sprintf("one change was delivered %d times, with %d faults that may repeat one", most, r.disrupted))
+	turns := len(r.plant.turns())
+	if allowed := 1 + r.disrupted + turns; most > allowed {
+		wrong = append(wrong, fmt.Sprintf("one change was delivered %d times, with %d faults that may repeat one and %d starts and ends of processors", most, r.disrupted, turns))
 	}
 	res.find("I5", r.plant.endpoint.count() > 0, wrong...)
 }
@@ -318,9 +431,9 @@ func (r *run) judgeTokens(ctx context.Context, res *Result) {
 	res.find("I7", stats.Refreshes > 0, wrong...)
 }
 
-func (r *run) judgeForgeries(res *Result, dead map[sink.Ref]stream.Reason) {
+func (r *run) judgeForgeries(res *Result, dead letters) {
 	wrong := slices.Clone(r.forgeries)
-	for ref := range dead {
+	for ref := range dead.of {
 		if strings.Contains(ref.ID, "rged") {
 			wrong = append(wrong, "a forged event is among the dead letters: "+ref.ID)
 		}
@@ -352,7 +465,7 @@ func (r *run) judgeI11(res *Result) {
 		}
 	}
 	for _, name := range []string{sinkTable, sinkPost} {
-		if !r.differs[name].equal() {
+		if !r.differs[name].equal() || !r.before[name].equal() {
 			wrong = append(wrong, fmt.Sprintf("the sink %s is not as the books %s after the last fault", name, r.o.Settle))
 		}
 	}
@@ -374,7 +487,7 @@ func (r *run) judgeI12(res *Result) {
 	}
 	scans += int(res.took / (3 * time.Second)) // tried again while something failed, and at the end
 	const ofScan, ofLoad = 6, 2
-	load := ofLoad * len(entity.All())
+	load := 2 * ofLoad * len(entity.All()) // at the start, and at the end
 	allowed := load + ofScan*scans
 	var wrong []string
 	if n := r.plant.books.calls(r.plant.quiet); n > allowed {
@@ -396,13 +509,74 @@ func (r *run) judgeAfter(res *Result) {
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(r.badEnds))) {
 		wrong = append(wrong, name+" did not end well after SIGTERM")
 	}
-	if !r.effects.repeats && !r.effects.forgets && !r.effects.withholds && res.Duplicate > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d deliveries were repeated, and nothing but SIGTERM ended a process", res.Duplicate))
+	if !r.effects.repeats && !r.effects.forgets && !r.effects.withholds && !r.effects.loses && r.plant.abrupt() == 0 {
+		wrong = append(wrong, unturned(r.plant.endpoint.repeated(), r.plant.turns())...)
 	}
 	r.mu.Unlock()
 	res.find("I13", true, wrong...)
 	res.find("I14", true, r.plant.leaks()...)
 	res.took = time.Since(r.begun)
+}
+
+// turnWait is how long after a processor was started or ended two replicas may hold
+// messages of one record: its partition changes hands, and what the one has taken, or
+// waits for, the other may be told as well by a webhook or a scan.
+const turnWait = 30 * time.Second
+
+// unturned are the deliveries that were repeated though no processor had just been
+// started or ended, and the changes that were repeated more often than that happened.
+func unturned(repeated map[string][]time.Time, turns []time.Time) (wrong []string) {
+	for _, id := range slices.Sorted(maps.Keys(repeated)) {
+		all := repeated[id]
+		for _, at := range all {
+			if !slices.ContainsFunc(turns, func(turn time.Time) bool { return !at.Before(turn) && at.Sub(turn) <= turnWait }) {
+				wrong = append(wrong, fmt.Sprintf("%s was delivered again at %s, and nothing had ended a process or started one", id, at.UTC().Format("15:04:05.000")))
+			}
+		}
+		if len(all) > len(turns) {
+			wrong = append(wrong, fmt.Sprintf("%s was delivered %d times more, with %d starts and ends of processors", id, len(all), len(turns)))
+		}
+	}
+	return wrong
+}
+
+// turns are when processors were started or ended.
+func (p *plant) turns() (all []time.Time) {
+	for _, one := range p.services["processor"] {
+		all = append(all, one.turned()...)
+	}
+	return all
+}
+
+// abrupt is how often a service did not end well though it was only asked to.
+func (p *plant) abrupt() (n int) {
+	for _, one := range p.replicas() {
+		n += one.abruptly()
+	}
+	return n
+}
+
+// overtold are the companies that nobody connected of which more is told than one letter
+// a day (I9): who fills the dead letters stops others.
+func (r *run) overtold(dead letters) (wrong []string) {
+	for _, realm := range slices.Sorted(maps.Keys(dead.strangers)) {
+		// What Redis has forgotten, or a process that was killed, is told again.
+		if n, most := dead.strangers[realm], 1+r.disrupted; n > most {
+			wrong = append(wrong, fmt.Sprintf("%d dead letters tell of company %s, which is not connected, and %d would do", n, realm, most))
+		}
+	}
+	return wrong
+}
+
+// judgeI15 is that of tombstones: see tombstones.go.
+func (r *run) judgeI15(res *Result) {
+	v := r.tombstones.verdict(time.Now())
+	wrong := v.problems
+	if res.WrongTombstones > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d records that are there are under tombstones at the end", res.WrongTombstones))
+	}
+	res.everWrong, res.longestWrong = v.ever, v.longest
+	res.find("I15", v.tried, wrong...)
 }
 
 // leaks looks for secrets in what the services wrote.

@@ -53,6 +53,26 @@ var mutants = map[string]mutant{
 		},
 	},
 	"tombstone-dropped": {faults: []string{"webhook-loss"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+
+	"deletion-unconfirmed":    {faults: []string{"wrong-deletes", "forged-deletes"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"failed-read-is-evidence": {faults: []string{"wrong-deletes", "forged-deletes", "api-5xx", "api-429"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"tombstone-final":         {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"follow-up-dropped":       {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"future-tombstone":        {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"restored-without-force":  {faults: []string{"wrong-deletes", "forged-deletes", "read-lag"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"content-ignored":         {faults: []string{"derived", "derived-silent"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}},
+	// Of two changes within a second the second one must be delivered after the first.
+	"token-ignored": {faults: []string{"backward-time"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}, realms: 1, rate: 100},
+	// The table takes nothing while the endpoint refuses the same changes, and a cursor passes them.
+	"dead-letter-hides-all-sinks":      {faults: []string{"sink-422", "table-locked"}, speed: 100, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
+	"dead-letter-never-ends":           {faults: []string{"sink-422"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"full-retry-blocks":                {faults: []string{"retry-full"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
+	"unknown-company-letter-per-event": {faults: []string{"unknown-companies", "unknown-flood"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
+	"one-sweep-deletes":                {faults: []string{"read-lag-all"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
+	"grace-after-lapse":                {faults: []string{"token-revoke"}, speed: 1, scans: never, breaks: []string{"I2"}},
+	// The deletion leaves the window of the scans while CDC tells no time of it.
+	"invented-time-recent": {faults: []string{"bare-deletes", "webhook-outage", "webhook-loss"}, speed: 60, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"stale-read-covered":   {faults: []string{"read-lag"}, speed: 30, scans: never, breaks: []string{"I2"}},
 }
 
 // Mutants are the names of the bugs that can be planted.

@@ -25,14 +25,17 @@ import (
 )
 
 const (
-	replicas   = 2
-	sinkTable  = "table"
-	sinkPost   = "post"
-	ackWait    = 4 * time.Second
-	leaseTTL   = 3 * time.Second
-	startWait  = 3 * time.Minute // for all that is started, on a busy machine
-	drainWait  = 45 * time.Second
+	replicas  = 2
+	sinkTable = "table"
+	sinkPost  = "post"
+	ackWait   = 4 * time.Second
+	leaseTTL  = 3 * time.Second
+	startWait = 3 * time.Minute // for all that is started, on a busy machine
+	drainWait = 45 * time.Second
+	// Small, so that streams fill up.
 	eventBytes = 8 << 20
+	retryBytes = 2 << 20
+	deadBytes  = 1 << 20
 )
 
 // plant is everything that runs, and the ways in that nothing can cut.
@@ -41,6 +44,8 @@ type plant struct {
 	journal *journal
 	bin     binaries
 	mutant  string // planted bug, "" for none
+	// steers: one replica of processor and reconciler can be steered while it runs.
+	steers bool
 	// scanEvery is reconciler.interval, a time.Duration, from the next start of a
 	// reconciler on.
 	scanEvery atomic.Int64
@@ -179,6 +184,7 @@ func (p *plant) replicas() (all []*replica) {
 func (p *plant) connect(ctx context.Context) error {
 	cfg := stream.DefaultConfig()
 	cfg.URL, cfg.MonitorURL, cfg.Profile, cfg.EventsMaxBytes = p.cluster.url(), p.cluster.monitorURL(), stream.Cluster, eventBytes
+	cfg.RetryMaxBytes, cfg.DeadMaxBytes = retryBytes, deadBytes
 	err := until(ctx, func(ctx context.Context) error {
 		conn, err := stream.Connect(ctx, stream.Options{Config: cfg, Name: "chaos"})
 		if err != nil {

@@ -24,13 +24,18 @@ var points = []struct {
 	{sabotage.Delivered, "processor"},
 	{sabotage.Coalesced, "processor"},
 	{sabotage.Hydrated, "processor"},
+	{sabotage.Followed, "processor"},
 	{sabotage.Written, "processor"},
 	{sabotage.Marked, "processor"},
 	{sabotage.Acked, "processor"},
+	{sabotage.ScanBegun, "reconciler"},
 	{sabotage.Scanned, "reconciler"},
+	{sabotage.ScanSaved, "reconciler"},
 	{sabotage.ScanPublished, "reconciler"},
+	{sabotage.ScanConcluded, "reconciler"},
 	{sabotage.ScanVerified, "reconciler"},
 	{sabotage.CursorMoved, "reconciler"},
+	{sabotage.Restored, "reconciler"},
 }
 
 // A process dies exactly at each point of the flow, and nothing is lost: the sinks
@@ -39,7 +44,7 @@ var points = []struct {
 func TestPoints_NothingIsLostAtAnyOfThem(t *testing.T) {
 	if !*dieAtAll {
 		t.Log("make chaos-points kills the processes; here only the list is looked at")
-		require.Len(t, points, 14)
+		require.Len(t, points, 19)
 		return
 	}
 	o := DefaultOptions()
@@ -52,6 +57,7 @@ func TestPoints_NothingIsLostAtAnyOfThem(t *testing.T) {
 	r, err := newRun(o, 1, dir, bin)
 	require.NoError(t, err)
 	r.speed, r.scans = 30, 2*time.Second
+	r.plan = nil // nothing is drawn
 	r.plant.scanEvery.Store(int64(r.scans))
 	stop, err := r.open(t.Context())
 	t.Cleanup(func() {
@@ -62,6 +68,7 @@ func TestPoints_NothingIsLostAtAnyOfThem(t *testing.T) {
 		}
 	})
 	require.NoError(t, err)
+	r.cursors.ahead = maxReadLag - cursorMargin
 	// What a crash leaves undone is to be done by the next replica, not found by a scan.
 	for _, one := range r.plant.services["reconciler"] {
 		one.kill()
@@ -77,6 +84,10 @@ func TestPoints_NothingIsLostAtAnyOfThem(t *testing.T) {
 	wrong, moves := r.cursors.verdict()
 	require.Empty(t, wrong)
 	require.Positive(t, moves)
+	v := r.tombstones.verdict(time.Now())
+	require.Empty(t, v.problems)
+	require.Zero(t, v.open)
+	require.Positive(t, v.ever)
 	res := Result{Invariants: map[string]string{}, Problems: map[string][]string{}}
 	r.judgeI1(&res)
 	require.Empty(t, res.Problems)
@@ -90,9 +101,15 @@ func (r *run) dieAt(t *testing.T, at sabotage.Point, kind string) {
 	one.setDeadly(at)
 	require.True(t, one.down(syscall.SIGTERM, drainWait))
 	before := len(one.crashes())
+	if at == sabotage.Restored {
+		r.makeWrongTombstones(t)
+	}
 	one.up()
-	if kind == "reconciler" {
+	if kind == "reconciler" && at != sabotage.Restored {
 		r.plant.books.alter(func(f *qbosim.Faults) { f.Drop = 1 }) // so that the scans have something to find
+	}
+	if at == sabotage.Followed {
+		r.plant.books.alter(func(f *qbosim.Faults) { f.ReadLag, f.WrongDeletes = time.Minute, 1 }) // deletions that nothing confirms
 	}
 	killed := func() bool {
 		require.NoError(t, r.load.next())
@@ -102,7 +119,7 @@ func (r *run) dieAt(t *testing.T, at sabotage.Point, kind string) {
 	one.setDeadly("")
 	crashes := one.crashes()
 	require.Equal(t, -1, crashes[len(crashes)-1].code, "it ended otherwise: %s", tail(one.log))
-	r.plant.books.alter(func(f *qbosim.Faults) { f.Drop = 0 })
+	r.plant.books.alter(func(f *qbosim.Faults) { f.Drop, f.ReadLag, f.WrongDeletes = 0, 0, 0 })
 	other.up()
 	require.NoError(t, until(t.Context(), r.plant.books.FlushWebhooks))
 	r.lastEnd = time.Now()
@@ -110,4 +127,18 @@ func (r *run) dieAt(t *testing.T, at sabotage.Point, kind string) {
 	require.NoError(t, r.awaitDrained(t.Context())) // the next one dies of a message of its own
 	_, now := r.plant.endpoint.repeats()
 	require.LessOrEqual(t, now, max(most, 1)+len(one.crashes())-before)
+}
+
+// makeWrongTombstones has the sinks hold tombstones of records that are there: the API
+// did not show them yet when a webhook said that they were deleted.
+func (r *run) makeWrongTombstones(t *testing.T) {
+	t.Helper()
+	r.plant.books.alter(func(f *qbosim.Faults) { f.ReadLag = maxReadLag })
+	for range 3 {
+		ref, err := r.plant.books.Create(r.load.realms[0], "Invoice", nil)
+		require.NoError(t, err)
+		require.NoError(t, r.plant.books.forge(ref, time.Time{}))
+	}
+	require.Eventually(t, func() bool { return r.tombstones.verdict(time.Now()).open > 0 }, time.Minute, poll)
+	r.plant.books.alter(func(f *qbosim.Faults) { f.ReadLag = 0 })
 }

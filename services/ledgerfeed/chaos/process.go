@@ -42,6 +42,12 @@ type process struct {
 	lives  int
 	paused bool
 	clean  bool // its last end was asked for by SIGTERM
+	asked  bool // SIGTERM was sent: a second one would end it at once
+	// abrupt is how often it did not end well though it was asked by SIGTERM.
+	abrupt int
+	// turns are when it was started, asked to end, and ended: around these another
+	// replica takes over what this one had, or gives it back.
+	turns []time.Time
 }
 
 // crash is an end that nobody asked for.
@@ -103,8 +109,9 @@ func (p *process) live() error {
 		p.mu.Unlock()
 		return err
 	}
-	p.cmd, p.gone, p.paused, p.clean = cmd, gone, false, false
+	p.cmd, p.gone, p.paused, p.clean, p.asked = cmd, gone, false, false, false
 	p.lives++
+	p.turns = append(p.turns, time.Now())
 	p.mu.Unlock()
 	p.journal.note("process", p.name, fmt.Sprintf("started, pid %d", cmd.Process.Pid))
 	_ = cmd.Wait() // how it ended is in its state
@@ -113,6 +120,10 @@ func (p *process) live() error {
 	asked := p.held || p.over
 	code := cmd.ProcessState.ExitCode()
 	p.clean = code == 0
+	p.turns = append(p.turns, time.Now())
+	if p.asked && code != 0 {
+		p.abrupt++
+	}
 	if !asked {
 		p.crash = append(p.crash, crash{time.Now(), code})
 	}
@@ -134,7 +145,8 @@ func (p *process) setLocked(held, over bool) {
 }
 
 // down ends it by the signal and holds it down. It reports whether it ended within
-// the time; if not it is killed.
+// the time; if not it is killed. Where another asks for the same end already it only
+// waits.
 func (p *process) down(sig syscall.Signal, within time.Duration) (inTime bool) {
 	p.mu.Lock()
 	p.setLocked(true, p.over)
@@ -146,7 +158,11 @@ func (p *process) down(sig syscall.Signal, within time.Duration) (inTime bool) {
 	if p.paused && sig != syscall.SIGKILL {
 		_ = cmd.Process.Signal(syscall.SIGCONT)
 	}
-	_ = cmd.Process.Signal(sig)
+	if sig != syscall.SIGTERM || !p.asked {
+		_ = cmd.Process.Signal(sig)
+		p.turns = append(p.turns, time.Now())
+	}
+	p.asked = p.asked || sig == syscall.SIGTERM
 	p.mu.Unlock()
 	select {
 	case <-gone:
@@ -223,4 +239,25 @@ func (p *process) crashes() []crash {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]crash(nil), p.crash...)
+}
+
+// stands notes that it has stopped by itself: it goes on with resume.
+func (p *process) stands() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = true
+}
+
+// abruptly is how often it ended otherwise than well after SIGTERM.
+func (p *process) abruptly() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.abrupt
+}
+
+// turned are the times of its starts and ends.
+func (p *process) turned() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]time.Time(nil), p.turns...)
 }

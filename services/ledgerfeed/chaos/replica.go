@@ -3,6 +3,8 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,16 +20,20 @@ type replica struct {
 	admin string
 	links map[string][]*faultproxy.Proxy
 
-	mu     sync.Mutex     // guards the rest
-	skew   time.Duration  // of its clock, from the next start on
-	deadly sabotage.Point // where it dies, from the next start on
-	ran    [2]int         // how often it was started: this version, the other one
+	mu      sync.Mutex     // guards the rest
+	skew    time.Duration  // of its clock, from the next start on
+	control string         // the file that steers it while it runs; "" if nothing does
+	deadly  sabotage.Point // where it dies, from the next start on
+	ran     [2]int         // how often it was started: this version, the other one
 }
 
 func (p *plant) newReplica(ctx context.Context, free ports, kind string, i int) (r *replica, listen string, err error) {
 	r = &replica{links: map[string][]*faultproxy.Proxy{}}
 	name := fmt.Sprintf("%s-%d", kind, i+1)
 	r.process = newProcess(p.journal, p.dir, kind, name, nil)
+	if i == 0 && p.steers && kind != "ingress" {
+		r.control = filepath.Join(p.dir, name+".control")
+	}
 	admin, err := free.next(ctx)
 	if err != nil {
 		return nil, "", err
@@ -44,6 +50,7 @@ func (p *plant) newReplica(ctx context.Context, free ports, kind string, i int) 
 	env := []string{
 		"LEDGERFEED_NATS_URL=" + strings.Join(urls, ","), "LEDGERFEED_NATS_PROFILE=cluster",
 		"LEDGERFEED_NATS_MONITOR_URL=" + p.cluster.monitorURL(), fmt.Sprintf("LEDGERFEED_NATS_EVENTS_MAX_BYTES=%d", eventBytes),
+		fmt.Sprintf("LEDGERFEED_NATS_RETRY_MAX_BYTES=%d", retryBytes), fmt.Sprintf("LEDGERFEED_NATS_DEAD_MAX_BYTES=%d", deadBytes),
 		"LEDGERFEED_ADMIN_LISTEN=" + r.admin, "LEDGERFEED_LOG_LEVEL=info",
 	}
 	if kind == "ingress" {
@@ -106,7 +113,7 @@ func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
 func (p *plant) serviceSpec(r *replica, env []string) spec {
 	r.mu.Lock()
 	skew, deadly := r.skew, r.deadly
-	altered := skew != 0 || deadly != "" || p.mutant != ""
+	altered := skew != 0 || deadly != "" || p.mutant != "" || r.control != ""
 	binary := p.bin.plain[r.kind]
 	// The older one first: the services of a company that upgrades.
 	if p.bin.beside != nil && !altered && r.ran[1] <= r.ran[0] {
@@ -126,7 +133,7 @@ func (p *plant) serviceSpec(r *replica, env []string) spec {
 	}
 	if altered {
 		binary = p.bin.altered[r.kind]
-		env = append(env, "CHAOS_CLOCK="+skew.String(), "CHAOS_BUG="+p.mutant, "CHAOS_CRASH="+string(deadly))
+		env = append(env, "CHAOS_CLOCK="+skew.String(), "CHAOS_BUG="+p.mutant, "CHAOS_CRASH="+string(deadly), "CHAOS_CONTROL="+r.control)
 	}
 	return spec{binary: binary, env: env, dir: p.dir}
 }
@@ -163,3 +170,16 @@ func (r *replica) setDeadly(at sabotage.Point) {
 	defer r.mu.Unlock()
 	r.deadly = at
 }
+
+// steer tells the replica what package sabotage makes of its control file; "" ends it.
+// The file is replaced at once: the replica may read it at any moment.
+func (r *replica) steer(text string) error {
+	if err := os.WriteFile(r.control+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(r.control+".new", r.control)
+}
+
+// stopped reports whether the replica has stopped where it was told to, and takes that
+// note away.
+func (r *replica) stopped() bool { return os.Remove(r.control+".stopped") == nil }

@@ -17,16 +17,19 @@ const (
 )
 
 // Invariants are the names of what is judged, as in docs/architecture.md.
-var Invariants = []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14"}
+var Invariants = []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15"}
 
 // Result is what came of one run.
 type Result struct {
 	Seed                          uint64
 	Changes, Faults, Kills        int
 	Lost, Stale, Extra, Duplicate int
-	Doubles                       int // in the database
-	Recovery                      time.Duration
-	Invariants                    map[string]string
+	// WrongTombstones are live records that a sink holds as deleted, ContentDiffers those
+	// that it holds at the right version with another document: at the end.
+	WrongTombstones, ContentDiffers int
+	Doubles                         int // in the database
+	Recovery                        time.Duration
+	Invariants                      map[string]string
 	// Problems are what is wrong, by invariant: some examples of each.
 	Problems map[string][]string
 	// Inconclusive says why the run proves nothing; empty if it does.
@@ -41,6 +44,9 @@ type Result struct {
 	took                         time.Duration
 	speed                        float64
 	scans                        time.Duration
+	// everWrong are tombstones that were wrong at some time, longestWrong how long one was.
+	everWrong    int
+	longestWrong time.Duration
 }
 
 // Good says that the run was conclusive and nothing is wrong.
@@ -80,8 +86,8 @@ func (r Result) String() string {
 	case r.Inconclusive != "":
 		outcome = "INCONCLUSIVE: " + r.Inconclusive
 	}
-	fmt.Fprintf(&b, "seed %d: %s · %d changes, %d faults, %d kills · %d lost, %d stale, %d extra · %d duplicates · recovered in %s · clock ×%v, scans every %s · at most %d calls/min, %d at once · took %s",
-		r.Seed, outcome, r.Changes, r.Faults, r.Kills, r.Lost, r.Stale, r.Extra, r.Duplicate, r.Recovery.Round(10*time.Millisecond),
+	fmt.Fprintf(&b, "seed %d: %s · %d changes, %d faults, %d kills · %d lost, %d stale, %d extra, %d wrong tombstones, %d other documents · %d wrong tombstones before, for %s at most · %d duplicates · recovered in %s · clock ×%v, scans every %s · at most %d calls/min, %d at once · took %s",
+		r.Seed, outcome, r.Changes, r.Faults, r.Kills, r.Lost, r.Stale, r.Extra, r.WrongTombstones, r.ContentDiffers, r.everWrong, r.longestWrong.Round(100*time.Millisecond), r.Duplicate, r.Recovery.Round(10*time.Millisecond),
 		r.speed, r.scans, r.perMinute, r.concurrent, r.took.Round(time.Second))
 	var open []string
 	for _, name := range Invariants {
@@ -105,15 +111,21 @@ func (r Result) String() string {
 
 // Summary is what came of all runs; as JSON it is the last line of the command.
 type Summary struct {
-	Runs       int               `json:"runs"`
-	Changes    int               `json:"changes"`
-	Faults     int               `json:"faults"`
-	Kills      int               `json:"kills"`
-	Lost       int               `json:"lost"`
-	Stale      int               `json:"stale"`
-	Extra      int               `json:"extra"`
-	Duplicates int               `json:"duplicates"`
-	Invariants map[string]string `json:"invariants"`
+	Runs    int `json:"runs"`
+	Changes int `json:"changes"`
+	Faults  int `json:"faults"`
+	Kills   int `json:"kills"`
+	Lost    int `json:"lost"`
+	Stale   int `json:"stale"`
+	Extra   int `json:"extra"`
+	// WrongTombstones are live records that a sink holds as deleted at the end, and
+	// ContentDiffers those of which it holds another document.
+	WrongTombstones int `json:"wrong_tombstones"`
+	ContentDiffers  int `json:"content_differs"`
+	// WrongTombstoneMS is how long one was there in the meantime, at most.
+	WrongTombstoneMS int64             `json:"wrong_tombstone_ms"`
+	Duplicates       int               `json:"duplicates"`
+	Invariants       map[string]string `json:"invariants"`
 	// RecoveryMS is the worst time from the last fault to equality.
 	RecoveryMS int64 `json:"recovery_ms"`
 }
@@ -135,6 +147,9 @@ func (s *Summary) add(r Result) {
 	s.Lost += r.Lost
 	s.Stale += r.Stale
 	s.Extra += r.Extra
+	s.WrongTombstones += r.WrongTombstones
+	s.ContentDiffers += r.ContentDiffers
+	s.WrongTombstoneMS = max(s.WrongTombstoneMS, r.longestWrong.Milliseconds())
 	s.Duplicates += r.Duplicate
 	s.RecoveryMS = max(s.RecoveryMS, r.Recovery.Milliseconds())
 	for name, verdict := range r.Invariants {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	store "github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
 // run is one plant, one load and one schedule.
@@ -50,6 +53,15 @@ type run struct {
 	undrained  string
 	unanswered []string // I2 before the last scans
 	judgedI2   bool
+	stuck      []string // I9: what a full stream held up
+	// ended are records of which a dead letter was requeued or purged, purged those of
+	// the latter: only a full load brings them.
+	ended, purged map[sink.Ref]bool
+	loading       bool // a full load was asked for: nothing is excused any more
+	// before are the differences that were left when the full load was asked for.
+	before map[string]difference
+
+	tombstones *tombstones
 }
 
 // never is an interval that no run lives to see.
@@ -58,9 +70,9 @@ const never = 24 * time.Hour
 func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 	rng := rand.New(rand.NewPCG(seed, 0xb00c))
 	r := &run{
-		o: o, seed: seed, dir: dir, speed: choose(rng, []float64{1, 10, 30}), scans: choose(rng, []time.Duration{4 * time.Second, 8 * time.Second, never}),
+		o: o, seed: seed, dir: dir, speed: choose(rng, []float64{10, 20, 30}), scans: choose(rng, []time.Duration{4 * time.Second, 8 * time.Second, never}),
 		plan: schedule(seed, o.For, o.faults()), begun: time.Now(), differs: map[string]difference{},
-		made: map[string]bool{},
+		made: map[string]bool{}, ended: map[sink.Ref]bool{}, purged: map[sink.Ref]bool{},
 	}
 	if m, ok := mutants[o.Mutant]; ok {
 		r.speed, r.scans = m.speed, m.scans
@@ -70,6 +82,9 @@ func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 		return nil, err
 	}
 	r.plant = &plant{dir: dir, journal: j, bin: bin, mutant: o.Mutant}
+	for _, p := range r.plan {
+		r.plant.steers = r.plant.steers || p.steers
+	}
 	r.plant.journals = append(r.plant.journals, j)
 	r.plant.scanEvery.Store(int64(r.scans))
 	return r, nil
@@ -122,12 +137,18 @@ func (r *run) open(ctx context.Context) (stop func(), err error) {
 		books: r.plant.books, realms: r.plant.realms[:len(r.plant.realms)-1], rate: r.o.Rate, journal: changes,
 		rng: rand.New(rand.NewPCG(r.seed, 0x10ad)),
 	}
-	r.cursors, r.sampler = newCursors(r.plant), newSampler(r.plant)
+	r.cursors, r.sampler, r.tombstones = newCursors(r.plant), newSampler(r.plant), newTombstones(r.plant)
+	if slices.ContainsFunc(r.plan, func(p planned) bool { return p.effects.hides }) {
+		r.cursors.ahead = maxReadLag - cursorMargin
+	}
+	r.plant.endpoint.watch(r.tombstones)
 	r.plant.books.alter(func(f *qbosim.Faults) { f.Latency = max(baseLatency, mutants[r.o.Mutant].latency) })
 	watchers.Go(func() { r.cursors.run(watching) })
 	watchers.Go(func() { r.sampler.run(watching) })
+	watchers.Go(func() { r.tombstones.run(watching) })
 	watchers.Go(func() { r.progress(watching) })
 	watchers.Go(func() { r.attend(watching) })
+	watchers.Go(func() { r.approve(watching) })
 	watchers.Go(func() { _ = r.plant.books.Run(watching) })
 	if err := r.awaitEqual(ctx, false); err != nil {
 		return stop, fmt.Errorf("before any fault the feed does not settle: %w", err)
@@ -238,6 +259,30 @@ func (r *run) attend(ctx context.Context) {
 			r.mu.Unlock()
 			err = until(ctx, func(ctx context.Context) error { return r.plant.consent(ctx, realm) })
 			r.note("person", realm, fmt.Sprintf("its new token was lost on the way, it is connected again: %v", err))
+		}
+	}
+}
+
+// approve is a person who looks at deletions that a scan held back (docs/operations.md):
+// those of records that are gone are approved, others are rejected.
+func (r *run) approve(ctx context.Context) {
+	for lifecycle.Sleep(ctx, time.Second) == nil {
+		all, err := r.plant.state.HeldDeletions(ctx)
+		if err != nil {
+			continue // Redis is away
+		}
+		for _, h := range all {
+			if h.State != store.DeletionHeld {
+				continue
+			}
+			decide, word := r.plant.state.ApproveDeletion, "approved"
+			for _, id := range h.Sample {
+				if alive, _ := r.plant.books.alive(sink.Ref{Realm: h.Realm, Entity: h.Entity, ID: id}); alive {
+					decide, word = r.plant.state.RejectDeletion, "rejected"
+				}
+			}
+			_, err := decide(ctx, h.Realm, h.Entity, "chaos")
+			r.note("person", h.Realm, fmt.Sprintf("%d of %d deletions of %s are %s: %v", h.Count, h.Of, h.Entity, word, err))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	store "github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -20,9 +22,17 @@ import (
 // the rest.
 func (r *run) settle(ctx context.Context) error {
 	r.note("settle", "", "begins")
-	ctx, cancel := context.WithTimeout(ctx, r.o.Settle)
+	ctx, cancel := context.WithTimeout(ctx, r.o.Settle+r.roomWait())
 	defer cancel()
 	r.plant.heal()
+	r.mu.Lock()
+	fills := r.effects.fills
+	r.mu.Unlock()
+	if fills {
+		if err := until(ctx, r.plant.cluster.unstuff); err != nil {
+			r.note("settle", "", "the streams stay full: "+err.Error())
+		}
+	}
 	if err := until(ctx, r.plant.books.FlushWebhooks); err != nil {
 		r.undrained = "the webhooks that are left are not taken: " + err.Error()
 		r.note("settle", "", r.undrained)
@@ -38,6 +48,13 @@ func (r *run) settle(ctx context.Context) error {
 	r.mu.Lock()
 	e := r.effects
 	r.mu.Unlock()
+	if r.made["sink-422"] { // what was on its way then
+		if err := r.endLetters(ctx, nil); err != nil {
+			r.note("settle", "", "the letters of the endpoint are left: "+err.Error())
+		} else if err := r.awaitDrained(ctx); err != nil && r.undrained == "" {
+			r.undrained = err.Error()
+		}
+	}
 	if r.undrained == "" && e.lapses {
 		if err := r.requeueDeletions(ctx); err != nil {
 			r.undrained = err.Error()
@@ -47,6 +64,11 @@ func (r *run) settle(ctx context.Context) error {
 	if r.undrained == "" && !e.loses && !e.lapses && !e.hides && !e.withholds {
 		if err := r.judgeEvents(ctx); err != nil {
 			r.note("settle", "", "the events are not judged before the scans: "+err.Error())
+		}
+	}
+	if r.undrained == "" && (e.hides || e.lapses) && r.scans == never && !e.loses && !e.forgets && !e.withholds && !e.fills {
+		if err := r.judgeFollowed(ctx); err != nil {
+			r.note("settle", "", "the follow-ups are not judged: "+err.Error())
 		}
 	}
 	if r.scans == never {
@@ -64,11 +86,40 @@ func (r *run) settle(ctx context.Context) error {
 	if err := r.awaitEqual(ctx, true); err != nil {
 		r.note("settle", "", err.Error())
 	}
+	if err := r.loadAll(context.WithoutCancel(ctx)); err != nil {
+		r.note("settle", "", err.Error())
+	}
 	// A process that has just begun does not know SIGTERM yet, which comes next.
 	if err := r.plant.ready(ctx); err != nil {
 		r.note("settle", "", err.Error())
 	}
 	return nil
+}
+
+// loadAll has everything read once more, as a person does by `ledgerfeed backfill`: it
+// compares documents, and so finds what nothing told of. What was not as it should be
+// before stays on record.
+func (r *run) loadAll(ctx context.Context) error {
+	r.mu.Lock()
+	r.before, r.loading = r.differs, true
+	needed := len(r.purged) > 0 || r.effects.silent
+	r.mu.Unlock()
+	if !needed {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.o.Settle)
+	defer cancel()
+	for _, realm := range r.plant.realms {
+		err := until(ctx, func(ctx context.Context) error {
+			_, _, err := r.plant.state.Ask(ctx, store.Job{Realm: realm, Load: true, By: "chaos"})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("ask for a full load: %w", err)
+		}
+	}
+	r.note("settle", "", "everything is loaded again")
+	return r.awaitEqual(ctx, false)
 }
 
 // heal ends what a fault may have left.
@@ -79,6 +130,11 @@ func (p *plant) heal() {
 		}
 	}
 	p.cluster.heal()
+	for _, one := range p.replicas() {
+		if one.control != "" {
+			_ = one.steer("") // a fault that failed to end
+		}
+	}
 	for _, s := range p.servers() {
 		_ = s.resume() // fails for one that is down
 		s.up()
@@ -91,13 +147,24 @@ func (p *plant) heal() {
 	p.books.alter(func(f *qbosim.Faults) { *f = qbosim.Faults{Latency: baseLatency} })
 }
 
+// roomWait is how much longer what is left may take: a dead letter that found no room is
+// stored up to five minutes later.
+func (r *run) roomWait() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.made["dead-full"] {
+		return 6 * time.Minute
+	}
+	return 0
+}
+
 const poll = 300 * time.Millisecond
 
 // awaitDrained waits until nothing waits on the streams.
 func (r *run) awaitDrained(ctx context.Context) error {
 	// The calls of a process that was killed count for 130 s: until then its company
 	// may get no turn.
-	ctx, cancel := context.WithTimeout(ctx, r.o.Settle*3/4)
+	ctx, cancel := context.WithTimeout(ctx, r.o.Settle*3/4+r.roomWait())
 	defer cancel()
 	last := "the streams were not looked at"
 	for {
@@ -168,6 +235,10 @@ func (r *run) awaitEqual(ctx context.Context, after bool) error {
 	}
 }
 
+// sweptFrom is the speed of Intuit's clock from which on two sweeps 15 minutes apart fit
+// into the time to settle.
+const sweptFrom = 10
+
 // lookEqual compares both sinks with the books. Once they are equal after the load
 // they stay so: the time of the first time counts.
 func (r *run) lookEqual(ctx context.Context, after bool) error {
@@ -176,12 +247,20 @@ func (r *run) lookEqual(ctx context.Context, after bool) error {
 	if err != nil {
 		return err
 	}
-	untold := r.cursors.leftOut()
-	differs := map[string]difference{sinkTable: compare(truth, table, untold), sinkPost: compare(truth, r.plant.endpoint.rows(), untold)}
+	but := excuses{untold: r.cursors.leftOut(), neverWas: r.plant.books.neverWas, unswept: r.speed < sweptFrom}
+	r.mu.Lock()
+	if !r.loading {
+		but.pending = maps.Clone(r.purged)
+		if r.effects.silent {
+			maps.Copy(but.pending, r.plant.books.unannounced())
+		}
+	}
+	r.mu.Unlock()
+	differs := map[string]difference{sinkTable: compare(truth, table, but), sinkPost: compare(truth, r.plant.endpoint.rows(), but)}
 	var text []string
 	for _, name := range []string{sinkTable, sinkPost} {
 		if d := differs[name]; !d.equal() {
-			text = append(text, fmt.Sprintf("%s: %d lost, %d stale, %d extra", name, d.lost, d.stale, d.extra))
+			text = append(text, name+": "+d.String())
 		}
 	}
 	r.mu.Lock()

@@ -3,12 +3,15 @@ package chaos
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
+	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // acks are the messages that the broker has acknowledged to an ingress, as its
@@ -45,19 +48,30 @@ func (a *acks) before(id string, t time.Time) bool {
 	return ok && !at.After(t)
 }
 
+// contentName is a name of an envelope by its events alone. The id of one whose events
+// have none depends on when an ingress has received it.
+func contentName(env *ledgerfeedv1.Envelope) string {
+	var b strings.Builder
+	b.WriteString(env.GetRealmId())
+	for _, e := range env.GetEvents() {
+		fmt.Fprintf(&b, "|%s %s %s %d", e.GetEntity(), e.GetEntityId(), e.GetOperation(), e.GetOccurredAt().AsTime().UnixNano())
+	}
+	return b.String()
+}
+
 // natsTap reads NATS's protocol as it passes: who publishes what, and which
 // PubAck answers it.
 type natsTap struct {
 	acks *acks
 
 	mu      sync.Mutex // guards replies: the two directions are two goroutines
-	replies map[string]string
+	replies map[string][]string
 	up      splitter
 	down    splitter
 }
 
 func (a *acks) tap() faultproxy.Tap {
-	t := &natsTap{acks: a, replies: map[string]string{}}
+	t := &natsTap{acks: a, replies: map[string][]string{}}
 	t.up.take, t.down.take = t.published, t.received
 	return t
 }
@@ -82,8 +96,12 @@ func (t *natsTap) published(words []string, payload []byte) {
 	for line := range strings.SplitSeq(string(payload[:headers]), "\r\n") {
 		name, value, ok := strings.Cut(line, ":")
 		if ok && strings.EqualFold(strings.TrimSpace(name), msgID) {
+			names := []string{strings.TrimSpace(value)}
+			if env, err := envelope.Decode(payload[headers:]); err == nil {
+				names = append(names, contentName(env))
+			}
 			t.mu.Lock()
-			t.replies[words[2]] = strings.TrimSpace(value)
+			t.replies[words[2]] = names
 			t.mu.Unlock()
 		}
 	}
@@ -95,7 +113,7 @@ func (t *natsTap) received(words []string, payload []byte) {
 		return
 	}
 	t.mu.Lock()
-	id, ok := t.replies[words[1]]
+	names, ok := t.replies[words[1]]
 	delete(t.replies, words[1])
 	t.mu.Unlock()
 	if !ok {
@@ -107,7 +125,9 @@ func (t *natsTap) received(words []string, payload []byte) {
 		Error  json.RawMessage `json:"error"`
 	}
 	if json.Unmarshal(payload, &ack) == nil && ack.Stream != "" && ack.Seq > 0 && len(ack.Error) == 0 {
-		t.acks.acked(id)
+		for _, id := range names {
+			t.acks.acked(id)
+		}
 	}
 }
 
