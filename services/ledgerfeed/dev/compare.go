@@ -20,7 +20,8 @@ type difference struct {
 	// lost are missing in the sink; stale are older than the truth, or live
 	// though deleted; extra are not in the truth, or deleted though live, or
 	// newer than the truth. The truth at a higher version is the truth: a state whose
-	// SyncToken grew while its time went back is delivered so.
+	// SyncToken grew while its time went back is delivered so. A tombstone of another
+	// time is the same deletion, which is told once.
 	lost, stale, extra int
 	// wrongTombstones are those of extra, or stale, that are deleted though live.
 	wrongTombstones int
@@ -46,7 +47,7 @@ func compare(truth map[sink.Ref]qbosim.State, held snapshot) difference {
 		case !ok:
 			d.lost++
 			d.example("lost", k, want, got)
-		case want.Deleted && !got.Deleted, got.Version < want.Version:
+		case want.Deleted && !got.Deleted, !want.Deleted && got.Version < want.Version:
 			d.stale++
 			d.example("stale", k, want, got)
 		case !want.Deleted && got.Deleted, !want.Deleted && got.Version > want.Version && got.content != contentOf(want.Raw):

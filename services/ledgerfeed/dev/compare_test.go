@@ -27,22 +27,25 @@ func TestCompare_CountsEachDifferenceOnce(t *testing.T) {
 		entity      string
 		truth, held side
 		want        [4]int // changes, lost, stale, extra
+		content     []byte // of what is held, where it is not QuickBooks'
 	}{
-		{"same", "Invoice", side{version, false}, side{version, false}, [4]int{1, 0, 0, 0}},
-		{"missing", "Invoice", side{version, false}, none, [4]int{1, 1, 0, 0}},
-		{"older", "Invoice", side{version, false}, side{old, false}, [4]int{1, 0, 1, 0}},
-		{"newer than the books", "Invoice", side{version, false}, side{newer, false}, [4]int{1, 0, 0, 1}},
-		{"not in the books", "Invoice", none, side{version, false}, [4]int{0, 0, 0, 1}},
-		{"tombstone not in the books", "Invoice", none, side{tombstone, true}, [4]int{0, 0, 0, 1}},
-		{"deleted in both", "Invoice", side{tombstone, true}, side{tombstone, true}, [4]int{1, 0, 0, 0}},
-		{"deleted, found later by a sweep", "TimeActivity", side{tombstone, true}, side{tombstone + 5e6, true}, [4]int{1, 0, 0, 0}},
-		{"live though deleted", "Invoice", side{tombstone, true}, side{version, false}, [4]int{1, 0, 1, 0}},
-		{"live at a higher version though deleted", "Invoice", side{tombstone, true}, side{newer, false}, [4]int{1, 0, 1, 0}},
-		{"deleted though live", "Invoice", side{version, false}, side{tombstone, true}, [4]int{1, 0, 0, 1}},
-		{"deleted in the future though live", "Vendor", side{version, false}, side{newer + 1e12, true}, [4]int{1, 0, 0, 1}},
-		{"deleted once though live since", "TimeActivity", side{newer, false}, side{tombstone, true}, [4]int{1, 0, 1, 0}},
-		{"tombstone missing", "Invoice", side{tombstone, true}, none, [4]int{1, 1, 0, 0}},
-		{"tombstone missing that nobody can learn", "TimeActivity", side{tombstone, true}, none, [4]int{0, 0, 0, 0}},
+		{"same", "Invoice", side{version, false}, side{version, false}, [4]int{1, 0, 0, 0}, nil},
+		{"missing", "Invoice", side{version, false}, none, [4]int{1, 1, 0, 0}, nil},
+		{"older", "Invoice", side{version, false}, side{old, false}, [4]int{1, 0, 1, 0}, nil},
+		{"newer than the books", "Invoice", side{version, false}, side{newer, false}, [4]int{1, 0, 0, 1}, []byte(`{"Id":"2"}`)},
+		{"the same at a higher version", "Invoice", side{version, false}, side{newer, false}, [4]int{1, 0, 0, 0}, nil},
+		{"not in the books", "Invoice", none, side{version, false}, [4]int{0, 0, 0, 1}, nil},
+		{"tombstone not in the books", "Invoice", none, side{tombstone, true}, [4]int{0, 0, 0, 1}, nil},
+		{"deleted in both", "Invoice", side{tombstone, true}, side{tombstone, true}, [4]int{1, 0, 0, 0}, nil},
+		{"deleted, found later by a sweep", "TimeActivity", side{tombstone, true}, side{tombstone + 5e6, true}, [4]int{1, 0, 0, 0}, nil},
+		{"deleted, claimed before it was", "Invoice", side{tombstone + 5e6, true}, side{tombstone, true}, [4]int{1, 0, 0, 0}, nil},
+		{"live though deleted", "Invoice", side{tombstone, true}, side{version, false}, [4]int{1, 0, 1, 0}, nil},
+		{"live at a higher version though deleted", "Invoice", side{tombstone, true}, side{newer, false}, [4]int{1, 0, 1, 0}, nil},
+		{"deleted though live", "Invoice", side{version, false}, side{tombstone, true}, [4]int{1, 0, 0, 1}, nil},
+		{"deleted in the future though live", "Vendor", side{version, false}, side{newer + 1e12, true}, [4]int{1, 0, 0, 1}, nil},
+		{"deleted once though live since", "TimeActivity", side{newer, false}, side{tombstone, true}, [4]int{1, 0, 1, 0}, nil},
+		{"tombstone missing", "Invoice", side{tombstone, true}, none, [4]int{1, 1, 0, 0}, nil},
+		{"tombstone missing that nobody can learn", "TimeActivity", side{tombstone, true}, none, [4]int{0, 0, 0, 0}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ref := sink.Ref{Realm: "1", Entity: tt.entity, ID: "2"}
@@ -51,7 +54,7 @@ func TestCompare_CountsEachDifferenceOnce(t *testing.T) {
 				truth[ref] = qbosim.State{Version: tt.truth.version, Deleted: tt.truth.deleted}
 			}
 			if tt.held != none {
-				held[ref] = holding{Row: sink.Row{Version: tt.held.version, Deleted: tt.held.deleted}}
+				held[ref] = holding{Row: sink.Row{Version: tt.held.version, Deleted: tt.held.deleted}, content: contentOf(tt.content)}
 			}
 			d := compare(truth, held)
 			if diff := cmp.Diff(tt.want, [4]int{d.changes, d.lost, d.stale, d.extra}); diff != "" {
