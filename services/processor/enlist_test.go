@@ -69,12 +69,14 @@ func TestProcessor_ASinkThatWasTakenAwayStaysAway(t *testing.T) {
 	both := b.b
 	o := b.options()
 	o.Sinks = []processor.Sink{b.a}
-	upgraded := b.run(o)
 	known := func() []string {
 		names, err := b.store.Sinks(t.Context())
 		require.NoError(t, err)
 		return names
 	}
+	// The one that registers last has the newer configuration.
+	require.Eventually(t, func() bool { return slices.Equal(known(), []string{"a", "b"}) }, patient, 10*time.Millisecond)
+	upgraded := b.run(o)
 	require.Eventually(t, func() bool { return slices.Equal(known(), []string{"a"}) }, patient, 10*time.Millisecond)
 	require.NoError(t, old.EnlistAgain(t.Context()))
 	require.Equal(t, []string{"a"}, known())
