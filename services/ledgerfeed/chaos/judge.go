@@ -177,6 +177,32 @@ func (r *run) missingEvents(ctx context.Context) (missing []missingEvent, strang
 	return missing, strangers, len(seen) > 0, nil
 }
 
+// missingOfLapse are the records that were changed last before their company was connected
+// again, and that the table does not show: no webhook was sent of them, or one was
+// acknowledged and left to the scan that follows.
+func (r *run) missingOfLapse(ctx context.Context) (missing []missingEvent, err error) {
+	table, err := r.plant.database.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, realm := range r.plant.realms {
+		if !r.plant.connectedAfter(realm, r.loadBegun) {
+			continue
+		}
+		last, _ := r.plant.consents.Load(realm)
+		before := r.plant.books.at(last.(time.Time)).Add(-time.Second)
+		for ref, want := range r.plant.books.Truth(realm) {
+			of := sink.Ref{Realm: realm, Entity: ref.Entity, ID: ref.ID}
+			if !want.LastUpdated.Before(before) || want.Deleted || r.plant.books.shows(of, table[of], want) {
+				continue
+			}
+			missing = append(missing, missingEvent{ref: of, text: fmt.Sprintf(
+				"realm %s %s %s is version %d, the sink table has %d, and its company was connected again since", realm, ref.Entity, ref.ID, want.Version, table[of].Version)})
+		}
+	}
+	return missing, nil
+}
+
 // followedWithin is how soon a read that was older than its event must be made again:
 // the company is due two minutes after it.
 const followedWithin = 2*time.Minute + 30*time.Second
@@ -189,6 +215,11 @@ func (r *run) judgeFollowed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lapsed, err := r.missingOfLapse(ctx)
+	if err != nil {
+		return err
+	}
+	missing = append(missing, lapsed...)
 	var wrong []string
 	noted := map[sink.Ref]bool{}
 	for _, realm := range r.plant.realms {
