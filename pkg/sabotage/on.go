@@ -40,7 +40,6 @@ var Names = map[string]Bug{
 	"unknown-company-letter-per-event": UnknownCompanyLetterPerEvent,
 	"stale-read-covered":               StaleReadCovered,
 	"one-sweep-deletes":                OneSweepDeletes,
-	"grace-after-lapse":                GraceAfterLapse,
 	"invented-time-recent":             InventedTimeRecent,
 }
 

@@ -82,9 +82,6 @@ const (
 	UnknownCompanyLetterPerEvent
 	// OneSweepDeletes takes one sweep that does not return a record for two (I15).
 	OneSweepDeletes
-	// GraceAfterLapse leaves what changed while the authorisation had lapsed to webhooks
-	// that were acknowledged then (I2).
-	GraceAfterLapse
 	// InventedTimeRecent takes the time that we gave a deletion without one for a recent
 	// one, and waits for its webhook (I3).
 	InventedTimeRecent

@@ -53,7 +53,8 @@ type books struct {
 	// forged are records that a webhook said were deleted and that never were.
 	forged map[qbosim.Ref]bool
 	hashes map[qbosim.Ref]hashed
-	now    func() time.Time // Intuit's clock
+	now    func() time.Time          // Intuit's clock
+	at     func(time.Time) time.Time // Intuit's clock at a time by ours
 }
 
 // tokenLatency is how long the token endpoint takes.
@@ -80,7 +81,8 @@ const (
 func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	begun := time.Now()
 	scaled := func(d time.Duration) time.Duration { return time.Duration(float64(d) * speed) }
-	now := func() time.Time { return begun.Add(scaled(time.Since(begun))) }
+	at := func(t time.Time) time.Time { return begun.Add(scaled(t.Sub(begun))) }
+	now := func() time.Time { return at(time.Now()) }
 	sim, err := qbosim.New(qbosim.Options{
 		Seed: seed, Now: now,
 		VerifierToken: verifierToken, Format: qbosim.Mixed, Aggregate: 50 * time.Millisecond, RetryScale: retryScale,
@@ -99,7 +101,7 @@ func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	}
 	b := &books{
 		Sim: sim, addr: l.Addr().String(), url: "http://" + l.Addr().String(), ended: make(chan error, 1),
-		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, now: now,
+		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, now: now, at: at,
 	}
 	b.server = &http.Server{Handler: http.HandlerFunc(b.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { b.ended <- b.server.Serve(l) }()

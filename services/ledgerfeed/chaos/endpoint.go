@@ -42,6 +42,7 @@ type endpoint struct {
 
 	mu    sync.Mutex // guards the rest
 	mood  mood
+	turns []time.Time // when the mood changed
 	held  map[sink.Ref]sink.Row
 	taken map[string]int    // deliveries by idempotency key
 	keys  map[string]string // realm/entity/id/version → its key
@@ -86,7 +87,17 @@ func (e *endpoint) watch(t *tombstones) {
 func (e *endpoint) set(m mood) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.mood != m {
+		e.turns = append(e.turns, time.Now())
+	}
 	e.mood = m
+}
+
+// turned are the times at which it began to fail, or to take changes again.
+func (e *endpoint) turned() []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]time.Time(nil), e.turns...)
 }
 
 func (e *endpoint) serve(w http.ResponseWriter, r *http.Request) {

@@ -41,7 +41,7 @@ type effects struct {
 	hides bool
 	// silent: documents change, and no version, webhook or answer of CDC tells.
 	silent bool
-	// fills: a stream has no room.
+	// fills: a stream has no room, and what it would hold is left to scans.
 	fills bool
 }
 

@@ -177,6 +177,32 @@ func (r *run) missingEvents(ctx context.Context) (missing []missingEvent, strang
 	return missing, strangers, len(seen) > 0, nil
 }
 
+// missingOfLapse are the records that were changed last before their company was connected
+// again, and that the table does not show: no webhook was sent of them, or one was
+// acknowledged and left to the scan that follows.
+func (r *run) missingOfLapse(ctx context.Context) (missing []missingEvent, err error) {
+	table, err := r.plant.database.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, realm := range r.plant.realms {
+		if !r.plant.connectedAfter(realm, r.loadBegun) {
+			continue
+		}
+		last, _ := r.plant.consents.Load(realm)
+		before := r.plant.books.at(last.(time.Time)).Add(-time.Second)
+		for ref, want := range r.plant.books.Truth(realm) {
+			of := sink.Ref{Realm: realm, Entity: ref.Entity, ID: ref.ID}
+			if !want.LastUpdated.Before(before) || want.Deleted || r.plant.books.shows(of, table[of], want) {
+				continue
+			}
+			missing = append(missing, missingEvent{ref: of, text: fmt.Sprintf(
+				"realm %s %s %s is version %d, the sink table has %d, and its company was connected again since", realm, ref.Entity, ref.ID, want.Version, table[of].Version)})
+		}
+	}
+	return missing, nil
+}
+
 // followedWithin is how soon a read that was older than its event must be made again:
 // the company is due two minutes after it.
 const followedWithin = 2*time.Minute + 30*time.Second
@@ -188,6 +214,13 @@ func (r *run) judgeFollowed(ctx context.Context) error {
 	missing, _, judged, err := r.missingEvents(ctx)
 	if err != nil {
 		return err
+	}
+	if !r.effects.hides { // a late replica need not have shown it to the scan that followed
+		lapsed, err := r.missingOfLapse(ctx)
+		if err != nil {
+			return err
+		}
+		missing = append(missing, lapsed...)
 	}
 	var wrong []string
 	noted := map[sink.Ref]bool{}
@@ -397,7 +430,7 @@ func (r *run) judgeI5(res *Result, doubles int) {
 	res.Duplicate = repeats
 	turns := len(r.plant.turns())
 	if allowed := 1 + r.disrupted + turns; most > allowed {
-		wrong = append(wrong, fmt.Sprintf("one change was delivered %d times, with %d faults that may repeat one and %d starts and ends of processors", most, r.disrupted, turns))
+		wrong = append(wrong, fmt.Sprintf("one change was delivered %d times, with %d faults that may repeat one and %d starts and ends of processors and failures of the endpoint", most, r.disrupted, turns))
 	}
 	res.find("I5", r.plant.endpoint.count() > 0, wrong...)
 }
@@ -518,8 +551,8 @@ func (r *run) judgeAfter(res *Result) {
 	res.took = time.Since(r.begun)
 }
 
-// turnWait is how long after a processor was started or ended two replicas may hold
-// messages of one record: its partition changes hands, and what the one has taken, or
+// turnWait is how long after such a turn two replicas may hold messages of one record: its
+// partition changes hands, and what the one has taken, or
 // waits for, the other may be told as well by a webhook or a scan.
 const turnWait = 30 * time.Second
 
@@ -530,18 +563,21 @@ func unturned(repeated map[string][]time.Time, turns []time.Time) (wrong []strin
 		all := repeated[id]
 		for _, at := range all {
 			if !slices.ContainsFunc(turns, func(turn time.Time) bool { return !at.Before(turn) && at.Sub(turn) <= turnWait }) {
-				wrong = append(wrong, fmt.Sprintf("%s was delivered again at %s, and nothing had ended a process or started one", id, at.UTC().Format("15:04:05.000")))
+				wrong = append(wrong, fmt.Sprintf("%s was delivered again at %s, and no processor had been started or ended, nor the endpoint failed", id, at.UTC().Format("15:04:05.000")))
 			}
 		}
 		if len(all) > len(turns) {
-			wrong = append(wrong, fmt.Sprintf("%s was delivered %d times more, with %d starts and ends of processors", id, len(all), len(turns)))
+			wrong = append(wrong, fmt.Sprintf("%s was delivered %d times more, with %d starts and ends of processors and failures of the endpoint", id, len(all), len(turns)))
 		}
 	}
 	return wrong
 }
 
-// turns are when processors were started or ended.
+// turns are when processors were started or ended, and when the endpoint began to fail
+// or to take changes again: what it did not take is on its retry queue, from which any
+// replica takes it, and a scan may tell another one.
 func (p *plant) turns() (all []time.Time) {
+	all = p.endpoint.turned()
 	for _, one := range p.services["processor"] {
 		all = append(all, one.turned()...)
 	}

@@ -69,9 +69,8 @@ var mutants = map[string]mutant{
 	"full-retry-blocks":                {faults: []string{"retry-full"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
 	"unknown-company-letter-per-event": {faults: []string{"unknown-companies", "unknown-flood"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I9"}},
 	"one-sweep-deletes":                {faults: []string{"read-lag-all"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
-	"grace-after-lapse":                {faults: []string{"token-revoke"}, speed: 1, scans: never, breaks: []string{"I2"}},
 	// The deletion leaves the window of the scans while CDC tells no time of it.
-	"invented-time-recent": {faults: []string{"bare-deletes", "webhook-outage", "webhook-loss"}, speed: 60, scans: 4 * time.Second, breaks: []string{"I3"}},
+	"invented-time-recent": {faults: []string{"bare-deletes", "webhook-outage", "webhook-loss"}, speed: 60, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
 	"stale-read-covered":   {faults: []string{"read-lag"}, speed: 30, scans: never, breaks: []string{"I2"}},
 }
 

@@ -20,7 +20,7 @@ func TestMutants_AreAbsentFromNormalBuilds(t *testing.T) {
 		require.NoError(t, err)
 		altered, err := os.ReadFile(bin.altered[name])
 		require.NoError(t, err)
-		for _, what := range []string{"CHAOS_BUG", "CHAOS_CLOCK", "CHAOS_CRASH", "tombstone-dropped", "sabotage.Names"} {
+		for _, what := range []string{"CHAOS_BUG", "CHAOS_CLOCK", "CHAOS_CRASH", "CHAOS_CONTROL", "tombstone-dropped", "one-sweep-deletes", "sabotage.Names"} {
 			require.False(t, bytes.Contains(plain, []byte(what)), "%s holds %s", name, what)
 			require.True(t, bytes.Contains(altered, []byte(what)), "the build of %s that is to hold %s does not: this test would find nothing", name, what)
 		}

@@ -21,17 +21,18 @@ import (
 
 // run is one plant, one load and one schedule.
 type run struct {
-	o       Options
-	seed    uint64
-	dir     string
-	speed   float64       // of Intuit's clock
-	scans   time.Duration // interval
-	plan    []planned
-	plant   *plant
-	load    *load
-	cursors *cursors
-	sampler *sampler
-	begun   time.Time
+	o         Options
+	seed      uint64
+	dir       string
+	speed     float64       // of Intuit's clock
+	scans     time.Duration // interval
+	plan      []planned
+	plant     *plant
+	load      *load
+	cursors   *cursors
+	sampler   *sampler
+	begun     time.Time
+	loadBegun time.Time
 
 	mu         sync.Mutex // guards the rest
 	copies     int
@@ -159,6 +160,7 @@ func (r *run) open(ctx context.Context) (stop func(), err error) {
 // trouble is the load with the faults.
 func (r *run) trouble(ctx context.Context) error {
 	r.note("load", "", "begins")
+	r.loadBegun = time.Now()
 	forging, stop := context.WithCancel(ctx)
 	defer stop()
 	var all sync.WaitGroup

@@ -61,7 +61,7 @@ func (r *run) settle(ctx context.Context) error {
 			r.note("settle", "", r.undrained)
 		}
 	}
-	if r.undrained == "" && !e.loses && !e.lapses && !e.hides && !e.withholds {
+	if r.undrained == "" && !e.loses && !e.lapses && !e.hides && !e.withholds && !e.fills {
 		if err := r.judgeEvents(ctx); err != nil {
 			r.note("settle", "", "the events are not judged before the scans: "+err.Error())
 		}
