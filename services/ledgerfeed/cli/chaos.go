@@ -38,8 +38,9 @@ It needs a checkout of Ledgerfeed, the go tool, redis-server and PostgreSQL; it 
 nats-server itself. A run that fails keeps its files (logs, schedule, deliveries, the books' history), and the
 command that repeats it is printed. A run in which too little happened fails as inconclusive.
 
-The last line of the output is JSON: runs, changes, faults, kills, lost, stale, extra, duplicates (at the
-endpoint), invariants (held, broken or untried, by name) and recovery_ms (the worst).
+The last line of the output is JSON: runs, changes, faults, kills, lost, stale, extra, wrong_tombstones,
+content_differs (both at the end), wrong_tombstone_ms (the longest meanwhile), duplicates (at the endpoint),
+invariants (held, broken or untried, by name) and recovery_ms (the worst).
 Exits 0 if every run is good, 1 if not, 2 on wrong use.
 
 Examples:
