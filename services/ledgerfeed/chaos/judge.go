@@ -406,7 +406,7 @@ func (r *run) judgeI4(res *Result, dead letters) {
 	var wrong []string
 	for _, w := range all {
 		// Of what the endpoint refused there was a letter when the cursor moved.
-		if !dead.excuse(w.ref, w.sink) && !(w.sink == sinkPost && r.ended[w.ref]) {
+		if !dead.excuse(w.ref, w.sink) && (w.sink != sinkPost || !r.ended[w.ref]) {
 			wrong = append(wrong, w.text)
 		}
 	}

@@ -35,8 +35,9 @@ var mutants = map[string]mutant{
 	"mark-before-write": {faults: []string{"sink-500", "kill-postgres", "kill-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
 	"ack-before-mark":   {faults: []string{"kill-processor", "api-5xx", "api-429"}, speed: 1, scans: never, breaks: []string{"I2"}},
 	"no-version-guard": {
-		// A replica is stopped while it waits for an answer, and writes it late.
-		faults: []string{"pause-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3"}, latency: 500 * time.Millisecond,
+		// A replica is stopped while it waits for an answer, and writes it late: an older
+		// version over a newer one, or the same one a second time into the table's log.
+		faults: []string{"pause-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I3", "I5"}, latency: 500 * time.Millisecond,
 	},
 	"ties-dropped":       {faults: []string{"webhook-loss", "webhook-disorder", "restart-processor"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I2", "I3"}},
 	"cursor-at-publish":  {faults: []string{"pause-processor", "webhook-loss", "webhook-outage", "sink-500", "kill-postgres"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I4"}},
