@@ -173,6 +173,10 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 // takes nothing more, finishes what is in hand within Config.DrainTimeout and
 // gives the rest back to the broker.
 func (p *Processor) Run(ctx context.Context) error {
+	defer func() {
+		// It runs out by itself; the others need not wait for that.
+		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
+	}()
 	if err := p.enlist(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -190,10 +194,6 @@ func (p *Processor) Run(ctx context.Context) error {
 	// What is in hand outlives ctx, up to the end of the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	defer func() {
-		// It runs out by itself; the others need not wait for that.
-		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
-	}()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { p.hand.keep(work) })
 	keeping.Go(func() {
