@@ -128,7 +128,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.newer = prometheus.NewCounter(counter("newer_messages_total", "Messages left to a newer version of the processor; they come again."))
 	c.follows = prometheus.NewCounterVec(counter("follow_ups_total",
 		"Records that one answer was not enough to conclude from, by kind: tombstone is one that ChangeDataCapture has not confirmed, read a read older than its event. The next scan asks for them by id."), []string{"kind"})
-	c.strangers = prometheus.NewCounter(counter("events_unconnected_total", "Events of companies that are not connected; one dead letter a day tells of each company."))
+	c.strangers = prometheus.NewCounter(counter("events_unconnected_total", "Events of companies that are not connected; each company gets one dead letter a day."))
 	c.roomless = prometheus.NewCounterVec(counter("events_unlettered_total", "Events that should have become dead letters and for which there was no room; a scan tries them again."), []string{"reason"})
 	c.left = prometheus.NewCounterVec(counter("events_left_to_scans_total", "Events that a sink did not take and its full retry queue did not either; a scan finds their changes."), []string{"sink"})
 	c.lagging = prometheus.NewGaugeVec(gauge("sink_behind", "Entities of companies of which the sink did not get changes that no queue holds; their scans start once it is back."), []string{"sink"})

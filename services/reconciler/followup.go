@@ -56,7 +56,11 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 				if fatal(ctx, err) {
 					return err
 				}
-				s.log.Warn("follow-ups not checked, the next scan tries again", telemetry.Entity(name), telemetry.Count(len(part)), telemetry.Error(err))
+				// Else a read that was too old would wait for the next day.
+				if qbo.Temporary(err) && (soonest < 0 || maxFollowUpDelay < soonest) {
+					soonest = maxFollowUpDelay
+				}
+				s.log.Warn("follow-ups not checked, will retry", telemetry.Entity(name), telemetry.Count(len(part)), telemetry.Error(err))
 			}
 		}
 		ended, open = append(ended, look.ended...), append(open, look.open...)

@@ -152,7 +152,7 @@ func (c *comparison) run(ctx context.Context) error {
 		c.verdict.Verdict, c.verdict.Detail = Gaps, named(found)
 	}
 	if c.verdict.Gaps() > len(found) {
-		c.verdict.Detail += fmt.Sprintf("; only %d were looked at again: audit once more when they are repaired", len(found))
+		c.verdict.Detail += fmt.Sprintf("; only %d were looked at again: audit again after the repair", len(found))
 	}
 	if len(c.unread) > 0 {
 		c.verdict.Verdict, c.verdict.UpTo = Incomplete, time.Time{}
