@@ -12,6 +12,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// ErrLostAgain says that Redis lost data while it was given back what it had lost.
+var ErrLostAgain = errors.New("redis lost data once more")
+
+const lifeKey = durable + "life"
+
 // Memory is which Redis it is, and since when it knows all that it should. Two that are
 // equal say that nothing was lost in between.
 type Memory struct {
@@ -24,7 +29,7 @@ type Memory struct {
 // A restart that lost nothing looks the same as one that did. Where the server does not
 // say its run_id, only the loss of everything shows.
 func (m Memory) Forgotten() bool {
-	life, _, noted := strings.Cut(m.noted, "#")
+	life, _, noted := strings.Cut(m.noted, "#") // what Remembering notes has none
 	return !noted || life != m.life
 }
 
@@ -32,7 +37,7 @@ func (m Memory) Forgotten() bool {
 func (s *Store) Memory(ctx context.Context) (m Memory, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	m.noted, err = s.db.Get(ctx, durable+"life").Result()
+	m.noted, err = s.db.Get(ctx, lifeKey).Result()
 	if err == nil || errors.Is(err, redis.Nil) {
 		m.life, err = s.life(ctx)
 	}
@@ -42,13 +47,30 @@ func (s *Store) Memory(ctx context.Context) (m Memory, err error) {
 	return m, nil
 }
 
+// Remembering notes that what Redis may have lost is about to be given back. It returns
+// what [Store.Remembered] needs.
+func (s *Store) Remembering(ctx context.Context, m Memory) (Memory, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	m.noted = rand.Text()
+	if err := s.db.Set(ctx, lifeKey, m.noted, 0).Err(); err != nil {
+		return Memory{}, fmt.Errorf("note that Redis is told what it lost: %w", err)
+	}
+	return m, nil
+}
+
 // Remembered notes that what Redis may have lost is there again, as far as somebody else
-// knew it. m is of before that.
+// knew it. m is what Remembering returned; the error is [ErrLostAgain] if Redis does not
+// know of that any more, for it may have lost what it was given since.
 func (s *Store) Remembered(ctx context.Context, m Memory) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	// Each note is another, for those who look only after the next one.
-	if err := s.db.Set(ctx, durable+"life", m.life+"#"+rand.Text(), 0).Err(); err != nil {
+	noted, err := ifGenerationScript.Run(ctx, s.db, []string{lifeKey, lifeKey}, m.noted, "SET", m.life+"#"+rand.Text()).Bool()
+	if err == nil && !noted {
+		err = ErrLostAgain
+	}
+	if err != nil {
 		return fmt.Errorf("note that Redis remembers: %w", err)
 	}
 	return nil

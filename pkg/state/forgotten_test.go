@@ -29,6 +29,21 @@ func TestMemory_AfterTheLossOfEverything(t *testing.T) {
 	})
 }
 
+// Lost again while it was given back, it is not all there.
+func TestMemory_AfterALossInBetween(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		m, err := s.Remembering(t.Context(), requireForgotten(t, true, s))
+		require.NoError(t, err)
+		requireForgotten(t, true, s)
+		require.NoError(t, s.Redis().FlushDB(t.Context()).Err())
+		require.ErrorIs(t, s.Remembered(t.Context(), m), state.ErrLostAgain)
+		m, err = s.Remembering(t.Context(), requireForgotten(t, true, s))
+		require.NoError(t, err)
+		require.NoError(t, s.Remembered(t.Context(), m))
+		requireForgotten(t, false, s)
+	})
+}
+
 // A server that went back to an older file is another process, as is one that lost nothing.
 func TestMemory_AfterARestart(t *testing.T) {
 	t.Parallel()

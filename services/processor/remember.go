@@ -57,6 +57,9 @@ func (p *Processor) remember(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = lease.Release(ctx) }() // it runs out by itself
+	if memory, err = p.state.Remembering(ctx, memory); err != nil {
+		return err
+	}
 	for _, out := range p.outputs {
 		holder, ok := ability[Holder](out.Sink)
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
@@ -17,8 +18,9 @@ import (
 // holder is a sink that can say what it holds.
 type holder struct {
 	*memory
-	fail chan error // what the next readings end with
-	held []sink.Version
+	fail   chan error // what the next readings end with
+	during func()     // called at the end of the first reading; may be nil
+	held   []sink.Version
 }
 
 func (h *holder) Held(_ context.Context, entities []string) iter.Seq2[sink.Version, error] {
@@ -33,6 +35,10 @@ func (h *holder) Held(_ context.Context, entities []string) iter.Seq2[sink.Versi
 			if slices.Contains(entities, v.Entity) && !yield(v, nil) {
 				return
 			}
+		}
+		if h.during != nil {
+			h.during()
+			h.during = nil
 		}
 	}
 }
@@ -68,4 +74,24 @@ func TestProcessor_SinksGiveRedisTheirMarksBack(t *testing.T) {
 	ids, err := b.store.LiveIDs(t.Context(), realm, "a", "Invoice")
 	require.NoError(t, err)
 	require.Equal(t, map[string]int64{"1": 41}, ids, "CDC does not tell of its deletions where it is cut off")
+}
+
+// Emptied after the marks are given back and before that is noted, Redis has no marks and
+// must not pass for one that has.
+func TestProcessor_RedisIsEmptiedWhileItGetsItsMarksBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	a, empty := &holder{memory: b.a}, &holder{memory: b.b}
+	for _, id := range []string{"1", "2"} {
+		a.held = append(a.held, sink.Version{Ref: sink.Ref{Realm: realm, Entity: "TimeActivity", ID: id}, Version: 41})
+	}
+	// The marks of a are back by then.
+	empty.during = func() { assert.NoError(t, b.store.Redis().FlushDB(context.WithoutCancel(t.Context())).Err()) }
+	o := b.options()
+	o.Sinks = []processor.Sink{a, empty}
+	b.run(o)
+	require.Eventually(t, func() bool {
+		ids, err := b.store.LiveIDs(t.Context(), realm, "a", "TimeActivity")
+		return err == nil && len(ids) == len(a.held)
+	}, patient, 50*time.Millisecond)
 }
