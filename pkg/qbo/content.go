@@ -1,13 +1,13 @@
 package qbo
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"math"
 	"strconv"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ContentHash identifies what a document says: 64 bits as 11 characters of
@@ -24,65 +24,145 @@ func ContentHash(document []byte) string {
 	if len(document) == 0 {
 		return ""
 	}
-	h := contentHasher{walk(document)}
-	sum, err := h.value(true)
-	if err != nil || h.decoder.PeekKind() != 0 {
+	h := contentHasher{rest: document}
+	sum, ok := h.value(true, 0)
+	if h.space(); !ok || len(h.rest) > 0 {
 		sum = xxhash.Sum64(document)
 	}
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, sum))
 }
 
-type contentHasher struct{ decoder *jsontext.Decoder }
+// maxDepth bounds the stack.
+const maxDepth = 10_000
+
+// contentHasher scans by hand what was checked when it came: each delivered document is
+// hashed, and a decoder takes five times as long. It is not strict: it only has to find
+// the same sum for the same document.
+type contentHasher struct{ rest []byte }
 
 // value hashes the next value. Members of an object are added up, so that their
 // order does not count; elements of an array are chained.
-func (h contentHasher) value(top bool) (uint64, error) {
-	switch kind := h.decoder.PeekKind(); kind {
-	case '{', '[':
-		if _, err := h.decoder.ReadToken(); err != nil {
-			return 0, err
+func (h *contentHasher) value(top bool, depth int) (sum uint64, ok bool) {
+	h.space()
+	if len(h.rest) == 0 || depth == maxDepth {
+		return 0, false
+	}
+	switch h.rest[0] {
+	case '{':
+		return h.object(top, depth)
+	case '[':
+		return h.array(depth)
+	case '"':
+		text, ok := h.text()
+		if !ok {
+			return 0, false
 		}
-		sum, err := h.members(kind, top)
-		if err != nil {
-			return 0, err
-		}
-		_, err = h.decoder.ReadToken()
-		return sum, err
+		return xxhash.Sum64(unquote(text)), true
 	default:
-		raw, err := h.decoder.ReadValue()
-		return scalar(kind, raw), err
+		word := h.word()
+		if len(word) == 0 {
+			return 0, false
+		}
+		return scalar(word), true
 	}
 }
 
-func (h contentHasher) members(kind jsontext.Kind, top bool) (sum uint64, err error) {
-	sum = uint64(kind)
-	for next := h.decoder.PeekKind(); next != '}' && next != ']'; next = h.decoder.PeekKind() {
-		if kind == '[' {
-			v, err := h.value(false)
-			if err != nil {
-				return 0, err
-			}
-			sum = combine(sum, v)
-			continue
+func (h *contentHasher) object(top bool, depth int) (sum uint64, ok bool) {
+	sum = '{'
+	for first := true; ; first = false {
+		if more, ok := h.more('}', first); !more {
+			return combine('{', sum), ok
 		}
-		name, err := h.decoder.ReadValue()
-		if err != nil {
-			return 0, err
+		if h.space(); len(h.rest) == 0 || h.rest[0] != '"' {
+			return 0, false
 		}
-		if top && leftOut(name) {
-			if err := h.decoder.SkipValue(); err != nil {
-				return 0, err
-			}
-			continue
+		name, ok := h.text()
+		if h.space(); !ok || len(h.rest) == 0 || h.rest[0] != ':' {
+			return 0, false
 		}
-		key := scalar('"', name)
-		v, err := h.value(false)
-		if err != nil {
-			return 0, err
+		h.rest = h.rest[1:]
+		v, ok := h.value(false, depth+1)
+		switch {
+		case !ok:
+			return 0, false
+		case !top || !leftOut(name):
+			sum += combine(xxhash.Sum64(unquote(name)), v)
 		}
-		sum += combine(key, v)
 	}
-	return combine(uint64(kind), sum), nil
+}
+
+func (h *contentHasher) array(depth int) (sum uint64, ok bool) {
+	sum = '['
+	for first := true; ; first = false {
+		if more, ok := h.more(']', first); !more {
+			return combine('[', sum), ok
+		}
+		v, ok := h.value(false, depth+1)
+		if !ok {
+			return 0, false
+		}
+		sum = combine(sum, v)
+	}
+}
+
+// more takes what stands before an element, or behind the last one.
+func (h *contentHasher) more(end byte, first bool) (more, ok bool) {
+	if first {
+		h.rest = h.rest[1:] // the bracket
+	}
+	if h.space(); len(h.rest) == 0 {
+		return false, false
+	}
+	switch {
+	case h.rest[0] == end:
+		h.rest = h.rest[1:]
+		return false, true
+	case first:
+		return true, true
+	case h.rest[0] != ',':
+		return false, false
+	}
+	h.rest = h.rest[1:]
+	return true, true
+}
+
+// text takes a string with its quotes.
+func (h *contentHasher) text() (text []byte, ok bool) {
+	for at := 1; ; at++ {
+		end := bytes.IndexByte(h.rest[at:], '"')
+		if end < 0 {
+			return h.rest[:0], false
+		}
+		at += end
+		escapes := 0
+		for h.rest[at-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			text, h.rest = h.rest[:at+1], h.rest[at+1:]
+			return text, true
+		}
+	}
+}
+
+// word takes a number, true, false or null.
+func (h *contentHasher) word() (word []byte) {
+	end := 0
+	for end < len(h.rest) && inWord(h.rest[end]) {
+		end++
+	}
+	word, h.rest = h.rest[:end], h.rest[end:]
+	return word
+}
+
+func inWord(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c == '.' || c == '-' || c == '+' || c == 'E'
+}
+
+func (h *contentHasher) space() {
+	for len(h.rest) > 0 && (h.rest[0] == ' ' || h.rest[0] == '\n' || h.rest[0] == '\t' || h.rest[0] == '\r') {
+		h.rest = h.rest[1:]
+	}
 }
 
 func leftOut(name []byte) bool {
@@ -93,16 +173,13 @@ func leftOut(name []byte) bool {
 	return false
 }
 
-func scalar(kind jsontext.Kind, raw []byte) uint64 {
-	switch {
-	case kind == '"' && len(raw) >= 2:
-		return xxhash.Sum64(unquote(raw))
-	case kind == '0':
-		if n, err := strconv.ParseFloat(string(raw), 64); err == nil {
+func scalar(word []byte) uint64 {
+	if c := word[0]; c == '-' || c >= '0' && c <= '9' {
+		if n, err := strconv.ParseFloat(string(word), 64); err == nil {
 			return combine('0', math.Float64bits(n))
 		}
 	}
-	return xxhash.Sum64(raw) + 1
+	return xxhash.Sum64(word) + 1
 }
 
 func combine(a, b uint64) uint64 {

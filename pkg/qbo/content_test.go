@@ -35,7 +35,7 @@ func TestContentHash_IsOfWhatTheDocumentSays(t *testing.T) {
 }
 
 func BenchmarkContentHash(b *testing.B) {
-	document := []byte(`{"Id":"1","SyncToken":"3","Balance":100,"CustomerRef":{"value":"1","name":"A customer"},"Line":[{"Amount":1.5,"Description":"some work"},{"Amount":2}],"MetaData":{"LastUpdatedTime":"2026-11-02T01:00:00-08:00"}}`)
+	document := []byte(`{"Id":"1","SyncToken":"3","Balance":100.25,"CustomerRef":{"value":"1","name":"A customer"},"Line":[{"Amount":1.5,"Description":"some work"},{"Amount":2}],"MetaData":{"LastUpdatedTime":"2026-11-02T01:00:00-08:00"}}`)
 	b.SetBytes(int64(len(document)))
 	b.ReportAllocs()
 	for b.Loop() {
