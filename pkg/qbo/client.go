@@ -1,6 +1,7 @@
 package qbo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -199,14 +200,15 @@ func network(err error) error {
 
 // readBody reads at most limit bytes.
 func readBody(body io.Reader, limit int64) ([]byte, error) {
-	read, err := io.ReadAll(io.LimitReader(body, limit+1))
+	var read bytes.Buffer // doubles; io.ReadAll would copy a large answer many times
+	n, err := read.ReadFrom(io.LimitReader(body, limit+1))
 	if err != nil {
 		return nil, &networkError{fmt.Errorf("read answer: %w", err)}
 	}
-	if int64(len(read)) > limit {
+	if n > limit {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
-	return read, nil
+	return read.Bytes(), nil
 }
 
 // date is the server's clock by its Date header, or zero.

@@ -1,7 +1,6 @@
 package qbo
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"math"
@@ -24,7 +23,7 @@ func ContentHash(document []byte) string {
 	if len(document) == 0 {
 		return ""
 	}
-	h := contentHasher{rest: document}
+	h := contentHasher{scanner{document}}
 	sum, ok := h.value(true, 0)
 	if h.space(); !ok || len(h.rest) > 0 {
 		sum = xxhash.Sum64(document)
@@ -35,10 +34,7 @@ func ContentHash(document []byte) string {
 // maxDepth bounds the stack.
 const maxDepth = 10_000
 
-// contentHasher scans by hand what was checked when it came: each delivered document is
-// hashed, and a decoder takes five times as long. It is not strict: it only has to find
-// the same sum for the same document.
-type contentHasher struct{ rest []byte }
+type contentHasher struct{ scanner }
 
 // value hashes the next value. Members of an object are added up, so that their
 // order does not count; elements of an array are chained.
@@ -73,14 +69,10 @@ func (h *contentHasher) object(top bool, depth int) (sum uint64, ok bool) {
 		if more, ok := h.more('}', first); !more {
 			return combine('{', sum), ok
 		}
-		if h.space(); len(h.rest) == 0 || h.rest[0] != '"' {
+		name, ok := h.name()
+		if !ok {
 			return 0, false
 		}
-		name, ok := h.text()
-		if h.space(); !ok || len(h.rest) == 0 || h.rest[0] != ':' {
-			return 0, false
-		}
-		h.rest = h.rest[1:]
 		v, ok := h.value(false, depth+1)
 		switch {
 		case !ok:
@@ -102,66 +94,6 @@ func (h *contentHasher) array(depth int) (sum uint64, ok bool) {
 			return 0, false
 		}
 		sum = combine(sum, v)
-	}
-}
-
-// more takes what stands before an element, or behind the last one.
-func (h *contentHasher) more(end byte, first bool) (more, ok bool) {
-	if first {
-		h.rest = h.rest[1:] // the bracket
-	}
-	if h.space(); len(h.rest) == 0 {
-		return false, false
-	}
-	switch {
-	case h.rest[0] == end:
-		h.rest = h.rest[1:]
-		return false, true
-	case first:
-		return true, true
-	case h.rest[0] != ',':
-		return false, false
-	}
-	h.rest = h.rest[1:]
-	return true, true
-}
-
-// text takes a string with its quotes.
-func (h *contentHasher) text() (text []byte, ok bool) {
-	for at := 1; ; at++ {
-		end := bytes.IndexByte(h.rest[at:], '"')
-		if end < 0 {
-			return h.rest[:0], false
-		}
-		at += end
-		escapes := 0
-		for h.rest[at-1-escapes] == '\\' {
-			escapes++
-		}
-		if escapes%2 == 0 {
-			text, h.rest = h.rest[:at+1], h.rest[at+1:]
-			return text, true
-		}
-	}
-}
-
-// word takes a number, true, false or null.
-func (h *contentHasher) word() (word []byte) {
-	end := 0
-	for end < len(h.rest) && inWord(h.rest[end]) {
-		end++
-	}
-	word, h.rest = h.rest[:end], h.rest[end:]
-	return word
-}
-
-func inWord(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c == '.' || c == '-' || c == '+' || c == 'E'
-}
-
-func (h *contentHasher) space() {
-	for len(h.rest) > 0 && (h.rest[0] == ' ' || h.rest[0] == '\n' || h.rest[0] == '\t' || h.rest[0] == '\r') {
-		h.rest = h.rest[1:]
 	}
 }
 

@@ -64,7 +64,12 @@ func (c *Client) Query(ctx context.Context, realm, statement string) (QueryResul
 func DecodeQuery(body []byte) (QueryResult, error) {
 	var fault, answer json.RawMessage
 	var at text
-	err := members(trim(body), func(key []byte, value json.RawMessage) error {
+	body = trim(body)
+	err := check(body)
+	if err != nil {
+		return QueryResult{}, fmt.Errorf("%w: query: %w", ErrMalformed, err)
+	}
+	err = members(body, func(key []byte, value json.RawMessage) error {
 		switch {
 		case is(key, "Fault"):
 			fault = value

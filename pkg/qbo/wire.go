@@ -50,59 +50,10 @@ func (l *list[T]) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// walk is a decoder of raw that takes what encoding/json takes. It reads what is
-// large: encoding/json would go over each byte of an answer eight times.
-func walk(raw []byte) *jsontext.Decoder {
-	return jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-}
-
-// members calls visit for each member of the object in raw. The values are parts
-// of raw. An error is that there is no object, or what visit returned.
-func members(raw []byte, visit func(name []byte, value json.RawMessage) error) error {
-	d := walk(raw)
-	if d.PeekKind() != '{' {
-		return errors.New("not an object")
-	}
-	return each(d, raw, func(value json.RawMessage) error {
-		name := unquote(value)
-		value, err := next(d, raw)
-		if err != nil {
-			return err
-		}
-		return visit(name, value)
-	})
-}
-
-// elements are the values of an array, parts of raw; those of a single value are
-// itself, of null none.
-func elements(raw []byte) (values []json.RawMessage, err error) {
-	d := walk(raw)
-	switch d.PeekKind() {
-	case 'n':
-		return nil, nil
-	case '[':
-		err = each(d, raw, func(value json.RawMessage) error { values = append(values, value); return nil })
-		return values, err
-	}
-	value, err := next(d, raw)
-	return []json.RawMessage{value}, err
-}
-
-// each goes into the object or array that d is at, to its end and that of raw.
-func each(d *jsontext.Decoder, raw []byte, visit func(json.RawMessage) error) error {
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	for k := d.PeekKind(); k != ']' && k != '}'; k = d.PeekKind() {
-		value, err := next(d, raw)
-		if err == nil {
-			err = visit(value)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if _, err := d.ReadToken(); err != nil {
+// check goes over an answer once, and refuses what encoding/json would.
+func check(raw []byte) error {
+	d := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if _, err := d.ReadValue(); err != nil {
 		return err
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
@@ -111,10 +62,57 @@ func each(d *jsontext.Decoder, raw []byte, visit func(json.RawMessage) error) er
 	return nil
 }
 
-func next(d *jsontext.Decoder, raw []byte) (json.RawMessage, error) {
-	value, err := d.ReadValue()
-	end := d.InputOffset()
-	return json.RawMessage(raw[end-int64(len(value)) : end : end]), err
+var (
+	errNotObject = errors.New("not an object")
+	errInvalid   = errors.New("not valid JSON")
+)
+
+// members calls visit for each member of the object in raw, which is valid. The values
+// are parts of raw. An error is that there is no object, or what visit returned.
+func members(raw []byte, visit func(name []byte, value json.RawMessage) error) error {
+	s := scanner{raw}
+	if s.space(); len(s.rest) == 0 || s.rest[0] != '{' {
+		return errNotObject
+	}
+	for first := true; ; first = false {
+		if more, ok := s.more('}', first); !ok {
+			return errInvalid
+		} else if !more {
+			return nil
+		}
+		name, ok := s.name()
+		value, found := s.value()
+		if !ok || !found {
+			return errInvalid
+		}
+		if err := visit(unquote(name), value); err != nil {
+			return err
+		}
+	}
+}
+
+// elements are the values of an array, which is valid, parts of raw; those of a single
+// value are itself, of null none.
+func elements(raw []byte) (values []json.RawMessage, err error) {
+	s := scanner{raw}
+	if s.space(); len(s.rest) == 0 || s.rest[0] == 'n' {
+		return nil, nil
+	}
+	if s.rest[0] != '[' {
+		return []json.RawMessage{raw}, nil
+	}
+	for first := true; ; first = false {
+		if more, ok := s.more(']', first); !ok {
+			return nil, errInvalid
+		} else if !more {
+			return values, nil
+		}
+		value, ok := s.value()
+		if !ok {
+			return nil, errInvalid
+		}
+		values = append(values, value)
+	}
 }
 
 // is reports whether a member has that name, by encoding/json's idea of it.

@@ -152,7 +152,7 @@ func (b *bareProcessor) deliver(ctx context.Context, msgs []jetstream.Msg) error
 	refs, advances := make([]state.Ref, len(changes)), make([]state.Advance, len(changes))
 	for i, c := range changes {
 		refs[i] = state.Ref{Entity: c.GetEntity(), ID: c.GetEntityId()}
-		advances[i] = state.Advance{Ref: refs[i], Version: c.GetVersion(), Covered: c.GetLastUpdated().AsTime()}
+		advances[i] = state.Advance{Ref: refs[i], Version: c.GetVersion(), Covered: c.GetLastUpdated().AsTime(), Hash: c.GetContentHash()}
 	}
 	if _, err := b.tokens.Known(ctx, realm); err != nil {
 		return err
@@ -235,6 +235,6 @@ func changeOf(env *ledgerfeedv1.Envelope, e *ledgerfeedv1.Event, document []byte
 	return &ledgerfeedv1.Change{
 		RealmId: env.GetRealmId(), Entity: e.GetEntity(), EntityId: e.GetEntityId(), Version: qbo.Version(now, "1", false), SyncToken: "1",
 		Operation: e.GetOperation(), Source: env.GetSource(), LearnedAt: env.GetReceivedAt(), LastUpdated: timestamppb.New(now),
-		EventId: e.GetId(), Document: document,
+		EventId: e.GetId(), Document: document, ContentHash: "AAAAAAAAAAA", ReadAt: timestamppb.New(now),
 	}
 }
