@@ -72,23 +72,24 @@ func (c *clock) Advance(d time.Duration) {
 // bundle is a QuickBooks with one connected realm, the servers between, and a
 // processor of two sinks that is not started yet.
 type bundle struct {
-	t           testing.TB
-	clock       *clock
-	sim         *qbosim.Sim
-	api         *httptest.Server
-	broken      atomic.Pointer[func(*http.Request) bool] // requests the server fails on
-	hooks       *inbox
-	redisURL    string
-	natsURL     string
-	store       *state.Store
-	conn        *stream.Conn
-	connections *connection.Store
-	client      *qbo.Client
-	config      processor.ProcessorConfig
-	behindAfter time.Duration
-	waitAfter   int // tries before a message steps aside; 0 as the program has it
-	a, b        *memory
-	registry    *prometheus.Registry
+	t             testing.TB
+	clock         *clock
+	sim           *qbosim.Sim
+	api           *httptest.Server
+	broken        atomic.Pointer[func(*http.Request) bool] // requests the server fails on
+	hooks         *inbox
+	redisURL      string
+	natsURL       string
+	store         *state.Store
+	conn          *stream.Conn
+	connections   *connection.Store
+	client        *qbo.Client
+	config        processor.ProcessorConfig
+	behindAfter   time.Duration
+	rememberEvery time.Duration // how often Redis is asked what it has forgotten, 100 ms at least
+	waitAfter     int           // tries before a message steps aside; 0 as the program has it
+	a, b          *memory
+	registry      *prometheus.Registry
 }
 
 // setup makes one, with streams that change may make smaller.
@@ -217,7 +218,7 @@ func (b *bundle) run(o processor.Options) running {
 	p, err := processor.New(o)
 	require.NoError(b.t, err)
 	p.SetPatience(time.Millisecond, 4)
-	p.SetRememberEvery(100 * time.Millisecond)
+	p.SetRememberEvery(max(b.rememberEvery, 100*time.Millisecond))
 	if b.waitAfter > 0 {
 		p.SetWaitAfter(b.waitAfter)
 	}

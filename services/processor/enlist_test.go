@@ -64,6 +64,7 @@ func TestProcessor_ASinkThatRedisForgotAloneIsKnownAgain(t *testing.T) {
 func TestProcessor_ASinkThatWasTakenAwayStaysAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.rememberEvery = time.Hour // they look when they are told to
 	old := b.start()
 	b.settle(old)
 	both := b.b
