@@ -29,7 +29,7 @@ CHAOS_SEED ?= 1
 SOAK_TIME ?= 60m
 
 # How many packages are tested at a time: most of their tests wait rather than compute.
-PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
+PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 3 ] && echo "$$n" || echo 3)
 
 .PHONY: help
 help: ## print this list
