@@ -50,7 +50,6 @@ func ServeWith(sinks ...Sink) func(ctx context.Context, environ []string) error 
 }
 
 func serve(ctx context.Context, environ []string, compiled []Sink) error {
-	collectLess()
 	cfg := DefaultConfig()
 	cfg.compiled = len(compiled)
 	if err := config.Load(&cfg, "", environ); err != nil {

@@ -227,7 +227,7 @@ func (p *plant) consumer(name string, settings []string) *child {
 			"LEDGERFEED_NATS_URL=" + p.broker.url, "LEDGERFEED_NATS_MONITOR_URL=" + p.broker.monitor, "LEDGERFEED_NATS_PROFILE=" + string(p.broker.profile),
 			"LEDGERFEED_REDIS_URL=" + p.redis, "LEDGERFEED_CONNECTION_KEYS=" + bookKey,
 			"LEDGERFEED_QBO_BASE_URL=" + p.books.url(), "LEDGERFEED_QBO_CLIENT_ID=" + app, "LEDGERFEED_QBO_CLIENT_SECRET=secret",
-			"LEDGERFEED_PROCESSOR_SINKS=postgres:" + p.database, "GOMEMLIMIT=450MiB", // as the manifests set it
+			"LEDGERFEED_PROCESSOR_SINKS=postgres:" + p.database,
 		}, settings...)...)
 	case "river":
 		name = "river-processor"
