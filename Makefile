@@ -24,7 +24,7 @@ SEQUENCES ?= 10000
 RUNS ?= 50
 SEED ?= 1
 # The version that `make skew` runs beside this one.
-PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --max-count=1 --skip=20 HEAD 2>/dev/null)
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --first-parent --max-count=1 --skip=20 HEAD 2>/dev/null)
 CHAOS_SEED ?= 1
 SOAK_TIME ?= 60m
 

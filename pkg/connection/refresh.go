@@ -286,8 +286,8 @@ func (s *Store) hasUnsaved(realm string) bool {
 	return ok
 }
 
-// stored notes that a token is in Redis, if whoever puts it there does not know yet: until
-// then Token would look no further than at the refresh under way, which gives that token.
+// stored notes that Redis has a token whose refresh does not know that yet. Until it does,
+// Token waits for that refresh, which returns the same token.
 func (s *Store) stored(realm string, token secret.String) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrLostAgain says that Redis lost data while it was given back what it had lost.
-var ErrLostAgain = errors.New("redis lost data once more")
+var ErrLostAgain = errors.New("redis lost data again")
 
 const lifeKey = durable + "life"
 
