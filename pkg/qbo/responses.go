@@ -116,7 +116,7 @@ var responses = []Response{
 
 	// One entity.
 	{Name: "feature switched off", Code: []string{"5030"}, Meaning: MeaningEntityUnavailable,
-		Recorded: Recorded{400, typeJSON, `{"Fault":{"Error":[{"Message":"Feature Not Supported Error","Detail":"Feature Not Supported Error : The feature is turned off in the preferences of the company.","code":"5030"}],"type":"ValidationFault"}}`, "Intuit: error codes"}},
+		Recorded: Recorded{400, typeJSON, `{"Fault":{"Error":[{"Message":"Feature Not Supported Error","Detail":"Feature Not Supported Error","code":"5030"}],"type":"ValidationFault"}}`, "Intuit: error codes"}},
 	{Name: "feature not in the edition", Code: []string{"5020"}, Meaning: MeaningEntityUnavailable,
 		Recorded: Recorded{400, typeJSON, `{"Fault":{"Error":[{"Message":"Permission Denied Error","Detail":"Permission Denied Error : You issued a request against a feature for which your product is not entitled.","code":"5020"}],"type":"ValidationFault"}}`, "intuit/oauth-jsclient#89"}},
 	{Name: "property not queryable", Code: []string{"4001"}, Says: []string{"not queryable"}, Meaning: MeaningFilterUnsupported,
@@ -144,9 +144,9 @@ var responses = []Response{
 	{Name: "server error", Status: []string{"5xx", "408"}, Meaning: MeaningTransient,
 		Recorded: Recorded{503, typeHTML, "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body bgcolor=\"white\">\r\n<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n<hr><center>Avi Vantage/</center>\r\n</body>\r\n</html>\r\n", "minimul/qbo_api#81"}},
 	{Name: "gateway redirect", Status: []string{"3xx"}, Body: bodyNoFault, Meaning: MeaningTransient,
-		Recorded: Recorded{302, typeHTML, "", "Intuit: gateway errors"}},
+		Recorded: Recorded{302, typeHTML, "", "intuitdeveloper.github.io/intuit-api/docs/faq/error-handling"}},
 	{Name: "gateway routing error", Status: []string{"403"}, Body: bodyNoFault, Says: []string{"routing error"}, Meaning: MeaningTransient,
-		Recorded: Recorded{403, typeJSON, `{"code":"AuthorizationFault","type":"INPUT","message":"Resource not found: routing error","detail":"","moreInfo":""}`, "Intuit: gateway errors"}},
+		Recorded: Recorded{403, typeJSON, `{"code":"AuthorizationFault","type":"INPUT","message":"Resource not found: routing error","detail":"","moreInfo":""}`, "intuitdeveloper.github.io/intuit-api/docs/faq/error-handling"}},
 	{Name: "gateway", Status: []string{"3xx", "4xx"}, Body: bodyNoFault, Meaning: MeaningTransient,
 		Recorded: Recorded{404, typeHTML, "<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n<html><head>\n<title>404 Not Found</title>\n</head><body>\n<h1>Not Found</h1>\n<p>The requested URL /v3/company/123145730732229/batch was not found on this server.</p>\n</body></html>\n", "ruckus/quickbooks-ruby#363"}},
 	{Name: "refused by status", Status: []string{"403"}, Meaning: MeaningCompanyAccess, Access: AccessRights,
