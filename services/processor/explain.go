@@ -150,8 +150,9 @@ func (r *reader) changes(ctx context.Context, items []*item) (changed map[string
 	defer cancel()
 	result, err := r.client.CDC(ctx, r.realm, []string{r.info.Name}, since)
 	r.p.count.call("cdc", len(items), err)
-	if lasting(err) {
-		return nil, time.Time{}, nil // another record is poison: CDC says nothing
+	if lasting(err) || qbo.MeaningOf(err) == qbo.MeaningCompanyAccess {
+		// Another record is poison, or CDC is refused where Query is not: CDC says nothing.
+		return nil, time.Time{}, nil
 	}
 	if err != nil {
 		return nil, time.Time{}, cause(err)

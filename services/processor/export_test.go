@@ -11,6 +11,9 @@ func (p *Processor) SetPatience(lagDelay time.Duration, poisonAfter int) {
 	p.lagDelay, p.poisonAfter = lagDelay, poisonAfter
 }
 
+// SetRefusals is how often and how long a refusal is retried before the dead letter.
+func (p *Processor) SetRefusals(after int, d time.Duration) { p.refusedAfter, p.refusedFor = after, d }
+
 // SetWaitAfter is how often a message is tried before it steps aside.
 func (p *Processor) SetWaitAfter(tries int) { p.waitAfter = tries }
 

@@ -18,18 +18,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
-const (
-	// A batch that Intuit's server fails on so often is taken apart: one record
-	// may be the cause.
-	suspectAfter = 4
-	// A record that the server fails on so often, and on no other, is poison
-	// although no code says so. That is after some half an hour.
-	poisonAfter = 12
-	// A company that refuses us so often, some hour, will not have us.
-	forbiddenAfter = 20
-	// budgetDelay: a person may raise the budget, or the month end.
-	budgetDelay = 10 * time.Minute
-)
+// budgetDelay: a person may raise the budget, or the month end.
+const budgetDelay = 10 * time.Minute
 
 // hydrate finds out what to deliver of each item: mostly by one call for all.
 func (p *Processor) hydrate(ctx context.Context, b *batch) error {
@@ -68,7 +58,7 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 				continue
 			}
 		}
-		r.read(ctx, items)
+		r.readAll(ctx, items)
 		r.explain(ctx)
 	}
 	return nil
@@ -78,14 +68,18 @@ var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
 
 // reader asks the API about the items of one entity type.
 type reader struct {
-	p       *Processor
-	client  *qbo.Client
-	realm   string
-	info    entity.Info
-	known   bool
-	absent  []*item   // the API does not know them
-	at      time.Time // of the last answer, by Intuit's clock
-	suspect bool      // the server fails on this batch, and on nothing else
+	p      *Processor
+	client *qbo.Client
+	realm  string
+	info   entity.Info
+	known  bool
+	absent []*item   // the API does not know them
+	at     time.Time // of the last answer, by Intuit's clock
+
+	// See refusal.go.
+	divisions int              // of batches that failed
+	singles   int              // records that were read one by one from the start
+	counts    map[string]error // entities that were asked for a count, and the outcome
 }
 
 // read asks for items at once and, where that fails because of some of them,
@@ -100,11 +94,10 @@ func (r *reader) read(ctx context.Context, items []*item) {
 		r.match(items, result)
 	case sabotage.On(sabotage.FailedReadIsEvidence):
 		r.absent = append(r.absent, items...)
-	case unknownEntity(err):
-		r.p.unknown.refuse(r.realm, r.info.Name)
-		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
-	case !r.someOf(ctx, err, items):
-		fail(items, cause(err))
+	case errors.Is(err, qbo.ErrUnknownEntity):
+		r.unknownName(items, err)
+	case !r.divide(ctx, items, err):
+		r.refused(ctx, items, err)
 	case len(items) == 1:
 		r.readOne(ctx, items[0], err)
 	default:
@@ -137,6 +130,7 @@ func (r *reader) match(items []*item, result qbo.QueryResult) {
 	found := byID(result.Entities)
 	for _, it := range items {
 		if e, ok := found[it.ref.ID]; ok {
+			r.p.refusals.forget(r.realm, it.ref)
 			r.p.judge(it, e, result.Time)
 			continue
 		}
@@ -157,74 +151,25 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 	r.p.count.call("read", 1, err)
 	switch {
 	case err == nil:
+		r.p.refusals.forget(r.realm, it.ref)
 		r.p.judge(it, e, at)
 	case errors.Is(err, qbo.ErrNotFound):
 		r.absent = append(r.absent, it)
-	case errors.Is(err, qbo.ErrPoison),
-		errors.Is(queried, qbo.ErrPoison) && lasting(err),
-		errors.Is(err, qbo.ErrServer) && r.suspect && it.tries() >= r.p.poisonAfter:
+	case errors.Is(err, qbo.ErrPoison), errors.Is(queried, qbo.ErrPoison) && lasting(err):
+		r.confirm(it, qbo.MeaningPoison, stream.ReasonPoison, err)
+	case errors.Is(err, qbo.ErrTooLarge):
+		r.confirm(it, qbo.MeaningRequest, stream.ReasonRefused, err)
+	case errors.Is(err, qbo.ErrServer) && r.answers() && it.tries() >= r.p.poisonAfter:
 		fail([]*item{it}, stream.Permanent(stream.ReasonPoison, err))
 	default:
-		fail([]*item{it}, cause(err))
+		r.refused(ctx, []*item{it}, err)
 	}
 }
 
-// someOf reports whether the error may be about some of the items only.
-func (r *reader) someOf(ctx context.Context, err error, items []*item) bool {
-	switch {
-	case errors.Is(err, qbo.ErrTooLong), errors.Is(err, qbo.ErrPoison), lasting(err):
-		return true
-	case !errors.Is(err, qbo.ErrServer):
-		return false
-	case r.suspect:
-		return true
-	}
-	return r.serverIsUp(ctx, items)
-}
-
-// serverIsUp asks for a count after a batch has failed several times. If that
-// works, it is not the server that is in trouble but a record. One call, so that
-// an outage of Intuit's does not cost one for each item.
-func (r *reader) serverIsUp(ctx context.Context, items []*item) bool {
-	tries := 0
-	for _, it := range items {
-		tries = max(tries, it.tries())
-	}
-	if tries < suspectAfter {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
-	defer cancel()
-	_, err := r.client.Query(ctx, r.realm, "SELECT COUNT(*) FROM "+r.info.Name)
-	r.p.count.call("query", 0, err)
-	r.suspect = err == nil
-	return r.suspect
-}
-
-// lasting reports whether the API refuses the request itself, whenever it is made.
-func lasting(err error) bool {
-	var f *qbo.Fault
-	return errors.Is(err, qbo.ErrTooLarge) || errors.As(err, &f) && !qbo.Temporary(err) &&
-		!errors.Is(err, qbo.ErrUnauthorized) && !errors.Is(err, qbo.ErrForbidden)
-}
-
-func unknownEntity(err error) bool {
-	var f *qbo.Fault
-	if !errors.As(err, &f) || !errors.Is(err, qbo.ErrInvalidQuery) {
-		return false
-	}
-	for _, e := range f.Errors {
-		// "QueryValidationError: Metadata not found for Entity: TaxService"
-		if strings.Contains(strings.ToLower(e.Message+" "+e.Detail), "metadata not found") {
-			return true
-		}
-	}
-	return false
-}
-
-// cause says what becomes of items that could not be read.
+// cause says what becomes of items that could not be read, this time.
 func cause(err error) error {
 	var f *qbo.Fault
+	var token *qbo.OAuthError
 	switch {
 	case errors.Is(err, state.ErrBudget):
 		return stream.RetryAfter(err, budgetDelay)
@@ -234,11 +179,13 @@ func cause(err error) error {
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
 	case errors.Is(err, connection.ErrSealed):
 		return err // until somebody brings the key
-	case lasting(err):
-		return stream.Permanent(stream.ReasonRefused, err)
-	case errors.As(err, &f) && f.RetryAfter > 0:
-		return stream.RetryAfter(err, f.RetryAfter)
-	case f == nil && !qbo.Temporary(err) && !errors.Is(err, context.Canceled):
+	case errors.As(err, &token):
+		return err
+	case errors.As(err, &f):
+		if f.RetryAfter > 0 {
+			return stream.RetryAfter(err, f.RetryAfter)
+		}
+	case !qbo.Temporary(err) && !errors.Is(err, qbo.ErrTooLarge) && !errors.Is(err, context.Canceled):
 		return paused(err) // the limiter's or the tokens' Redis
 	}
 	return err
@@ -249,9 +196,6 @@ func fail(items []*item, err error) {
 	for _, it := range items {
 		for _, u := range it.open() {
 			u.err = err
-			if errors.Is(err, qbo.ErrForbidden) && u.attempt() >= forbiddenAfter {
-				u.err = stream.Permanent(stream.ReasonRefused, err)
-			}
 		}
 	}
 }

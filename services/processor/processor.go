@@ -60,6 +60,8 @@ type Processor struct {
 	// The constants, but in tests.
 	lagDelay      time.Duration
 	poisonAfter   int
+	refusedAfter  int
+	refusedFor    time.Duration
 	waitAfter     int
 	rememberEvery time.Duration
 	behindEvery   time.Duration
@@ -70,6 +72,7 @@ type Processor struct {
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
 	lanes     *lanes
 	firsts    firsts
+	refusals  *refusals
 	count     *counters
 	hand      *hand
 	sightings *state.Sightings
@@ -90,7 +93,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter, rememberEvery: rememberInterval,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, refusedAfter: refusedAfter, refusedFor: refusedFor, waitAfter: waitAfter, rememberEvery: rememberInterval,
 		behindEvery: behindInterval, behindAfter: behindAfter, roomDelay: roomDelay,
 	}
 	if p.log == nil {
@@ -122,6 +125,9 @@ func New(o Options) (*Processor, error) {
 	p.lanes = newLanes(o.Config, p.now, p.deliver)
 	p.sightings = o.State.Sightings(p.late)
 	if p.firsts, err = newFirsts(); err != nil {
+		return nil, fmt.Errorf("processor: %w", err)
+	}
+	if p.refusals, err = newRefusals(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
 	if p.unknown, err = newNames(); err != nil {
