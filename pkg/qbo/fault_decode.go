@@ -19,6 +19,8 @@ const (
 	maxFaultErrors = 10
 	maxFaultText   = 1 << 10
 	maxRetryAfter  = 24 * time.Hour
+	// noFault begins the message of a Fault that was not in the body.
+	noFault = "no fault in the body"
 )
 
 // DecodeFault reads the answer to a failed call. Intuit sends faults as JSON in
@@ -30,7 +32,7 @@ func DecodeFault(status int, header http.Header, body []byte) *Fault {
 	if f == nil {
 		f = &Fault{}
 		if len(body) > 0 {
-			f.Errors = []FaultError{{Message: fmt.Sprintf("no fault in the body (%s, %d bytes)", clean(header.Get("Content-Type")), len(body))}}
+			f.Errors = []FaultError{{Message: fmt.Sprintf(noFault+" (%s, %d bytes)", clean(header.Get("Content-Type")), len(body))}}
 		}
 	}
 	f.Status = status
