@@ -69,8 +69,8 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 		return fmt.Errorf("%s: token of realm %s: %w", r.kind, r.realm, err)
 	}
 	err = c.once(ctx, r, token, decode)
-	if !errors.Is(err, ErrUnauthorized) {
-		return err
+	if MeaningOf(err) != MeaningTokenProblem {
+		return err // another token would not help, as some of 401 say
 	}
 	if rejected := c.options.Tokens.Rejected(ctx, r.realm, token); rejected != nil {
 		return fmt.Errorf("%w; report the token: %w", err, rejected)

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -61,7 +62,12 @@ var (
 	//go:embed app_refused.lua
 	appRefusedLua    string
 	appRefusedScript = redis.NewScript(ClockLua + appRefusedLua)
+	//go:embed app_probe.lua
+	appProbeLua    string
+	appProbeScript = redis.NewScript(ClockLua + appProbeLua)
 )
+
+const appProblemsKey = ephemeral + "appproblems:{all}"
 
 func appKeys(app string, by RefusedBy) []string {
 	return []string{ephemeralKey("apprefused", app) + ":" + string(by), ephemeralKey("appproblem", app) + ":" + string(by)}
@@ -81,6 +87,15 @@ func (s *Store) NoteRefused(ctx context.Context, app, realm string, r AppRefusal
 		r.Message, r.TID, s.ClockArg(), appKept.Milliseconds()).Bool()
 	if err != nil {
 		return false, fmt.Errorf("note a refusal of app %s: %w", app, err)
+	}
+	if found {
+		// For those who look for problems. Who knows the app finds it without this.
+		pipe := s.db.Pipeline()
+		pipe.SAdd(ctx, appProblemsKey, app)
+		pipe.PExpire(ctx, appProblemsKey, appKept)
+		if _, err := pipe.Exec(ctx); err != nil {
+			return true, fmt.Errorf("note the problem of app %s: %w", app, err)
+		}
 	}
 	return found, nil
 }
@@ -141,4 +156,38 @@ func (s *Store) RefusedRealms(ctx context.Context, app string, by RefusedBy) ([]
 		return nil, fmt.Errorf("read the refused realms of app %s: %w", app, err)
 	}
 	return realms, nil
+}
+
+// AppProblems are the problems of all apps.
+func (s *Store) AppProblems(ctx context.Context) ([]AppProblem, error) {
+	bounded, cancel := s.bound(ctx)
+	defer cancel()
+	apps, err := s.db.SMembers(bounded, appProblemsKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read which apps have problems: %w", err)
+	}
+	slices.Sort(apps)
+	var all []AppProblem
+	for _, app := range apps {
+		p, err := s.AppProblem(ctx, app)
+		if err != nil {
+			return nil, err
+		}
+		if p.Found() {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// ClaimAppProbe reports whether the next call that finds out whether an app's problem is
+// over is due and the caller's. The one after it is due after wait.
+func (s *Store) ClaimAppProbe(ctx context.Context, p AppProblem, wait time.Duration) (bool, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	mine, err := appProbeScript.Run(ctx, s.db, appKeys(p.App, p.By)[1:], wait.Milliseconds(), s.ClockArg()).Bool()
+	if err != nil {
+		return false, fmt.Errorf("claim the probe of app %s: %w", p.App, err)
+	}
+	return mine, nil
 }
