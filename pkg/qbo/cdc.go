@@ -106,6 +106,9 @@ func DecodeCDC(body []byte) (CDCResult, error) {
 		}] `json:"CDCResponse"`
 		Time text `json:"time"`
 	}
+	if f := xmlFault(body); f != nil {
+		return CDCResult{}, f.inAnswer()
+	}
 	if err := json.Unmarshal(trim(body), &root); err != nil {
 		return CDCResult{}, fmt.Errorf("%w: cdc: %w", ErrMalformed, err)
 	}

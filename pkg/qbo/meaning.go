@@ -83,24 +83,26 @@ const (
 )
 
 // MeaningOf interprets an error as a Client or an OAuth returned it; nil is OK.
-func MeaningOf(err error) Meaning { return responseOf(err).Meaning }
+func MeaningOf(err error) Meaning { return ResponseOf(err).Meaning }
 
 // AccessOf is why the company cannot be read; "" unless that is the meaning.
-func AccessOf(err error) Access { return responseOf(err).Access }
+func AccessOf(err error) Access { return ResponseOf(err).Access }
 
-// noResponse is what the table does not cover: no response came.
-var noResponse = Response{Name: "no response", Meaning: MeaningTransient}
+// Errors that the table does not cover, as no response or only a part of it came.
+var (
+	noResponse     = Response{Name: "no response", Meaning: MeaningTransient}
+	resultTooLarge = Response{Name: "result too large", Meaning: MeaningRequest}
+)
 
-// responseOf is the first row of the table that matches.
-func responseOf(err error) Response {
+// ResponseOf is the row of the table that an error matches.
+func ResponseOf(err error) Response {
 	r, ok := replyOf(err)
-	if !ok {
-		return noResponse
-	}
-	for i := range responses {
-		if responses[i].matches(r) {
-			return responses[i]
-		}
+	switch {
+	case ok:
+		// The last rows of each endpoint match everything.
+		return responses[slices.IndexFunc(responses, func(row Response) bool { return row.matches(r) })]
+	case errors.Is(err, ErrTooLarge):
+		return resultTooLarge
 	}
 	return noResponse
 }
@@ -118,7 +120,6 @@ const (
 	bodyFault     = "fault"    // an error in a documented form, at any status
 	bodyNoFault   = "no fault" // a page, nothing, or another form
 	bodyMalformed = "malformed"
-	bodyTooLarge  = "too large"
 )
 
 // reply is what of a response the table can match.
@@ -142,8 +143,6 @@ func replyOf(err error) (reply, bool) {
 		return f.reply(), true
 	case errors.Is(err, ErrMalformed):
 		return reply{from: fromAPI, status: 200, body: bodyMalformed}, true
-	case errors.Is(err, ErrTooLarge):
-		return reply{from: fromAPI, status: 200, body: bodyTooLarge}, true
 	}
 	return reply{}, false
 }
@@ -171,13 +170,11 @@ func (f *Fault) readable() bool {
 
 func (e *OAuthError) reply() reply {
 	r := reply{from: fromOAuth, status: e.Status, body: bodyNoFault, text: strings.ToLower(e.Description)}
+	if e.revoke {
+		r.from = fromRevoke
+	}
 	if e.Code != "" {
 		r.body, r.codes = bodyFault, []string{e.Code}
 	}
 	return r
-}
-
-// temporary reports whether the same call may succeed later by itself.
-func (m Meaning) temporary() bool {
-	return m == MeaningThrottled || m == MeaningTransient || m == MeaningMalformed
 }

@@ -17,6 +17,8 @@ type OAuthError struct {
 	Code        string
 	Description string
 	TID         string // Intuit's id of the call; may be empty
+
+	revoke bool // the revoke endpoint's
 }
 
 // Error implements error.

@@ -130,13 +130,13 @@ func TestOAuth_Errors(t *testing.T) {
 		{name: "the other order", status: 400, body: `{"error_description":"Token invalid","error":"invalid_grant"}`, grant: true, text: "invalid_grant: Token invalid"},
 		{name: "repeats the token", status: 400, body: `{"error":"invalid_grant","error_description":"no such the+code here"}`, grant: true, text: "no such [REDACTED] here"},
 		{name: "wrong client", status: 401, body: `{"error":"invalid_client"}`, text: "intuit answered 401: invalid_client"},
-		{name: "a page", status: 400, body: "<html>the+code</html>", text: "no OAuth error in the body"},
+		{name: "a page", status: 400, body: "<html>the+code</html>", temporary: true, text: "no OAuth error in the body"},
 		{name: "nothing", status: 503, temporary: true, text: "intuit answered 503"},
 		{name: "throttled", status: 429, body: `{"error":"rate"}`, temporary: true, text: "intuit answered 429: rate"},
 		{name: "a page with 200", status: 200, body: "<html>the+code</html>", temporary: true, text: "malformed answer"},
 		{name: "no token with 200", status: 200, body: `{"expires_in":3600,"refresh_token":"secret-r"}`, temporary: true, text: "malformed answer"},
 		{name: "tokens of a wrong type", status: 200, body: `{"access_token":{"secret-a":1},"refresh_token":"secret-r","expires_in":1}`, temporary: true, text: "malformed answer"},
-		{name: "a redirect", status: 302, text: "intuit answered 302"},
+		{name: "a redirect", status: 302, temporary: true, text: "intuit answered 302"},
 	} {
 		for _, grant := range grants {
 			t.Run(grant.name+" "+tt.name, func(t *testing.T) {

@@ -62,6 +62,9 @@ func (c *Client) Query(ctx context.Context, realm, statement string) (QueryResul
 // DecodeQuery reads the body of a Query answer. The error is a *Fault if the
 // body holds one, or wraps ErrMalformed.
 func DecodeQuery(body []byte) (QueryResult, error) {
+	if f := xmlFault(body); f != nil {
+		return QueryResult{}, f.inAnswer()
+	}
 	var fault, answer json.RawMessage
 	var at text
 	err := members(trim(body), func(key []byte, value json.RawMessage) error {

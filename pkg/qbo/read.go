@@ -58,6 +58,9 @@ func segment(s string) bool { return s != "" && s != "." && s != ".." }
 
 // decodeRead reads {"Invoice":{...},"time":"..."}.
 func decodeRead(name, id string, body []byte) (Entity, time.Time, error) {
+	if f := xmlFault(body); f != nil {
+		return Entity{}, time.Time{}, f.inAnswer()
+	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(trim(body), &members); err != nil {
 		return Entity{}, time.Time{}, fmt.Errorf("%w: read %s: %w", ErrMalformed, name, err)
