@@ -86,7 +86,8 @@ type bundle struct {
 	client      *qbo.Client
 	config      processor.ProcessorConfig
 	behindAfter time.Duration
-	waitAfter   int // tries before a message steps aside; 0 as the program has it
+	accessDelay time.Duration // see SetAccessDelay
+	waitAfter   int           // tries before a message steps aside; 0 as the program has it
 	a, b        *memory
 	registry    *prometheus.Registry
 }
@@ -221,6 +222,7 @@ func (b *bundle) run(o processor.Options) running {
 	if b.waitAfter > 0 {
 		p.SetWaitAfter(b.waitAfter)
 	}
+	p.SetAccessDelay(b.accessDelay)
 	p.SetBehind(50*time.Millisecond, b.behindAfter)
 	p.SetRoomDelay(50 * time.Millisecond)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
