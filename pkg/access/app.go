@@ -128,8 +128,11 @@ func (g *Guard) liveOthers(ctx context.Context, app string, except []string) ([]
 
 // waitForApp makes the probe that finds out whether an app's problem is over, if it is
 // due: nil if it is over. A problem of the token endpoint keeps nobody from calls whose
-// token is good.
+// token is good; package connection finds out when it is over.
 func (g *Guard) waitForApp(ctx context.Context, realm string, p state.AppProblem) error {
+	if p.By == state.RefusedByOAuth {
+		return nil
+	}
 	mine, err := g.state.ClaimAppProbe(ctx, p, appEvery)
 	if err != nil {
 		return err
@@ -139,9 +142,6 @@ func (g *Guard) waitForApp(ctx context.Context, realm string, p state.AppProblem
 		if err != nil || over {
 			return err
 		}
-	}
-	if p.By == state.RefusedByOAuth {
-		return nil
 	}
 	return appWait(realm, p)
 }
@@ -162,7 +162,7 @@ func (g *Guard) probeApp(ctx context.Context, p state.AppProblem) (over bool, er
 		if err != nil || conn.State != connection.Live {
 			continue // it says nothing about the app any more
 		}
-		v, cause := g.callApp(ctx, id, p)
+		v, cause := g.call(ctx, p.App, id, 0)
 		switch v {
 		case answers:
 			return true, g.endApp(ctx, p, refused)
@@ -175,20 +175,6 @@ func (g *Guard) probeApp(ctx context.Context, p state.AppProblem) (over bool, er
 	}
 	// Nobody is left to ask.
 	return true, g.endApp(ctx, p, refused)
-}
-
-func (g *Guard) callApp(ctx context.Context, realm string, p state.AppProblem) (verdict, error) {
-	if p.By == state.RefusedByAPI {
-		return g.call(ctx, p.App, realm, 0)
-	}
-	err := g.connections.Refresh(ctx, realm)
-	switch {
-	case err == nil:
-		return answers, nil
-	case refusedToken(err):
-		return refuses, err
-	}
-	return unclear, err
 }
 
 // endApp lets everybody go on.

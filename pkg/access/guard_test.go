@@ -408,3 +408,21 @@ func TestGuard_TwoCompaniesRefusedDaysApart(t *testing.T) {
 	require.Equal(t, connection.SubscriptionEnded, b.state("1").State)
 	require.Equal(t, connection.SubscriptionEnded, b.state("2").State)
 }
+
+// What the token endpoint refuses to the app keeps nobody from calls whose token is good.
+func TestGuard_ATokenEndpointThatRefusesTheApp(t *testing.T) {
+	t.Parallel()
+	b := setup(t, "1", "2")
+	_, err := b.store.NoteRefused(t.Context(), "books", "2", state.AppRefusal{By: state.RefusedByOAuth, Message: "invalid_client", App: true})
+	require.NoError(t, err)
+	require.NoError(t, b.call(b.guard, "1", "Invoice"))
+	_, refused := b.connections.Token(t.Context(), "1")
+	require.NoError(t, refused)
+	err = b.guard.Refused(t.Context(), "1", "Invoice", &qbo.OAuthError{Status: 401, Code: "invalid_client"})
+	require.ErrorIs(t, err, access.ErrWait, "its events wait")
+	require.ErrorContains(t, err, "the token endpoint refuses the app")
+	_, err = b.store.NoteAnswered(t.Context(), "books", state.RefusedByOAuth)
+	require.NoError(t, err)
+	b.now = b.now.Add(time.Minute)
+	require.NoError(t, b.guard.Refused(t.Context(), "1", "Invoice", &qbo.OAuthError{Status: 401, Code: "invalid_client"}))
+}

@@ -200,9 +200,3 @@ func tidOf(err error) string {
 	}
 	return f.TID
 }
-
-// refusedToken reports whether the token endpoint refused a refresh.
-func refusedToken(err error) bool {
-	m := qbo.MeaningOf(err)
-	return m == qbo.MeaningAppProblem || m == qbo.MeaningTokenProblem || errors.Is(err, connection.ErrReauthRequired)
-}
