@@ -5,4 +5,5 @@ if not was or was == 'disconnected' then redis.call('HSET', key, 'connected', no
 if was ~= 'live' then redis.call('HSET', key, 'changed', now) end
 redis.call('HSET', key, 'app', app, 'state', 'live', 'token', token)
 redis.call('HDEL', key, 'reason', 'previous')
+unrefuse(key)
 return redis.call('HINCRBY', key, 'generation', 1)

@@ -34,4 +34,12 @@ const (
 	fieldToken      = "token"    // sealed
 	fieldPrevious   = "previous" // sealed; the token that the last refresh was made with
 	fieldRejected   = "rejected" // the generation whose access token the API refused
+
+	// While Intuit refuses every call about the realm, or may.
+	fieldRefusedSince   = "refused_since" // Unix ms, as is the next probe
+	fieldRefusedNext    = "refused_next"
+	fieldRefusedProbes  = "refused_probes"
+	fieldRefusedAs      = "refused_as"
+	fieldRefusedMessage = "refused_message"
+	fieldRefusedTID     = "refused_tid"
 )

@@ -10,6 +10,7 @@ if was ~= to then
   redis.call('HSET', key, 'state', to, 'changed', now)
   if was == 'live' then redis.call('HSET', key, 'lapsed', now) end
 end
+if not refused(to) then unrefuse(key) end
 if reason == '' then
   redis.call('HDEL', key, 'reason')
 else

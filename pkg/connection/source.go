@@ -72,8 +72,9 @@ func (s *Store) Rejected(ctx context.Context, realm string, token secret.String)
 	return nil
 }
 
-// live: the realm has a token, if perhaps one that must be refreshed.
-func (r record) live() bool { return r.State == Live && r.Token.Refresh != "" }
+// live: the realm has a token, if perhaps one that must be refreshed. So has one that
+// Intuit refuses: the probe that finds out whether it still does needs it.
+func (r record) live() bool { return (r.State == Live || r.State.Refused()) && r.Token.Refresh != "" }
 
 // usable says why a realm has no token to give, if so.
 func (r record) usable() error {
@@ -93,7 +94,7 @@ func (r record) usable() error {
 
 // refreshable: Intuit can be asked for the next token.
 func (r record) refreshable() bool {
-	return (r.State == Live || r.State == Parked) && r.Token.Refresh != ""
+	return (r.State == Live || r.State == Parked || r.State.Refused()) && r.Token.Refresh != ""
 }
 
 // fresh: nothing speaks against the token.

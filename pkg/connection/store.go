@@ -75,10 +75,10 @@ const (
 var (
 	//go:embed connect.lua
 	connectLua    string
-	connectScript = redis.NewScript(state.ClockLua + connectLua)
+	connectScript = redis.NewScript(state.ClockLua + accessStatesLua + connectLua)
 	//go:embed setstate.lua
 	setStateLua    string
-	setStateScript = redis.NewScript(state.ClockLua + setStateLua)
+	setStateScript = redis.NewScript(state.ClockLua + accessStatesLua + setStateLua)
 )
 
 // New makes a store. It does not touch Redis yet.
@@ -259,7 +259,7 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 		Connection: Connection{
 			RealmID: realm, App: fields[fieldApp], State: State(fields[fieldState]), Reason: fields[fieldReason],
 			ConnectedAt: fromMillis(fields[fieldConnected]), ChangedAt: fromMillis(fields[fieldChanged]),
-			LapsedAt: fromMillis(fields[fieldLapsed]), Generation: generation,
+			LapsedAt: fromMillis(fields[fieldLapsed]), Generation: generation, Access: accessOf(fields),
 		},
 		sealed:   fields[fieldToken],
 		previous: fields[fieldPrevious],

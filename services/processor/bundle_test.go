@@ -87,8 +87,9 @@ type bundle struct {
 	client      *qbo.Client
 	config      processor.ProcessorConfig
 	behindAfter time.Duration
-	waitAfter   int // tries before a message steps aside; 0 as the program has it
-	refusals    int // tries of a refusal before the dead letter, at least an hour of them if late; 0 as the program has it
+	accessDelay time.Duration // see SetAccessDelay
+	waitAfter   int           // tries before a message steps aside; 0 as the program has it
+	refusals    int           // tries of a refusal before the dead letter, at least an hour of them if late; 0 as the program has it
 	late        bool
 	a, b        *memory
 	registry    *prometheus.Registry
@@ -230,6 +231,7 @@ func (b *bundle) run(o processor.Options) running {
 	if b.refusals > 0 {
 		p.SetRefusals(b.refusals, map[bool]time.Duration{true: time.Hour, false: time.Millisecond}[b.late])
 	}
+	p.SetAccessDelay(b.accessDelay)
 	p.SetBehind(50*time.Millisecond, b.behindAfter)
 	p.SetRoomDelay(50 * time.Millisecond)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))

@@ -27,10 +27,10 @@ func (p *Processor) admit(ctx context.Context, b *batch) error {
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
 	case err != nil:
 		return paused(fmt.Errorf("look up the connection: %w", err))
-	case connected != connection.Live:
+	case connected != connection.Live && !connected.Refused():
 		return errParked
 	}
-	return nil
+	return p.admitted(ctx, b)
 }
 
 // paused puts a message off for a moment because Redis did not answer. The delay

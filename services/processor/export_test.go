@@ -34,3 +34,6 @@ func (p *Processor) SetRoomDelay(d time.Duration) { p.roomDelay = d }
 
 // EnlistAgain is one look at what is registered.
 func (p *Processor) EnlistAgain(ctx context.Context) error { return p.enlistAgain(ctx) }
+
+// SetAccessDelay is how often what waits for a company that Intuit refuses looks again.
+func (p *Processor) SetAccessDelay(d time.Duration) { p.accessDelay = d }

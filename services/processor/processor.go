@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
@@ -54,6 +55,7 @@ type Processor struct {
 	now         func() time.Time
 	tracer      trace.Tracer
 
+	guard     *access.Guard
 	affinity  *affinity
 	eventOnly announcements
 
@@ -67,6 +69,7 @@ type Processor struct {
 	behindEvery   time.Duration
 	behindAfter   time.Duration
 	roomDelay     time.Duration
+	accessDelay   time.Duration // 0: as the guard says
 
 	unknown   *names       // entity names that no table holds
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
@@ -119,6 +122,7 @@ func New(o Options) (*Processor, error) {
 	for name := range filters {
 		return nil, fmt.Errorf("processor: processor.sink_filters: no sink is called %q", name)
 	}
+	p.guard = access.New(access.Options{State: o.State, Connections: o.Connections, QBO: o.QBO, Logger: p.log, Now: p.now})
 	p.affinity = newAffinity(o.State, p.log)
 	p.hand = newHand(o.Config, p.log)
 	p.count = newCounters(o.Registerer, p.hand, p.outputs)
@@ -154,7 +158,7 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	defer p.see(b)
 	ctx, end := p.span(ctx, b)
 	defer end()
-	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"follow", p.follow}, {"write", p.write}, {"mark", p.mark}}
+	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrateUnlessRefused}, {"follow", p.follow}, {"write", p.write}, {"mark", p.mark}}
 	if sabotage.On(sabotage.MarkBeforeWrite) {
 		steps[6], steps[7] = steps[7], steps[6]
 	}

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -284,7 +285,7 @@ func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 	p.firsts.note(m, o.again)
 	// One line for what lasts, not one for each try of each message.
 	level := zap.DebugLevel
-	if n := m.tries(); !m.retry && (n == 5 || n%20 == 0) {
+	if n := m.tries(); !m.retry && (n == 5 || n%20 == 0) && !errors.Is(o.again, access.ErrWait) {
 		level = zap.WarnLevel
 	}
 	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))

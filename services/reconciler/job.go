@@ -130,6 +130,9 @@ func passing(err error) bool {
 	if err == nil || errors.Is(err, errParked) || errors.Is(err, errNoSinks) || errors.Is(err, state.ErrBudget) {
 		return false
 	}
+	if _, ok := waits(err); ok {
+		return true
+	}
 	return qbo.Temporary(err) || errors.Is(err, errForgotten) || errors.Is(err, state.ErrLost) || errors.Is(err, stream.ErrNotDurable)
 }
 

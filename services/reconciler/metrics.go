@@ -69,7 +69,7 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		}),
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "parked_realms",
-			Help: "Realms that wait for a new authorisation, as far as this replica has met them.",
+			Help: "Realms that are not scanned because their authorisation has lapsed, a person has parked them or Intuit refuses them, as far as this replica has met them.",
 		}),
 	}
 	reg.MustRegister(m.took, m.held, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{

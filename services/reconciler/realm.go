@@ -74,7 +74,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		// The lease is not needed to wait: verifying only ever adds.
 		out.verified = r.verified(ctx, s.pending, o.wait)
 	}
-	if lapsed(err) {
+	if err = r.refusedWhole(ctx, realm, err); lapsed(err) && !errors.Is(err, errParked) {
 		err = fmt.Errorf("%w: %w", errParked, err)
 	}
 	out.err = err
@@ -89,8 +89,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if err != nil {
 		return nil, o, fmt.Errorf("connection: %w", err)
 	}
-	if conn.State != connection.Live {
-		return nil, o, errParked
+	if err := r.admit(ctx, conn); err != nil {
+		return nil, o, err
 	}
 	// Before all that a rewind may follow upon: what is read below is of this generation
 	// or a later one, and then the cursors do not move.
@@ -299,12 +299,13 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		return
 	}
 	name, parked, before := "ok", errors.Is(out.err, errParked), false
+	_, waiting := waits(out.err)
 	r.learn(realm, func(known *realmState) {
 		before, known.parked = known.parked, parked
 		switch {
 		case out.err == nil:
 			known.failures = 0
-		case !parked && ctx.Err() == nil && !errors.Is(out.err, state.ErrBudget):
+		case !parked && !waiting && ctx.Err() == nil && !errors.Is(out.err, state.ErrBudget):
 			known.failures++
 		}
 	})
@@ -314,10 +315,13 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		name = "parked"
 		if !before {
 			r.metrics.parked.Inc()
-			r.log.Warn("realm parked: connect it again, its cursors wait", fields...)
+			r.log.Warn("realm cannot be read, its cursors wait", append(fields, telemetry.Reason(out.err.Error()))...)
 		}
 	case ctx.Err() != nil:
 		name = "stopped"
+	case waiting:
+		name = "waiting"
+		r.log.Debug("realm not scanned", append(fields, telemetry.Error(out.err))...)
 	case errors.Is(out.err, state.ErrBudget):
 		name = "budget"
 		r.log.Warn("realm not scanned, the month's calls are used up", append(fields, telemetry.Error(out.err))...)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -47,6 +48,7 @@ type Reconciler struct {
 	state       *state.Store
 	client      *qbo.Client
 	connections *connection.Store
+	guard       *access.Guard
 	log         *zap.Logger
 	metrics     *metrics
 	clock       *sharedClock
@@ -104,6 +106,7 @@ func New(o Options) (*Reconciler, error) {
 		realms:      map[string]*realmState{},
 	}
 	r.now = r.clock.now
+	r.guard = access.New(access.Options{State: o.State, Connections: o.Connections, QBO: o.QBO, Logger: o.Logger, Now: o.Now})
 	r.verifier = newVerifier(r)
 	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag, r.silence)
 	return r, nil
@@ -135,7 +138,8 @@ type Request struct {
 type Report struct {
 	// Realms is how many were scanned.
 	Realms int
-	// Parked are the realms left out because their authorisation has lapsed.
+	// Parked are the realms left out because their authorisation has lapsed, a person has
+	// parked them, or Intuit refuses them.
 	Parked []string
 	// Calls is the number of API calls made, failed ones included.
 	Calls int

@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	errParked  = errors.New("realm is parked: its authorisation has lapsed")
+	errParked  = errors.New("realm is parked")
 	errNoSinks = errors.New("no sink is registered, so nothing can be verified")
 	// A deletion shows by the marks alone where CDC does not tell of it: a scan before
 	// they are there again would move the cursor past it.

@@ -148,9 +148,9 @@ func (c *auditCmd) realms(ctx context.Context, p process, connections *connectio
 		case conn.State == connection.Live:
 			live = append(live, realm)
 		case len(c.Realm) > 0:
-			return nil, fmt.Errorf("realm %s: it is %s, a person must connect it anew", realm, conn.State)
+			return nil, conn.Unusable()
 		default:
-			fmt.Fprintf(p.stderr, "note: realm %s is left out: it is %s\n", realm, conn.State)
+			fmt.Fprintf(p.stderr, "note: realm %s is left out: %v\n", realm, conn.Unusable())
 		}
 	}
 	if len(live) == 0 {

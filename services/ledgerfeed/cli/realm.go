@@ -29,6 +29,8 @@ type realmView struct {
 	Why        string           `json:"why,omitempty"`
 	Connection connection.State `json:"connection"`
 
+	Refusal *refusalView `json:"refusal,omitempty"`
+
 	ConnectedAt time.Time `json:"connected_at,omitzero"`
 	ChangedAt   time.Time `json:"changed_at,omitzero"`
 	LapsedAt    time.Time `json:"lapsed_at,omitzero"`
@@ -43,12 +45,24 @@ type realmView struct {
 	Token tokenView `json:"token"`
 }
 
+// refusalView is what Intuit answers while it refuses a company, in JSON.
+type refusalView struct {
+	Message string    `json:"message"`
+	TID     string    `json:"intuit_tid,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Next    time.Time `json:"asked_again,omitzero"`
+	Remedy  string    `json:"remedy"`
+}
+
 func viewOf(r realm.Realm) realmView {
 	v := realmView{
 		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
 		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
 		LastScan: r.Pace.Scanned, OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
+	}
+	if x := r.Access; x.Found() {
+		v.Refusal = &refusalView{Message: x.Message, TID: x.TID, Since: x.Since, Next: x.Next, Remedy: x.As.Remedy()}
 	}
 	if r.Claimed {
 		v.Due = time.Time{} // it is when the claim ends

@@ -127,8 +127,9 @@ type realmUnparkCmd struct {
 
 // Help is the long help of the command.
 func (realmUnparkCmd) Help() string {
-	return `Puts companies back that were put aside, and makes them due for a scan at once. One whose authorisation has lapsed
-cannot be put back: have it connected anew.
+	return `Puts companies back that were put aside or that Intuit refuses, and makes them due for a scan at once. One that Intuit
+goes on to refuse is put aside again within minutes. One whose authorisation has lapsed cannot be put back: have it
+connected anew.
 
 Examples:
   ledgerfeed realm unpark 9341453000000001`

@@ -64,6 +64,12 @@ func (c *realmShowCmd) print(p process, r realm.Realm) error {
 	if v.Why != "" {
 		row(t, "why", plain(v.Why))
 	}
+	if x := r.Access; x.Found() {
+		row(t, "Intuit answers", plain(x.Message))
+		row(t, "refused since", stamp(x.Since))
+		row(t, "intuit_tid", orDash(plain(x.TID)))
+		row(t, "Intuit is asked again", stamp(x.Next))
+	}
 	row(t, "connected", stamp(v.ConnectedAt))
 	row(t, "in this connection since", stamp(v.ChangedAt))
 	if !v.LapsedAt.IsZero() {

@@ -52,7 +52,7 @@ func (s *Server) realmList(c echo.Context) (any, error) {
 	q := realm.Query{After: v.After, Limit: pageSize, Prefix: v.Q}
 	if v.State != "" {
 		if !slices.Contains(v.States, v.State) {
-			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, parked and disconnected.")
+			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked and disconnected.")
 		}
 		q.States = []realm.State{v.State}
 	}

@@ -77,13 +77,18 @@ func (x *exam) readConnections(ctx context.Context) error {
 // it sends none for what was before the connection.
 func (x *exam) states() {
 	counts := map[connection.State]int{}
-	var lapsed []string
+	var lapsed, parked []string
+	refused := map[connection.State][]string{}
 	var first, last time.Time
 	for _, r := range x.realms {
 		counts[r.State]++
 		switch r.State {
 		case connection.ReauthRequired:
 			lapsed = append(lapsed, fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt)))
+		case connection.Parked:
+			parked = append(parked, fmt.Sprintf("%s since %s (%s)", r.RealmID, day(r.ChangedAt), r.Reason))
+		case connection.NoAccess, connection.SubscriptionEnded, connection.WrongEnvironment:
+			refused[r.State] = append(refused[r.State], fmt.Sprintf("%s since %s (%s)", r.RealmID, day(r.LapsedAt), answered(r.Access)))
 		case connection.Live:
 			if first.IsZero() || r.ConnectedAt.Before(first) {
 				first = r.ConnectedAt
@@ -96,13 +101,34 @@ func (x *exam) states() {
 	if len(lapsed) > 0 {
 		x.fail(checkConnections, "have a person connect them again; their cursors wait, and nothing is lost", "%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
 	}
+	for _, s := range connection.RefusedStates() {
+		if len(refused[s]) > 0 {
+			x.fail(checkConnections, s.Remedy(), "Intuit refuses %d of %d companies (%s); their events and cursors wait: %s",
+				len(refused[s]), len(x.realms), s, some(refused[s]))
+		}
+	}
+	if len(parked) > 0 {
+		x.warn(checkConnections, connection.Parked.Remedy(), "%d of %d companies were parked by a person: %s", len(parked), len(x.realms), some(parked))
+	}
 	switch {
 	case counts[connection.Live] > 0:
 		x.ok(checkConnections, "%d companies connected, the first on %s, the last on %s; webhooks come only for changes after that, what was before is loaded",
 			counts[connection.Live], day(first), day(last))
-	case len(lapsed) == 0:
+	case len(lapsed)+len(parked)+len(refused) == 0:
 		x.warn(checkConnections, "connect one: Intuit sends webhooks only for companies that are connected", "no company is connected")
 	}
+}
+
+// answered is what Intuit answers to every call about a realm.
+func answered(r connection.AccessRefusal) string {
+	text := r.Message
+	if r.TID != "" {
+		text += ", intuit_tid " + r.TID
+	}
+	if text == "" {
+		return "put so by hand"
+	}
+	return text
 }
 
 // deadlines looks at the ends of the tokens: some 100 days since the last refresh,

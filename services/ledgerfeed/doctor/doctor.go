@@ -116,7 +116,7 @@ func Look(ctx context.Context, o Options) Report {
 	x := &exam{Options: o.withDefaults()}
 	defer x.close()
 	for _, check := range []func(context.Context){
-		x.endpoint, x.redis, x.stream, x.intuit, x.connections, x.webhooks, x.calls, x.sinks,
+		x.endpoint, x.redis, x.stream, x.intuit, x.app, x.connections, x.webhooks, x.calls, x.sinks,
 	} {
 		if ctx.Err() != nil {
 			break

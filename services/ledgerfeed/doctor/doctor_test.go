@@ -284,3 +284,51 @@ func (l *late) WriteHeader(code int) {
 	}
 	l.ResponseWriter.WriteHeader(code)
 }
+
+// Many companies that Intuit refuses are one result.
+func TestApp_ARefusedAppIsOneResult(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.connect(time.Now().AddDate(0, 3, 0))
+	for _, id := range []string{realm, "2", "3"} {
+		_, err := s.store.NoteRefused(t.Context(), "production", id, state.AppRefusal{By: state.RefusedByAPI, Message: "403 3100 ApplicationAuthorizationFailed", TID: "1-abc"})
+		require.NoError(t, err)
+	}
+	var found []doctor.Finding
+	for _, f := range s.look(false).Findings {
+		if strings.Contains(f.Text, "Intuit refuses") {
+			found = append(found, f)
+		}
+	}
+	require.Len(t, found, 1)
+	require.Equal(t, "app", found[0].Check)
+	require.Equal(t, doctor.Fail, found[0].Level)
+	for _, part := range []string{"production", "3100", "1-abc", s.options.Config.QBO.BaseURL, "qbo.client_id id"} {
+		require.Contains(t, found[0].Text, part)
+	}
+	for _, part := range []string{"qbo.client_id", "qbo.client_secret", "qbo.base_url", "environment"} {
+		require.Contains(t, found[0].Do, part)
+	}
+}
+
+// A company that is not read says why: Intuit's words, or a person's reason.
+func TestConnections_SayWhyACompanyIsNotRead(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.connect(time.Now().AddDate(0, 3, 0))
+	require.NoError(t, s.connections.SetState(t.Context(), realm, connection.Parked, "invoice unpaid"))
+	text := fmt.Sprint(s.look(false).Findings)
+	require.Contains(t, text, "invoice unpaid")
+	require.NotContains(t, text, "authorisation")
+	require.NotContains(t, text, "no company is connected")
+
+	require.NoError(t, s.connections.SetState(t.Context(), realm, connection.Live, ""))
+	_, err := s.connections.NoteAccessRefusal(t.Context(), realm, connection.AccessRefusal{As: connection.NoAccess, Message: "401 120 You do not have access", TID: "1-xyz"}, time.Hour)
+	require.NoError(t, err)
+	_, err = s.connections.Refuse(t.Context(), realm, connection.NoAccess, "why", time.Hour)
+	require.NoError(t, err)
+	text = fmt.Sprint(s.look(false).Findings)
+	for _, part := range []string{"You do not have access", "1-xyz", connection.NoAccess.Remedy(), realm} {
+		require.Contains(t, text, part)
+	}
+}

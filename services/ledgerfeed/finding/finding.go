@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -33,6 +34,8 @@ const (
 	Lossy = "lossy"
 	// Slow: webhooks that come late.
 	Slow = "slow"
+	// AppRefused: Intuit refuses the app, so that nothing of any realm is read.
+	AppRefused = "app-refused"
 	// NoWebhooks: no webhook ever came to any realm.
 	NoWebhooks = "no-webhooks-at-all"
 )
@@ -103,6 +106,9 @@ func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, er
 			l.before.Merge(c)
 		}
 	}
+	if err := l.apps(ctx, store); err != nil {
+		return nil, err
+	}
 	if l.deaf() {
 		return l.found, nil // each kind of its own would say the same again
 	}
@@ -130,6 +136,16 @@ type look struct {
 	heard                 map[state.Kind]time.Time
 	recent, before, month state.Coverage
 	found                 []Finding
+}
+
+// apps looks for those that Intuit refuses.
+func (l *look) apps(ctx context.Context, store *state.Store) error {
+	problems, err := store.AppProblems(ctx)
+	for _, p := range problems {
+		text, remedy := access.Explain(p)
+		l.add(Finding{Kind: AppRefused, Severity: Error, Since: p.Since, Text: text + ".", Advice: "To mend it, " + remedy + "."})
+	}
+	return err
 }
 
 // deaf reports whether no webhook ever came.

@@ -140,10 +140,18 @@ func (d *Directory) judge(ctx context.Context, listed []connection.Listed) ([]Re
 	if err != nil {
 		return nil, err
 	}
+	problems, err := d.state.AppProblems(ctx)
+	if err != nil {
+		return nil, err
+	}
+	apps := map[string]state.AppProblem{}
+	for _, p := range problems {
+		apps[p.App] = p
+	}
 	realms := make([]Realm, len(listed))
 	for i, l := range listed {
 		r := Realm{Listed: l, Progress: progress[i]}
-		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress, watch)
+		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress, watch, apps[l.App])
 		r.OldestEntity, r.OldestCursor = oldest(r.Cursors)
 		realms[i] = r
 	}
@@ -183,10 +191,12 @@ func (d *Directory) Summary(ctx context.Context, maxAge time.Duration) (Summary,
 	if err != nil {
 		return Summary{}, err
 	}
-	for _, health := range []State{Parked, Disconnected} {
+	for _, health := range []State{NoAccess, SubscriptionEnded, WrongEnvironment, Parked, Disconnected} {
 		for _, c := range health.connections() {
-			s.Counts[health] += counts[c]
-			s.Total += counts[c]
+			if counts[c] > 0 {
+				s.Counts[health] += counts[c]
+				s.Total += counts[c]
+			}
 		}
 	}
 	q := Query{Limit: connection.MaxPage, States: []State{Live, CatchingUp, GapSuspected}}

@@ -156,6 +156,48 @@ func TestDirectory_TellsTheStates(t *testing.T) {
 	b.is("1", realm.Disconnected, "by request")
 }
 
+// A company that Intuit refuses has a state of its own, with Intuit's words.
+func TestDirectory_TellsWhatIntuitRefuses(t *testing.T) {
+	t.Parallel()
+	b := setup(t, devtest.Redis(t))
+	ctx := t.Context()
+	for _, id := range []string{"1", "2"} {
+		b.connect(id)
+		b.scanned(id)
+	}
+	for s, to := range map[realm.State]connection.State{
+		realm.NoAccess: connection.NoAccess, realm.SubscriptionEnded: connection.SubscriptionEnded, realm.WrongEnvironment: connection.WrongEnvironment,
+	} {
+		_, err := b.connections.NoteAccessRefusal(ctx, "1", connection.AccessRefusal{As: to, Message: "6190 Invalid Company Status"}, time.Minute)
+		require.NoError(t, err)
+		b.is("1", realm.GapSuspected, "6190 Invalid Company Status")
+		done, err := b.connections.Refuse(ctx, "1", to, "Intuit says so", time.Hour)
+		require.NoError(t, err)
+		require.True(t, done)
+		b.is("1", s, "Intuit says so")
+		page, err := b.directory.List(ctx, realm.Query{States: []realm.State{s}})
+		require.NoError(t, err)
+		require.Len(t, page.Realms, 1)
+		sum, err := b.directory.Summary(ctx, 0)
+		require.NoError(t, err)
+		require.Equal(t, map[realm.State]int{realm.Live: 1, s: 1}, sum.Counts)
+		was, err := b.connections.Answered(ctx, "1")
+		require.NoError(t, err)
+		require.Equal(t, to, was)
+		b.now = b.now.Add(time.Minute)
+		b.scanned("1")
+		b.is("1", realm.Live, "")
+	}
+	for _, id := range []string{"1", "2"} {
+		_, err := b.store.NoteRefused(ctx, "books", id, state.AppRefusal{By: state.RefusedByAPI, Message: "3100"})
+		require.NoError(t, err)
+	}
+	b.is("1", realm.GapSuspected, "Intuit refuses app books")
+	_, err := b.store.NoteAnswered(ctx, "books", state.RefusedByAPI)
+	require.NoError(t, err)
+	b.is("1", realm.Live, "")
+}
+
 func TestDirectory_FiltersByState(t *testing.T) {
 	t.Parallel()
 	b := setup(t, devtest.Redis(t))

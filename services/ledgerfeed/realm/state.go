@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -20,6 +21,13 @@ const (
 	CatchingUp State = "catching_up"
 	// GapSuspected: changes may have been missed, and no scan has looked since.
 	GapSuspected State = "gap_suspected"
+	// NoAccess: Intuit refuses the company because the person who connected it has lost
+	// the right. Events and cursors wait; Intuit is asked once an hour.
+	NoAccess State = "no_access"
+	// SubscriptionEnded: so, because its QuickBooks subscription has ended.
+	SubscriptionEnded State = "subscription_ended"
+	// WrongEnvironment: so, because it is of another environment than qbo.base_url.
+	WrongEnvironment State = "wrong_environment"
 	// Parked: nothing can or shall be read; the cursors wait.
 	Parked State = "parked"
 	// Disconnected: the tokens were forgotten because a person asked.
@@ -27,7 +35,12 @@ const (
 )
 
 // States are all of them.
-func States() []State { return []State{Live, CatchingUp, GapSuspected, Parked, Disconnected} }
+func States() []State {
+	return []State{Live, CatchingUp, GapSuspected, NoAccess, SubscriptionEnded, WrongEnvironment, Parked, Disconnected}
+}
+
+// Refused reports whether Intuit refuses a company in that state.
+func (s State) Refused() bool { return connection.State(s).Refused() }
 
 // String is the state in words.
 func (s State) String() string { return strings.ReplaceAll(string(s), "_", " ") }
@@ -35,6 +48,8 @@ func (s State) String() string { return strings.ReplaceAll(string(s), "_", " ") 
 // connections are the states of a connection that can be such a realm.
 func (s State) connections() []connection.State {
 	switch s {
+	case NoAccess, SubscriptionEnded, WrongEnvironment:
+		return []connection.State{connection.State(s)} // they have the same names
 	case Parked:
 		return []connection.State{connection.ReauthRequired, connection.Parked}
 	case Disconnected:
@@ -54,8 +69,11 @@ const (
 )
 
 // judge says how a realm is doing at a time, given the outages of ours. Why is empty
-// for one that is live.
-func judge(now time.Time, c connection.Connection, p state.Progress, w state.Watch) (s State, why string) {
+// for one that is live. app is the problem of its app.
+func judge(now time.Time, c connection.Connection, p state.Progress, w state.Watch, app state.AppProblem) (s State, why string) {
+	if c.State.Refused() {
+		return State(c.State), orElse(c.Reason, c.State.Remedy())
+	}
 	switch c.State {
 	case connection.Disconnected:
 		return Disconnected, orElse(c.Reason, "its tokens were forgotten")
@@ -63,6 +81,13 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 		return Parked, orElse(c.Reason, "it must be connected anew")
 	case connection.Parked:
 		return Parked, orElse(c.Reason, "by request")
+	}
+	if app.Found() {
+		text, _ := access.Explain(app)
+		return GapSuspected, text
+	}
+	if c.Access.Found() {
+		return GapSuspected, "Intuit refuses calls since " + moment(c.Access.Since) + ", and it is not known yet whether all: " + c.Access.Message
 	}
 	if why := missed(now, c, p, w); why != "" {
 		return GapSuspected, why
