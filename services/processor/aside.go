@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -21,8 +22,10 @@ const waitAfter = 5
 // left to a scan, and what else is to be done with the message is not done yet. What
 // waits for our own Redis stays: then nothing is delivered in any case.
 func (p *Processor) stepAside(ctx context.Context, m *message, o *outcome) (gone bool) {
-	// Where calls are used up, more tries within minutes are of no use.
-	soon := m.tries() < p.waitAfter && !errors.Is(o.unread, state.ErrBudget)
+	// Where calls are used up or no token is to be had, more tries within minutes are of
+	// no use.
+	_, held := connection.RetryAfter(o.unread)
+	soon := m.tries() < p.waitAfter && !held && !errors.Is(o.unread, state.ErrBudget)
 	if m.waiting || soon || slices.ContainsFunc(o.unreads, func(u *unit) bool { return errors.Is(u.err, errPaused) }) {
 		return false
 	}

@@ -225,6 +225,9 @@ func unknownEntity(err error) bool {
 // cause says what becomes of items that could not be read.
 func cause(err error) error {
 	var f *qbo.Fault
+	if delay, ok := connection.RetryAfter(err); ok {
+		return stream.RetryAfter(err, delay)
+	}
 	switch {
 	case errors.Is(err, state.ErrBudget):
 		return stream.RetryAfter(err, budgetDelay)

@@ -165,6 +165,9 @@ func (r *Reconciler) keepPace(ctx context.Context, realm string, g state.Generat
 
 // next is when to look at a realm again, after a scan that was due.
 func (r *Reconciler) next(ctx context.Context, out outcome) time.Duration {
+	if until, held := connection.RetryAfter(out.err); held {
+		return min(r.config.Interval, until)
+	}
 	switch {
 	case out.err == nil:
 		return r.interval(ctx, out.pace)
