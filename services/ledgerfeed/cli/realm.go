@@ -41,6 +41,24 @@ type realmView struct {
 	BeingScanned   bool      `json:"being_scanned"`
 
 	Token tokenView `json:"token"`
+	// AfterDisconnect are webhooks that came for a company that is disconnected.
+	AfterDisconnect *lateView `json:"webhooks_after_disconnect,omitempty"`
+}
+
+// lateView are webhooks that came after a disconnect.
+type lateView struct {
+	Events int64     `json:"events"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	// GrantActive: they came too late to have been under way.
+	GrantActive bool `json:"grant_active"`
+}
+
+func lateViewOf(c connection.Connection) *lateView {
+	if c.Late.Events == 0 {
+		return nil
+	}
+	return &lateView{Events: c.Late.Events, First: c.Late.First, Last: c.Late.Last, GrantActive: c.GrantActive()}
 }
 
 func viewOf(r realm.Realm) realmView {
@@ -49,6 +67,7 @@ func viewOf(r realm.Realm) realmView {
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
 		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
 		LastScan: r.Pace.Scanned, OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
+		AfterDisconnect: lateViewOf(r.Connection),
 	}
 	if r.Claimed {
 		v.Due = time.Time{} // it is when the claim ends
