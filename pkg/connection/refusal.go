@@ -60,8 +60,8 @@ func (r Refusal) String() string {
 type WaitError struct {
 	RealmID string
 	Until   time.Time
+	Delay   time.Duration // until then
 	Err     error
-	now     time.Time
 }
 
 // Error implements error.
@@ -73,10 +73,10 @@ func (e *WaitError) Error() string {
 func (e *WaitError) Unwrap() error { return e.Err }
 
 // After is how long to wait.
-func (e *WaitError) After() time.Duration { return max(e.Until.Sub(e.now), time.Second) }
+func (e *WaitError) After() time.Duration { return max(e.Delay, time.Second) }
 
 func (s *Store) wait(realm string, until time.Time, err error) error {
-	return &WaitError{RealmID: realm, Until: until, Err: err, now: s.now()}
+	return &WaitError{RealmID: realm, Until: until, Delay: until.Sub(s.now()), Err: err}
 }
 
 // RetryAfter is how long to wait for a token, if err says so.
