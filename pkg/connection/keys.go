@@ -38,7 +38,7 @@ const (
 	fieldRejected   = "rejected" // the generation whose access token the API refused
 	fieldRefusal    = "refusal"  // JSON, see [Refusal]
 	fieldCheck      = "check"    // Unix ms: since when the token is to be checked
-	fieldRevoked    = "revoked"  // 1: Intuit has confirmed it
+	fieldRevoked    = "revoked"  // the generation whose end Intuit has confirmed
 	fieldHeld       = "held"     // Unix ms: until when no token is given
 	// Events that came after the realm was disconnected: how many, and Unix ms.
 	fieldLateEvents = "late_events"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
@@ -55,7 +56,7 @@ func (s *Store) Revoke(ctx context.Context, realm string, to State, reason strin
 		}
 	}
 	if confirmed {
-		s.noteRevoked(ctx, realm)
+		s.noteRevoked(ctx, r)
 	} else {
 		reason += unconfirmed
 		s.log.Warn("revocation not confirmed, authorisation may be active", telemetry.Realm(realm), telemetry.App(r.App))
@@ -67,12 +68,22 @@ func (s *Store) Revoke(ctx context.Context, realm string, to State, reason strin
 }
 
 // noteRevoked keeps what Intuit has confirmed: to the next request it answers 400.
-func (s *Store) noteRevoked(ctx context.Context, realm string) {
+func (s *Store) noteRevoked(ctx context.Context, r record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	if err := s.db.HSet(ctx, connKey(realm), fieldRevoked, 1).Err(); err != nil {
-		s.log.Debug("revocation not noted", telemetry.Realm(realm), telemetry.Error(err))
+	if err := s.db.HSet(ctx, connKey(r.RealmID), fieldRevoked, r.Generation).Err(); err != nil {
+		s.log.Debug("revocation not noted", telemetry.Realm(r.RealmID), telemetry.Error(err))
 	}
+}
+
+// revoked reports whether the stored note is about the last token: its generation, to
+// which a disconnect adds one.
+func revoked(note string, c Connection) bool {
+	generation, err := strconv.ParseInt(note, 10, 64)
+	if c.State == Disconnected {
+		generation++
+	}
+	return err == nil && generation == c.Generation
 }
 
 // revokeAny revokes by the first of the realm's tokens that Intuit knows. Each of them

@@ -277,7 +277,7 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 		rejected: fields[fieldRejected] == fields[fieldGeneration],
 	}
 	r.HeldUntil, r.check, r.Late = fromMillis(fields[fieldHeld]), fromMillis(fields[fieldCheck]), late(fields)
-	r.revoked = fields[fieldRevoked] != ""
+	r.revoked = revoked(fields[fieldRevoked], r.Connection)
 	r.refused = refusalOf(fields[fieldRefusal], generation)
 	r.Refusal = r.refusal()
 	if r.token, err = s.keys.openToken(realm, r.sealed); err != nil {

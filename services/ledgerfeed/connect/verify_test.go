@@ -23,10 +23,9 @@ import (
 
 // refusing is the API with another answer for CompanyInfo.
 type refusing struct {
-	url     string
-	asked   atomic.Int64
-	revoked atomic.Int64
-	answer  atomic.Pointer[func(http.ResponseWriter, *http.Request)]
+	url    string
+	asked  atomic.Int64
+	answer atomic.Pointer[func(http.ResponseWriter, *http.Request)]
 }
 
 // startRefusing puts it before the simulator; the OAuth endpoints are the simulator's.
