@@ -102,6 +102,17 @@ type Connection struct {
 	Generation int64
 	// Access is what Intuit answers while it refuses every call about the realm, or may.
 	Access AccessRefusal
+	// ClientID is the client id that the token was issued to; "" if the version that
+	// stored it did not note it.
+	ClientID string
+	// Refusal is Intuit's last answer if it refused the stored refresh token; nil if not.
+	Refusal *Refusal
+	// HeldUntil is when the next call may be made: Intuit's API refuses tokens that were
+	// issued just before. Zero or past: now.
+	HeldUntil time.Time
+	// Late are the webhooks that came after the realm was disconnected: they show that
+	// Intuit does not know of it.
+	Late Late
 	// Token holds the deadlines: an hour, some 100 days since the last refresh,
 	// five years. It is empty once disconnected. Use [Store.Token] for calls.
 	Token qbo.Token

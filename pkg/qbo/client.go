@@ -73,13 +73,30 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 	if MeaningOf(err) != MeaningTokenProblem {
 		return err // another token would not help, as some of 401 say
 	}
-	if rejected := c.options.Tokens.Rejected(ctx, r.realm, token); rejected != nil {
-		return fmt.Errorf("%w; report the token: %w", err, rejected)
+	if err := c.reject(ctx, r, token, err); err != nil {
+		return err
 	}
-	if token, err = c.options.Tokens.Token(ctx, r.realm); err != nil {
-		return fmt.Errorf("%s: new token of realm %s: %w", r.kind, r.realm, err)
+	next, tokenErr := c.options.Tokens.Token(ctx, r.realm)
+	if tokenErr != nil {
+		// The source's error decides what happens next; the refusal is for a person.
+		return fmt.Errorf("%s: new token of realm %s: %w (after %s)", r.kind, r.realm, tokenErr, err.Error())
 	}
-	return c.once(ctx, r, token, decode)
+	err = c.once(ctx, r, next, decode)
+	if !errors.Is(err, ErrUnauthorized) || next == token {
+		return err
+	}
+	if rejected := c.reject(ctx, r, next, err); rejected != nil {
+		return rejected
+	}
+	return err
+}
+
+// reject reports a token that was refused. The source decides whether there is another.
+func (c *Client) reject(ctx context.Context, r request, token secret.String, refused error) error {
+	if err := c.options.Tokens.Rejected(ctx, r.realm, token); err != nil {
+		return fmt.Errorf("%w; report the token: %w", refused, err)
+	}
+	return nil
 }
 
 // once waits for a turn and sends r.

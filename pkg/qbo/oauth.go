@@ -108,6 +108,9 @@ func (o *OAuth) AuthorizeURL(state string, verifier secret.String) string {
 	return o.options.AuthorizeURL + separator + values.Encode()
 }
 
+// ClientID is the app's, to which the tokens belong.
+func (o *OAuth) ClientID() string { return o.options.ClientID }
+
 // RedirectURL is where Intuit sends a person back to; "" if none was set.
 func (o *OAuth) RedirectURL() string { return o.options.RedirectURL }
 

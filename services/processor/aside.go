@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/access"
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -24,9 +25,11 @@ const waitAfter = 5
 // left to a scan, and what else is to be done with the message is not done yet. What
 // waits for our own Redis stays: then nothing is delivered in any case.
 func (p *Processor) stepAside(ctx context.Context, m *message, o *outcome) (gone bool) {
-	// Where calls are used up, more tries within minutes are of no use.
+	// Where calls are used up, refused or without a token, more tries within minutes are
+	// of no use.
 	refused := errors.Is(o.unread, access.ErrWait)
-	soon := m.tries() < p.waitAfter && !errors.Is(o.unread, state.ErrBudget) && !refused
+	_, held := connection.RetryAfter(o.unread)
+	soon := m.tries() < p.waitAfter && !held && !errors.Is(o.unread, state.ErrBudget) && !refused
 	if m.waiting || soon || slices.ContainsFunc(o.unreads, func(u *unit) bool { return errors.Is(u.err, errPaused) }) {
 		return false
 	}

@@ -170,6 +170,9 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 func cause(err error) error {
 	var f *qbo.Fault
 	var token *qbo.OAuthError
+	if delay, ok := connection.RetryAfter(err); ok {
+		return stream.RetryAfter(err, delay)
+	}
 	switch {
 	case errors.Is(err, state.ErrBudget):
 		return stream.RetryAfter(err, budgetDelay)

@@ -44,6 +44,9 @@ func parkedBy(err error) error {
 
 // waits is how long to leave a realm alone that cannot be read now, if that is it.
 func waits(err error) (time.Duration, bool) {
+	if after, held := connection.RetryAfter(err); held {
+		return after, true
+	}
 	var wait *access.WaitError
 	if !errors.As(err, &wait) || wait.State.Refused() {
 		return 0, false

@@ -221,7 +221,8 @@ func (s *scan) leaveOut(f *finding, err error) {
 
 // fatal reports whether err stands in the way of the other entities too.
 func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, errParked) || lapsed(err) ||
+	_, held := connection.RetryAfter(err)
+	return ctx.Err() != nil || errors.Is(err, errParked) || lapsed(err) || held ||
 		errors.Is(err, qbo.ErrThrottled) || errors.Is(err, state.ErrBudget) || errors.Is(err, qbo.ErrUnauthorized) || errors.Is(err, qbo.ErrForbidden)
 }
 

@@ -253,7 +253,8 @@ func (r *run) attend(ctx context.Context) {
 	for lifecycle.Sleep(ctx, time.Second) == nil {
 		for _, realm := range r.plant.realms {
 			c, err := r.plant.connections.Get(ctx, realm)
-			if err != nil || c.State != connection.ReauthRequired || !r.plant.books.TokenUnheard(realm) {
+			refused := c.State == connection.ReauthRequired || c.Refusal != nil
+			if err != nil || !refused || !r.plant.books.TokenUnheard(realm) {
 				continue
 			}
 			r.mu.Lock()

@@ -29,7 +29,7 @@ type realmView struct {
 	Why        string           `json:"why,omitempty"`
 	Connection connection.State `json:"connection"`
 
-	Refusal *refusalView `json:"refusal,omitempty"`
+	Refusal *accessView `json:"refusal,omitempty"`
 
 	ConnectedAt time.Time `json:"connected_at,omitzero"`
 	ChangedAt   time.Time `json:"changed_at,omitzero"`
@@ -43,10 +43,28 @@ type realmView struct {
 	BeingScanned   bool      `json:"being_scanned"`
 
 	Token tokenView `json:"token"`
+	// AfterDisconnect are webhooks that came for a company that is disconnected.
+	AfterDisconnect *lateView `json:"webhooks_after_disconnect,omitempty"`
 }
 
-// refusalView is what Intuit answers while it refuses a company, in JSON.
-type refusalView struct {
+// lateView are webhooks that came after a disconnect.
+type lateView struct {
+	Events int64     `json:"events"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	// GrantActive: they came too late to have been under way.
+	GrantActive bool `json:"grant_active"`
+}
+
+func lateViewOf(c connection.Connection) *lateView {
+	if c.Late.Events == 0 {
+		return nil
+	}
+	return &lateView{Events: c.Late.Events, First: c.Late.First, Last: c.Late.Last, GrantActive: c.GrantActive()}
+}
+
+// accessView is what Intuit answers while it refuses a company, in JSON.
+type accessView struct {
 	Message string    `json:"message"`
 	TID     string    `json:"intuit_tid,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
@@ -60,9 +78,10 @@ func viewOf(r realm.Realm) realmView {
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
 		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
 		LastScan: r.Pace.Scanned, OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
+		AfterDisconnect: lateViewOf(r.Connection),
 	}
 	if x := r.Access; x.Found() {
-		v.Refusal = &refusalView{Message: x.Message, TID: x.TID, Since: x.Since, Next: x.Next, Remedy: x.As.Remedy()}
+		v.Refusal = &accessView{Message: x.Message, TID: x.TID, Since: x.Since, Next: x.Next, Remedy: x.As.Remedy()}
 	}
 	if r.Claimed {
 		v.Due = time.Time{} // it is when the claim ends

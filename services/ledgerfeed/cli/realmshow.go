@@ -84,6 +84,12 @@ func (c *realmShowCmd) print(p process, r realm.Realm) error {
 	}
 	row(t, "scans not verified", v.OpenScans)
 	v.Token.rows(t)
+	if late := v.AfterDisconnect; late != nil {
+		row(t, "webhooks since the disconnect", fmt.Sprintf("%d, the last at %s", late.Events, stamp(late.Last)))
+		if late.GrantActive {
+			row(t, "  so the authorisation is active", connection.OwnerEnds)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Cursors)) {
 		row(t, "covered "+name, stamp(r.Cursors[name]))
 	}

@@ -45,6 +45,8 @@ func (x *exam) connections(ctx context.Context) {
 		return
 	}
 	x.states()
+	x.refusals()
+	x.disconnected()
 	x.deadlines()
 }
 
@@ -84,7 +86,7 @@ func (x *exam) states() {
 		counts[r.State]++
 		switch r.State {
 		case connection.ReauthRequired:
-			lapsed = append(lapsed, fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt)))
+			lapsed = append(lapsed, lapse(r))
 		case connection.Parked:
 			parked = append(parked, fmt.Sprintf("%s since %s (%s)", r.RealmID, day(r.ChangedAt), r.Reason))
 		case connection.NoAccess, connection.SubscriptionEnded, connection.WrongEnvironment:
@@ -99,7 +101,8 @@ func (x *exam) states() {
 		}
 	}
 	if len(lapsed) > 0 {
-		x.fail(checkConnections, "have a person connect them again; their cursors wait, and nothing is lost", "%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
+		x.fail(checkConnections, "a refused token is tried again by itself, and now by ledgerfeed token refresh; if Intuit still refuses it, have a person connect the company again: its cursors wait, and nothing is lost",
+			"%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
 	}
 	for _, s := range connection.RefusedStates() {
 		if len(refused[s]) > 0 {
@@ -129,6 +132,59 @@ func answered(r connection.AccessRefusal) string {
 		return "put so by hand"
 	}
 	return text
+}
+
+// lapse is a realm that must be connected anew, and what Intuit said.
+func lapse(r realm) string {
+	text := fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt))
+	if f := r.Refusal; f != nil {
+		text += fmt.Sprintf(" (%s; tried again at %s)", f, f.Next.UTC().Format(time.DateTime))
+	}
+	return text
+}
+
+// refusals looks for live realms whose tokens cannot be used: they are those of another
+// client id, or Intuit refuses them although the realm may not be the reason.
+func (x *exam) refusals() {
+	var other, refused, held []string
+	now := x.Now()
+	for _, r := range x.realms {
+		if r.State != connection.Live {
+			continue
+		}
+		switch {
+		case r.ClientID != "" && x.Config.QBO.ClientID != "" && r.ClientID != x.Config.QBO.ClientID:
+			other = append(other, r.RealmID+" of "+r.ClientID)
+		case r.Refusal != nil:
+			refused = append(refused, r.RealmID+": "+r.Refusal.String())
+		case r.HeldUntil.After(now):
+			held = append(held, r.RealmID+" until "+r.HeldUntil.UTC().Format(time.DateTime))
+		}
+	}
+	if len(other) > 0 {
+		x.fail(checkTokens, "set LEDGERFEED_QBO_CLIENT_ID and _SECRET to the app's that the companies were connected with, or connect them with this one",
+			"the tokens of %d companies belong to another client id than %s, and are not refreshed: %s", len(other), x.Config.QBO.ClientID, some(other))
+	}
+	if len(refused) > 0 {
+		x.fail(checkTokens, "compare LEDGERFEED_QBO_CLIENT_ID and _SECRET with the portal's page Keys & credentials; the tokens are kept and tried again",
+			"Intuit refuses the tokens of %d companies, and the app's keys may be the reason: %s", len(refused), some(refused))
+	}
+	if len(held) > 0 {
+		x.warn(checkTokens, "see Intuit's status page; calls go on by themselves", "Intuit's API answers 401 to tokens that it issued just before, for %d companies: %s", len(held), some(held))
+	}
+}
+
+// disconnected looks for realms that are disconnected here and not at Intuit.
+func (x *exam) disconnected() {
+	var active []string
+	for _, r := range x.realms {
+		if r.GrantActive() {
+			active = append(active, fmt.Sprintf("%s (%d, the last at %s)", r.RealmID, r.Late.Events, r.Late.Last.UTC().Format(time.DateTime)))
+		}
+	}
+	if len(active) > 0 {
+		x.warn(checkConnections, connection.OwnerEnds, "webhooks come for %d companies that are disconnected: their authorisation is active at Intuit: %s", len(active), some(active))
+	}
 }
 
 // deadlines looks at the ends of the tokens: some 100 days since the last refresh,

@@ -85,13 +85,29 @@ func newSystem(t *testing.T) *system {
 	s.store, err = state.Open(t.Context(), state.Options{Config: cfg.Redis})
 	require.NoError(t, err)
 	t.Cleanup(func() { s.store.Close() })
-	s.connections, err = connection.New(connection.Options{State: s.store, Config: cfg.Connection, Refresher: noRefresh{}})
-	require.NoError(t, err)
+	s.options.Config = cfg
+	s.connections = s.connectionsBy(noRefresh{})
 
 	cfg.NATS = s.broker(true)
 	cfg.Processor.Sinks = []string{"jsonl:" + t.TempDir() + "/changes.jsonl"}
 	s.options = doctor.Options{Config: cfg, Tries: 5}
 	return s
+}
+
+func (s *system) connectionsBy(r connection.Refresher) *connection.Store {
+	s.t.Helper()
+	c, err := connection.New(connection.Options{State: s.store, Config: s.options.Config.Connection, Refresher: r})
+	require.NoError(s.t, err)
+	return c
+}
+
+// oauth refuses every refresh.
+type oauth struct{ client, description string }
+
+func (o *oauth) ClientID() string { return o.client }
+
+func (o *oauth) Refresh(context.Context, secret.String) (qbo.Token, error) {
+	return qbo.Token{}, &qbo.OAuthError{Status: http.StatusBadRequest, Code: "invalid_grant", Description: o.description, TID: "1-tid"}
 }
 
 type noRefresh struct{}
@@ -232,6 +248,31 @@ func TestDoctor_FindsWhatIsBroken(t *testing.T) {
 		{name: "compressed event stream", breaks: func(_ *testing.T, s *system) { s.compress(stream.EventStream) }, check: "stream-compression", want: "LF_EVENTS is compressed", do: "nats stream edit LF_EVENTS --compression none"},
 		{name: "compressed gap log", breaks: func(_ *testing.T, s *system) { s.compress(stream.GapStream) }, check: "stream-compression", want: "LF_GAPS is compressed", do: "restart a service"},
 		{name: "expired token", breaks: func(_ *testing.T, s *system) { s.connect(time.Now().Add(-time.Hour)) }, check: "tokens", want: "have expired: " + realm, do: "connect them again"},
+		{name: "tokens of another client id", breaks: func(_ *testing.T, s *system) {
+			s.connections = s.connectionsBy(&oauth{client: "development"})
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+		}, check: "tokens", want: "belong to another client id than id, and are not refreshed: " + realm + " of development", do: "LEDGERFEED_QBO_CLIENT_ID"},
+		{name: "wrong keys", breaks: func(t *testing.T, s *system) {
+			s.connections = s.connectionsBy(&oauth{description: "Incorrect Token type or clientID"})
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+			_, held := connection.RetryAfter(s.connections.Refresh(t.Context(), realm))
+			require.True(t, held)
+		}, check: "tokens", want: "Incorrect Token type or clientID, intuit_tid 1-tid", do: "Keys & credentials"},
+		{name: "refused token", breaks: func(t *testing.T, s *system) {
+			s.connections = s.connectionsBy(&oauth{description: "Token invalid"})
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+			require.ErrorIs(t, s.connections.Refresh(t.Context(), realm), connection.ErrReauthRequired)
+		}, check: "connections", want: "Token invalid, intuit_tid 1-tid; tried again at", do: "ledgerfeed token refresh"},
+		{name: "API that refuses fresh tokens", breaks: func(t *testing.T, s *system) {
+			key := "lf:1:conn:{" + realm + "}"
+			require.NoError(t, s.redis.HSet(t.Context(), key, "held", time.Now().Add(time.Minute).UnixMilli()).Err())
+		}, check: "tokens", want: "answers 401 to tokens that it issued just before, for 1 companies: " + realm, do: "status page"},
+		{name: "disconnected here only", breaks: func(t *testing.T, s *system) {
+			require.NoError(t, s.connections.Disconnect(t.Context(), realm))
+			require.NoError(t, s.connections.NoteLate(t.Context(), realm, 3))
+			key := "lf:1:conn:{" + realm + "}"
+			require.NoError(t, s.redis.HSet(t.Context(), key, "changed", time.Now().Add(-2*time.Hour).UnixMilli()).Err())
+		}, check: "connections", want: "webhooks come for 1 companies that are disconnected: their authorisation is active at Intuit: " + realm + " (3", do: "Disconnect"},
 		{name: "an entity whose webhooks never come", breaks: func(t *testing.T, s *system) {
 			told := s.store.Sightings(nil)
 			told.Note(realm, state.Webhook{Kind: state.Kind{Entity: "Bill", Operation: "create"}, ID: "1", Event: time.Now(), Received: time.Now(), First: true})

@@ -76,9 +76,13 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 	}
 	switch c.State {
 	case connection.Disconnected:
-		return Disconnected, orElse(c.Reason, "its tokens were forgotten")
+		why := orElse(c.Reason, "its tokens were forgotten")
+		if c.GrantActive() {
+			why += fmt.Sprintf("; %d webhooks came since, the last at %s: the authorisation is active, %s", c.Late.Events, moment(c.Late.Last), connection.OwnerEnds)
+		}
+		return Disconnected, why
 	case connection.ReauthRequired:
-		return Parked, orElse(c.Reason, "it must be connected anew")
+		return Parked, refused(c)
 	case connection.Parked:
 		return Parked, orElse(c.Reason, "by request")
 	}
@@ -88,6 +92,9 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 	}
 	if c.Access.Found() {
 		return GapSuspected, "Intuit refuses calls since " + moment(c.Access.Since) + ", and it is not known yet whether all: " + c.Access.Message
+	}
+	if why := waits(now, c); why != "" {
+		return GapSuspected, why
 	}
 	if why := missed(now, c, p, w); why != "" {
 		return GapSuspected, why
@@ -99,6 +106,26 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 		return GapSuspected, name + " was last covered up to " + moment(at)
 	}
 	return Live, ""
+}
+
+// waits says why no call can be made for a live realm now, if so.
+func waits(now time.Time, c connection.Connection) string {
+	switch {
+	case c.Refusal != nil:
+		return c.Refusal.String() + "; the app's keys may be wrong, it is tried again at " + moment(c.Refusal.Next)
+	case c.HeldUntil.After(now):
+		return "Intuit's API refuses tokens that were issued just before (401); no call is made until " + moment(c.HeldUntil)
+	}
+	return ""
+}
+
+// refused says when a refused token is tried again.
+func refused(c connection.Connection) string {
+	why := orElse(c.Reason, "it must be connected anew")
+	if c.Refusal != nil && !c.Refusal.Next.IsZero() {
+		why += "; it is tried again at " + moment(c.Refusal.Next)
+	}
+	return why
 }
 
 // missed says what a scan should have looked at and did not, if anything.
