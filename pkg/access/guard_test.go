@@ -426,3 +426,15 @@ func TestGuard_ATokenEndpointThatRefusesTheApp(t *testing.T) {
 	b.now = b.now.Add(time.Minute)
 	require.NoError(t, b.guard.Refused(t.Context(), "1", "Invoice", &qbo.OAuthError{Status: 401, Code: "invalid_client"}))
 }
+
+// Before a company is refused, another one that nobody has called is asked.
+func TestGuard_AQuietCompanyIsAskedBeforeOneIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t, "1", "2")
+	b.refuse(answer{403, notForApp}, "1", "2")
+	b.run(10*time.Minute, "1")
+	require.Equal(t, connection.Live, b.state("1").State)
+	p, err := b.store.AppProblem(t.Context(), "books")
+	require.NoError(t, err)
+	require.True(t, p.Found())
+}
