@@ -13,10 +13,17 @@ import (
 // MaxRefusals is how many refusals of a realm are kept.
 const MaxRefusals = 100
 
+// The ways of asking for an entity that can be refused.
+const (
+	RefusedByCDC    = "cdc"    // ChangeDataCapture does not serve it: it is scanned by Query
+	RefusedByQuery  = "query"  // nothing serves it: it is left out
+	RefusedByFilter = "filter" // it is served, but not by a condition: all of it is read
+)
+
 // Refusal is an entity that the API does not serve in a realm.
 type Refusal struct {
 	Entity string    `json:"-"`
-	Way    string    `json:"-"`              // of asking: cdc, query; filter: without a condition on time it is served
+	Way    string    `json:"-"`              // of asking: cdc, query, filter
 	At     time.Time `json:"at"`             // of the last response, in milliseconds
 	First  time.Time `json:"first,omitzero"` // of the first one in a row
 	Tries  int       `json:"tries,omitempty"`
@@ -25,6 +32,19 @@ type Refusal struct {
 	// failure: the entity is asked for again at Next.
 	Lasting bool      `json:"lasting,omitempty"`
 	Next    time.Time `json:"next,omitzero"`
+}
+
+// Words says what a refusal means.
+func (r Refusal) Words() string {
+	switch {
+	case r.Way == RefusedByCDC:
+		return "scanned by Query, ChangeDataCapture refuses it"
+	case r.Way == RefusedByFilter:
+		return "read as a whole, QuickBooks does not filter it"
+	case r.Lasting:
+		return "left out since " + r.First.UTC().Format(time.DateOnly) + ", QuickBooks refuses it for this company"
+	}
+	return "refused by QuickBooks, will retry"
 }
 
 // Refusals returns what the API has refused in a realm, sorted by entity.

@@ -30,11 +30,10 @@ const (
 	maxRefusalText = 400
 )
 
-// The ways of asking that can be refused.
 const (
-	wayCDC    = "cdc"
-	wayQuery  = "query"
-	wayFilter = "filter" // a condition on a property: the entity is read as a whole
+	wayCDC    = state.RefusedByCDC
+	wayQuery  = state.RefusedByQuery
+	wayFilter = state.RefusedByFilter
 )
 
 // refusal is how an entity was last refused, by the way of asking; zero: it was not.
