@@ -47,8 +47,9 @@ func (s *scan) plan(o order) []*finding {
 		no := s.refusal(name)
 		t.retry = known(no.cdc)
 		if rests(no.cdc, now) && !s.explicit[name] {
+			// As for other entities that only Query can find.
 			t.changedSince, t.query = time.Time{}, true
-			if s.unknown(name, now) {
+			if s.unknown(name, now) || !t.load && !o.everything && !o.recovery && !s.due(name, now) {
 				continue
 			}
 		}

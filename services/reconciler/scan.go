@@ -192,6 +192,11 @@ func (s *scan) fewerCounts(o order, fs []*finding) []*finding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := slices.Clone(fs)
+	for _, f := range kept {
+		if known(s.refused[f.entity].cdc) && f.asked == 0 {
+			s.extra += 2 // it is read, and its older records counted
+		}
+	}
 	for i := len(kept) - 1; i >= 0 && !o.everything; i-- {
 		if s.extra > 0 && kept[i].count && !known(s.refused[kept[i].entity].query) {
 			kept = slices.Delete(kept, i, i+1)
