@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -54,6 +55,7 @@ type gate struct {
 	victim  string
 	answer  answerTo
 	all     bool // every call is refused
+	queries bool // every Query is
 	only    func(r *http.Request) bool
 	metered int
 	refused int
@@ -90,7 +92,7 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, quickbooks http.Han
 		return
 	}
 	g.mu.Lock()
-	refuse := g.all || slices.Contains(entitiesOf(r), g.victim) && (g.only == nil || g.only(r))
+	refuse := g.all || g.queries && r.URL.Query().Has("query") || slices.Contains(entitiesOf(r), g.victim) && (g.only == nil || g.only(r))
 	if refuse {
 		g.refused++
 	} else {
@@ -430,6 +432,27 @@ func TestRefuse_OfAllEntitiesIsNotOne(t *testing.T) {
 	}
 }
 
+// CDC answers, and then the company is refused: that is none of the entities' either.
+func TestRefuse_OfAllQueriesIsNotOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.many("Invoice", 3)
+	b.clock.Advance(time.Hour)
+	g := b.guard("", refusals[7])
+	g.set(func(g *gate) { g.queries = true })
+	r := b.reconciler()
+	report := b.request(r, reconciler.Request{Realms: []string{realm}})
+	require.ErrorContains(t, report.Errors[realm], "no other entity answers")
+	all, err := b.store.Refusals(t.Context(), realm)
+	require.NoError(t, err)
+	require.Empty(t, all)
+	_, refused := g.counts()
+	require.LessOrEqual(t, refused, 12, "it is not asked for each entity")
+	g.set(func(g *gate) { g.queries = false })
+	b.reconcile(r)
+	b.requireEqual()
+}
+
 // Several entities are refused at once, by different answers of the API.
 func TestRefuse_SeveralEntities(t *testing.T) {
 	t.Parallel()
@@ -519,20 +542,20 @@ func TestScan_RecordsOfOneSecondInAnyOrder(t *testing.T) {
 	shuffled := 0
 	b.between(func(w http.ResponseWriter, r *http.Request, quickbooks http.Handler) {
 		statement := r.URL.Query().Get("query")
-		require.NotContains(t, statement, "ORDERBY Id")
+		if strings.Contains(statement, "ORDERBY Id") {
+			t.Errorf("depends on the order of ids: %s", statement)
+		}
 		if shuffled < 2 && strings.Contains(statement, "MetaData.LastUpdatedTime <") && strings.Contains(statement, "STARTPOSITION 1000") {
-			// The same rows but the first come in another order than before.
+			// A row of the page before comes again, in place of one of this page.
 			shuffled++
 			q := r.URL.Query()
-			q.Set("query", strings.Replace(statement, "MAXRESULTS 1000", "MAXRESULTS 1", 1))
+			page := rowsOf(t, quickbooks, r)
+			q.Set("query", strings.NewReplacer("STARTPOSITION 1000", "STARTPOSITION 1", "MAXRESULTS 1000", "MAXRESULTS 1").Replace(statement))
 			r.URL.RawQuery = q.Encode()
-			first := httptest.NewRecorder()
-			quickbooks.ServeHTTP(first, r)
-			q.Set("query", strings.Replace(statement, "STARTPOSITION 1000", "STARTPOSITION 2", 1))
-			r.URL.RawQuery = q.Encode()
-			later := httptest.NewRecorder()
-			quickbooks.ServeHTTP(later, r)
-			_, _ = w.Write([]byte(joinedRows(t, first.Body.String(), later.Body.String())))
+			page.QueryResponse.Bill[1] = rowsOf(t, quickbooks, r).QueryResponse.Bill[0]
+			if err := json.NewEncoder(w).Encode(page); err != nil {
+				t.Errorf("answer: %v", err)
+			}
 			return
 		}
 		quickbooks.ServeHTTP(w, r)
@@ -543,14 +566,20 @@ func TestScan_RecordsOfOneSecondInAnyOrder(t *testing.T) {
 	require.Empty(t, b.behind())
 }
 
-// joinedRows puts the rows of two answers into one, in place of the first row of the second.
-func joinedRows(t *testing.T, first, second string) string {
+// page is an answer to a Query of bills.
+type page struct {
+	QueryResponse struct{ Bill []json.RawMessage }
+	Time          string `json:"time"`
+}
+
+func rowsOf(t *testing.T, quickbooks http.Handler, r *http.Request) (answer page) {
 	t.Helper()
-	row := first[strings.Index(first, "[")+1 : strings.LastIndex(first, "]")]
-	at := strings.Index(second, "[") + 1
-	end := strings.Index(second, `},{"`) + 1
-	require.Positive(t, end)
-	return second[:at] + row + second[end:]
+	recorded := httptest.NewRecorder()
+	quickbooks.ServeHTTP(recorded, r)
+	if err := json.Unmarshal(recorded.Body.Bytes(), &answer); err != nil {
+		t.Errorf("answer: %v", err)
+	}
+	return answer
 }
 
 // The cursor of a refused entity stays, and is no sign of a company that is not scanned.
