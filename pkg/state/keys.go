@@ -26,7 +26,8 @@ import (
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
 //	lf:1:pace:{R}              STRING "scanned,full,changed,a day"  one a realm
-//	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none
+//	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none, those that last
+//	lf:1:refusal:{R}           HASH "entity:way" → Refusal          the same and those that may pass, with their texts
 //	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded
 //	lf:1:use:{R}               HASH entity → "used,Unix s counted"  entities only Query finds (~10)
 //	lf:1:job:{R}               HASH                                 the last scan asked for; 7 days

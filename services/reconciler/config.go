@@ -19,7 +19,7 @@ type ReconcilerConfig struct {
 	OutageGap         time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, webhooks may have been lost: all realms become due once it is over. Where no reconciler listened, the broker's record of the last hour tells; without one, ten minutes count."`
 	Grace             time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
 	RefreshReferenced bool          `koanf:"refresh_referenced" doc:"Read once a day the accounts, customers, items and vendors that the day's transactions reference, so that derived fields (Balance, CurrentBalance, QtyOnHand) are a day old at most even where QuickBooks moves neither LastUpdatedTime nor SyncToken. Up to four metered calls for a company with transactions that day."`
-	RetryInterval     time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
+	RetryInterval     time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed; after each further failure in a row the time doubles, up to reconciler.interval."`
 	Realms            int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
 	CDCEntities       []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
 	QueryEntities     []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`

@@ -171,7 +171,7 @@ func (w *running) end(ctx context.Context, out outcome, cause error) {
 		ended, err = state.JobFailed, fmt.Errorf("%w: %v", errUnreadables, out.incomplete)
 	}
 	w.change(func(j *state.Job) {
-		j.State, j.Ended = ended, w.r.now()
+		j.State, j.Ended, j.Note = ended, w.r.now(), refusalNote(out.refusals)
 		if err != nil {
 			j.Error = err.Error()
 		}

@@ -60,7 +60,7 @@ func TestNext_WaitsForTheToken(t *testing.T) {
 	r := &Reconciler{config: DefaultReconcilerConfig()}
 	for _, wait := range []time.Duration{20 * time.Second, 30 * time.Minute} {
 		err := fmt.Errorf("query: %w", &connection.WaitError{RealmID: "1", Delay: wait, Err: connection.ErrOtherClient})
-		require.Equal(t, wait, r.next(t.Context(), outcome{err: err}))
+		require.Equal(t, wait, r.next(t.Context(), "1", outcome{err: err}))
 		require.True(t, fatal(t.Context(), err), "no entity can be read")
 	}
 }

@@ -69,7 +69,7 @@ func TestScan_RecordsThatMoveWhileTheyAreRead(t *testing.T) {
 			// counts offsets skips its neighbour.
 			pages++
 			first := refs[pages]
-			if strings.Contains(statement, "ORDERBY Id") {
+			if strings.Contains(statement, "MetaData.LastUpdatedTime <") { // of one second, by offset
 				first.ID = []string{"1", "2", "3", "4", "5", "6", "7"}[pages]
 			}
 			if err := b.sim.Update(first, nil); err != nil {

@@ -2,13 +2,11 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
@@ -22,15 +20,22 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 		return err
 	}
 	err := s.read(ctx, f, f.since, time.Time{})
-	if errors.Is(err, qbo.ErrInvalidQuery) {
-		s.refuses(ctx, f.entity, wayQuery)
-		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
-		return nil
+	if !f.plain && filterRefused(err) {
+		s.keepRefusal(ctx, doubt{entity: f.entity, way: wayFilter, err: err}, true)
+		f.plain = true
+		err = s.read(ctx, f, time.Time{}, time.Time{})
+		if f.list && filterRefused(err) {
+			f.list = false
+			err = s.read(ctx, f, time.Time{}, time.Time{})
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("query %s: %w", f.entity, err)
 	}
 	s.accepts(ctx, f, wayQuery)
+	if f.plain {
+		f.since = time.Time{} // all of it was read
+	}
 	for _, step := range []func(context.Context, *finding) error{s.deletions, s.confirmNoted, s.bury} {
 		if err := step(ctx, f); err != nil {
 			return fmt.Errorf("deletions of %s: %w", f.entity, err)
@@ -63,7 +68,7 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
 	}
 	k := &keyset{
 		now:  s.r.now,
-		base: statement{entity: f.entity, list: f.list},
+		base: statement{entity: f.entity, list: f.list, plain: f.plain},
 		page: func(items []qbo.Entity, at time.Time) error {
 			defer room.leave()
 			if err := s.expect(ctx, f, len(items), from); err != nil {
@@ -135,6 +140,9 @@ func (s *scan) called(kind string, err error) {
 	s.r.metrics.called(kind, err)
 	s.mu.Lock()
 	s.calls++
+	if err == nil {
+		s.answers++
+	}
 	s.mu.Unlock()
 	s.tell()
 }

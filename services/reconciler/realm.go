@@ -21,6 +21,7 @@ type order struct {
 	grace      time.Duration
 	entities   []string // nil: all
 	load       bool     // everything from the beginning
+	again      bool     // entities are those that were refused lately, and nothing else is asked
 	everything bool     // the entities only Query can find as well, whenever they were last scanned
 	recovery   bool     // those of them that the realm uses
 	republish  bool     // what an unverified scan has published already as well
@@ -65,6 +66,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 	took := r.now().Sub(started)
 	out := outcome{}
 	if s != nil {
+		s.noteRefusals(ctx)
 		out = s.outcome
 		if o.progress != nil {
 			s.mu.Lock()
@@ -135,10 +137,14 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		settled:    settled(x, conn),
 		progress:   o.tell(),
 		referenced: map[state.Ref]bool{},
+		explicit:   map[string]bool{},
 		ledger:     ledger{kinds: map[state.Kind]bool{}},
 	}
+	for _, name := range o.entities {
+		s.explicit[name] = true
+	}
 	s.generation = generation
-	s.pace = x.pace
+	s.pace, s.again = x.pace, o.again
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
 		return nil, o, err
 	}
@@ -169,6 +175,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		s.client = r.client.With(qbo.Scan)
 	}
 	s.whole, s.client = s.client, s.client.WithMaxResponse(PageLimit)
+	all, _ := refusedNow(s.refused)
+	r.noteRefused(realm, all)
 	r.note(realm, s.cursors)
 	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
 	if !o.republish {
@@ -201,15 +209,51 @@ func (o order) tell() func(state.JobProgress) {
 	return func(p state.JobProgress) { o.progress(p, false) }
 }
 
-// note keeps the oldest of a realm's cursors for the metric.
+// note keeps the oldest of a realm's cursors for the metric. Those of entities that
+// QuickBooks refuses there stay, and say nothing of whether the realm is scanned.
 func (r *Reconciler) note(realm string, cursors map[string]time.Time) {
-	var oldest time.Time
-	for _, cursor := range cursors {
-		if oldest.IsZero() || cursor.Before(oldest) {
-			oldest = cursor
+	r.learn(realm, func(known *realmState) {
+		known.oldest = time.Time{}
+		for name, cursor := range cursors {
+			if !slices.Contains(known.refused, name) && (known.oldest.IsZero() || cursor.Before(known.oldest)) {
+				known.oldest = cursor
+			}
+		}
+	})
+}
+
+// noteRefused keeps which entities those are, and reports whether that is news.
+func (r *Reconciler) noteRefused(realm string, refusals []state.Refusal) (news bool) {
+	var names []string
+	for _, one := range refusals {
+		names = append(names, one.Entity)
+	}
+	r.learn(realm, func(known *realmState) {
+		news = !slices.Equal(known.refused, names)
+		known.refused = names
+	})
+	return news
+}
+
+// noteRefusals ends a scan: what it has learned of refused entities counts at once, and
+// those that may be served again soon make the realm due.
+func (s *scan) noteRefusals(ctx context.Context) {
+	s.mu.Lock()
+	all, next := refusedNow(s.refused)
+	s.refusals = all
+	s.mu.Unlock()
+	if !next.IsZero() {
+		in := max(next.Sub(s.r.now()), s.r.backOff(1))
+		if err := s.r.state.ScheduleIn(ctx, s.realm, in); err != nil && ctx.Err() == nil {
+			s.log.Warn("retry of refused entities not scheduled, the next scan does it", telemetry.Error(err))
 		}
 	}
-	r.learn(realm, func(known *realmState) { known.oldest = oldest })
+	if !s.r.noteRefused(s.realm, s.refusals) {
+		return
+	}
+	if cursors, err := s.r.state.Cursors(ctx, s.realm); err == nil { // else the next scan notes them
+		s.r.note(s.realm, cursors)
+	}
 }
 
 // lag is the age of the oldest cursor of the realms this process has met and

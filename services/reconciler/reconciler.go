@@ -71,7 +71,8 @@ type Reconciler struct {
 type realmState struct {
 	parked   bool
 	failures int       // scans failed in a row
-	oldest   time.Time // its oldest cursor; zero: none
+	oldest   time.Time // its oldest cursor but for those of refused entities; zero: none
+	refused  []string
 }
 
 // New makes a reconciler. It opens nothing and starts nothing.
@@ -155,6 +156,9 @@ type Report struct {
 	// Incomplete holds, by realm, the entities that could not be read as a
 	// whole: their cursors stay.
 	Incomplete map[string][]string
+	// Refused holds, by realm, the entities that QuickBooks refuses there, with its
+	// texts: they are left out, and their cursors stay.
+	Refused map[string][]state.Refusal
 	// Errors holds, by realm, why its scan was given up. What was found until
 	// then is published all the same.
 	Errors map[string]error
@@ -173,7 +177,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, q Request) (Report, error) {
 		realms = all
 	}
 	var mu sync.Mutex // guards report
-	report := Report{Incomplete: map[string][]string{}, Errors: map[string]error{}}
+	report := Report{Incomplete: map[string][]string{}, Refused: map[string][]state.Refusal{}, Errors: map[string]error{}}
 	var g errgroup.Group
 	g.SetLimit(r.config.Realms)
 	for _, realm := range realms {
@@ -204,6 +208,9 @@ func (p *Report) add(realm string, out outcome) {
 	p.MissingQuery += out.missingQuery
 	if len(out.incomplete) > 0 {
 		p.Incomplete[realm] = out.incomplete
+	}
+	if len(out.refusals) > 0 {
+		p.Refused[realm] = out.refusals
 	}
 	if out.err == nil && out.verified {
 		p.Verified++

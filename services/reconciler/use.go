@@ -2,13 +2,11 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -110,7 +108,8 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		if s.hasCounted(name) {
 			t.fromBeginning(s.loaded[name])
 		}
-		due := s.due(name, now)
+		before := s.refusal(name).query
+		due := s.due(name, now) || o.again || known(before) && !before.Lasting
 		switch {
 		case t.load, o.everything, s.uses(name) && (due || o.recovery):
 			fs = append(fs, newFinding(t))
@@ -120,6 +119,9 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		}
 	}
 	slices.SortStableFunc(counts, func(a, b *finding) int { return a.cursor.Compare(b.cursor) })
+	if o.again {
+		return append(fs, counts...)
+	}
 	return append(fs, counts[:min(len(counts), s.countsAtOnce(o))]...)
 }
 
@@ -139,11 +141,6 @@ func (s *scan) ask(ctx context.Context, f *finding) error {
 		return s.query(ctx, f)
 	}
 	n, at, err := s.count(ctx, statement{entity: f.entity, list: f.list})
-	if errors.Is(err, qbo.ErrInvalidQuery) {
-		s.refuses(ctx, f.entity, wayQuery)
-		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("count %s: %w", f.entity, err)
 	}

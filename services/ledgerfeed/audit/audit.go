@@ -28,6 +28,7 @@ const (
 	Gaps        = "gaps"
 	CountsAgree = "counts-agree" // only they were compared: see Options.Quick
 	Incomplete  = "incomplete"   // not all could be compared
+	Unavailable = "unavailable"  // the company's QuickBooks has no such entity
 )
 
 // DefaultGrace is what scans leave to Intuit's replicas, too.
@@ -123,7 +124,9 @@ func (r Report) Gaps() (n int) {
 
 // Whole reports whether everything was compared and agreed, or has been repaired.
 func (r Report) Whole() bool {
-	return !slices.ContainsFunc(r.Verdicts, func(v state.Audit) bool { return v.Verdict != NoGap && v.Verdict != CountsAgree })
+	return !slices.ContainsFunc(r.Verdicts, func(v state.Audit) bool {
+		return v.Verdict != NoGap && v.Verdict != CountsAgree && v.Verdict != Unavailable
+	})
 }
 
 // auditor is an audit under way.
@@ -196,10 +199,15 @@ func (a *auditor) finished() Report {
 		}
 		return strings.Compare(x.Entity, y.Entity)
 	})
-	for i, v := range r.Verdicts {
-		if i == 0 || v.UpTo.Before(r.UpTo) {
+	first := true
+	for _, v := range r.Verdicts {
+		if v.Verdict == Unavailable {
+			continue
+		}
+		if first || v.UpTo.Before(r.UpTo) {
 			r.UpTo = v.UpTo
 		}
+		first = false
 	}
 	return r
 }
@@ -234,8 +242,13 @@ func (a *auditor) realm(ctx context.Context, realm string) error {
 		c := &comparison{a: a, realm: realm, entity: name}
 		err := c.count(ctx)
 		switch {
-		case errors.Is(err, qbo.ErrInvalidQuery) && !explicit:
-			continue // the company is without it
+		case !explicit && a.unavailable(ctx, realm, name, err):
+			v := c.failed(err)
+			v.Verdict = Unavailable
+			if err := a.keep(ctx, v); err != nil {
+				return err
+			}
+			continue
 		case err != nil && a.fatal(ctx, err):
 			return err
 		case err != nil:

@@ -22,7 +22,8 @@ func (scanStatusCmd) Help() string {
 	return `Lists the scans that somebody asked for and that are not over, and the first loads of new companies: their state
 (queued, running, verifying: what was missing is being delivered; then done, failed or cancelled), the kinds of
 records that are done, the records seen, those that some sink lacked, metered calls, rate and time left. How a scan
-ended can be looked up for seven days.
+ended can be looked up for seven days. Below the table stand the entities that QuickBooks refuses in these companies: a
+scan leaves them out and is done all the same.
 
 Examples:
   ledgerfeed scan status
@@ -60,7 +61,29 @@ func (c *scanStatusCmd) Run(ctx context.Context, p process) error {
 		fmt.Fprintln(p.stderr, "no scan was asked for")
 		return nil
 	}
-	return tableOfJobs(p, jobs)
+	if err := tableOfJobs(p, jobs); err != nil {
+		return err
+	}
+	return leftOut(ctx, p, store, jobs)
+}
+
+// leftOut says which entities QuickBooks refuses in the companies of jobs.
+func leftOut(ctx context.Context, p process, store *state.Store, jobs []state.Job) error {
+	for _, j := range jobs {
+		all, err := store.Refusals(ctx, j.Realm)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.Way != state.RefusedByQuery {
+				continue
+			}
+			if _, err := fmt.Fprintf(p.stdout, "realm %s: %s %s: %s\n", plain(j.Realm), plain(r.Entity), r.Words(), plain(r.Text)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (c *scanStatusCmd) jobs(ctx context.Context, store *state.Store) ([]state.Job, error) {
@@ -207,6 +230,9 @@ func ended(p process, jobs []state.Job, asJSON bool) error {
 				j.Progress.EntitiesDone, j.Progress.Entities, j.Progress.Records, j.Progress.Missing, j.Progress.Calls, j.Ended.Sub(j.Started).Round(time.Millisecond))
 			if j.Error != "" {
 				text += ": " + plain(j.Error)
+			}
+			if j.Note != "" {
+				text += "; " + plain(j.Note)
 			}
 			if _, err := fmt.Fprintln(p.stdout, text); err != nil {
 				return err

@@ -75,6 +75,10 @@ type entityRow struct {
 	Told     int64     `json:"told"`
 	Gaps     int64     `json:"gaps"`
 	Coverage float64   `json:"coverage"`
+	// Refused says how QuickBooks refuses it in this company, in words; RefusedText is
+	// Intuit's text.
+	Refused     string `json:"refused,omitempty"`
+	RefusedText string `json:"refused_text,omitempty"`
 }
 
 // happening is a line of the timeline.
@@ -130,7 +134,11 @@ func (s *Server) realm(c echo.Context) (any, error) {
 	for _, w := range weeks {
 		all.Merge(w)
 	}
-	v.Entities = entityRows(r.Cursors, seen, all)
+	refused, err := s.o.State.Refusals(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v.Entities = entityRows(r.Cursors, seen, all, refused)
 	return v, nil
 }
 
@@ -145,7 +153,7 @@ func scannable() (names []string) {
 	return names
 }
 
-func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state.Coverage) []entityRow {
+func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state.Coverage, refused []state.Refusal) []entityRow {
 	rows := map[string]*entityRow{}
 	row := func(name string) *entityRow {
 		if rows[name] == nil {
@@ -170,6 +178,11 @@ func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state
 	for name, t := range tallies {
 		r := row(name)
 		r.Told, r.Gaps, r.Coverage = t.Told, t.Gaps, t.Coverage()
+	}
+	for _, x := range refused {
+		// Sorted by the way of asking: what concerns most comes last.
+		r := row(x.Entity)
+		r.Refused, r.RefusedText = x.Words(), x.Text
 	}
 	list := make([]entityRow, 0, len(rows))
 	for _, r := range rows {

@@ -152,7 +152,7 @@ func (d *Directory) judge(ctx context.Context, listed []connection.Listed) ([]Re
 	for i, l := range listed {
 		r := Realm{Listed: l, Progress: progress[i]}
 		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress, watch, apps[l.App])
-		r.OldestEntity, r.OldestCursor = oldest(r.Cursors)
+		r.OldestEntity, r.OldestCursor = oldest(r.Progress)
 		realms[i] = r
 	}
 	return realms, nil

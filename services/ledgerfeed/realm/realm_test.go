@@ -87,6 +87,11 @@ func TestDirectory_TellsTheStates(t *testing.T) {
 	b.is("1", realm.CatchingUp, "first load")
 	b.scanned("1")
 	b.is("1", realm.Live, "")
+	// The cursor of an entity that QuickBooks refuses stays where it is.
+	require.NoError(t, b.store.AdvanceCursors(ctx, "1", map[string]time.Time{"Budget": b.now.AddDate(0, -3, 0)}))
+	b.is("1", realm.GapSuspected, "Budget was last covered up to")
+	require.NoError(t, b.store.Refused(ctx, "1", state.Refusal{Entity: "Budget", Way: state.RefusedByQuery, At: b.now, Lasting: true}))
+	b.is("1", realm.Live, "")
 	require.NoError(t, b.store.SaveScan(ctx, "1", state.Scan{ID: "x"}))
 	b.is("1", realm.CatchingUp, "1 scans found missing")
 	require.NoError(t, b.store.DropScan(ctx, "1", "x"))

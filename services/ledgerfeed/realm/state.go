@@ -2,6 +2,7 @@ package realm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,7 +103,7 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 	if why := comes(p); why != "" {
 		return CatchingUp, why
 	}
-	if name, at := oldest(p.Cursors); !at.IsZero() && now.Sub(at) > staleAfter {
+	if name, at := oldest(p); !at.IsZero() && now.Sub(at) > staleAfter {
 		return GapSuspected, name + " was last covered up to " + moment(at)
 	}
 	return Live, ""
@@ -183,10 +184,13 @@ func newest(cursors map[string]time.Time) time.Time {
 }
 
 // oldest is the cursor that is furthest behind, of the entities that every scan
-// covers.
-func oldest(cursors map[string]time.Time) (name string, at time.Time) {
+// covers and that QuickBooks does not refuse.
+func oldest(p state.Progress) (name string, at time.Time) {
 	for _, e := range entity.CDC() {
-		if c, ok := cursors[e]; ok && (at.IsZero() || c.Before(at)) {
+		if slices.Contains(p.Refused, e) {
+			continue
+		}
+		if c, ok := p.Cursors[e]; ok && (at.IsZero() || c.Before(at)) {
 			name, at = e, c
 		}
 	}
