@@ -37,6 +37,9 @@ func (r Reading) Run(ctx context.Context) error {
 	if err := k.window(ctx, r.From, r.To); err != nil {
 		return fmt.Errorf("read %s: %w", r.Entity, err)
 	}
+	if k.noKey > 0 {
+		return fmt.Errorf("read %s: %w", r.Entity, noKeys(k.noKey))
+	}
 	return nil
 }
 

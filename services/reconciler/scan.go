@@ -43,6 +43,7 @@ type scan struct {
 	cursors map[string]time.Time // as the scan found them
 	loaded  map[string]time.Time // how far loads had come then
 	refused map[string]refusal
+	fields  state.CustomFields
 	use     map[string]state.EntityUse // as the scan found it; nil if it need not know
 	used    map[string]bool            // by marks and webhooks
 	follow  map[state.Ref]state.FollowUp
@@ -96,7 +97,10 @@ type finding struct {
 	// every Query fail.
 	unread  []time.Time
 	missing []state.Missing
-	items   int // records seen, guarded by the scan's mu
+	items   int       // records seen, guarded by the scan's mu
+	latest  time.Time // when one of them last changed; guarded as well
+	noKey   int       // rows of answers that had no key
+	cut     bool      // an answer of CDC is compared whose documents may lack custom fields
 	// expected is how many there are to see, if that was asked; guarded as well.
 	expected int
 	done     bool      // nothing more is asked about it; guarded as well
@@ -162,7 +166,7 @@ func (s *scan) run(ctx context.Context, o order) error {
 	if err != nil && fatal(ctx, err) {
 		return err
 	}
-	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
+	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx), s.keepFields(ctx, o, err))
 }
 
 // loadsAtOnce is how many entities of a realm are read at the same time while it is
