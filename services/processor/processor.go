@@ -66,6 +66,7 @@ type Processor struct {
 	behindAfter   time.Duration
 	roomDelay     time.Duration
 
+	fields    customFields
 	unknown   *names       // entity names that no table holds
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
 	lanes     *lanes
