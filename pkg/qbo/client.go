@@ -21,6 +21,7 @@ type Client struct {
 	http     *http.Client
 	options  Options
 	priority Priority
+	includes *includes
 }
 
 // New makes a Client of priority Live.
@@ -29,7 +30,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	return &Client{base: o.BaseURL, http: httpClient(o.HTTP), options: o}, nil
+	return &Client{base: o.BaseURL, http: httpClient(o.HTTP), options: o, includes: &includes{}}, nil
 }
 
 // With returns a client that shares everything with c but asks for its turns
@@ -57,6 +58,7 @@ type request struct {
 	path   string // below /v3/company/{realm}/, escaped
 	query  url.Values
 	body   string // of a POST: a statement
+	plain  bool   // without IncludeFields
 }
 
 // do runs r and decodes its answer, a second time with another token if the
@@ -185,6 +187,10 @@ func (c *Client) send(ctx context.Context, r request, token secret.String, decod
 
 func (c *Client) request(ctx context.Context, r request, token secret.String) (*http.Request, error) {
 	r.query.Set("minorversion", strconv.Itoa(c.options.MinorVersion))
+	r.query.Set("include", IncludeFields)
+	if r.plain {
+		r.query.Del("include")
+	}
 	target := c.base + "/v3/company/" + url.PathEscape(r.realm) + "/" + r.path + "?" + encode(r.query)
 	req, err := http.NewRequestWithContext(ctx, r.method, target, strings.NewReader(r.body))
 	if err != nil {

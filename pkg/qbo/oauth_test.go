@@ -129,7 +129,7 @@ func TestOAuth_Errors(t *testing.T) {
 		{name: "described", status: 400, body: string(read(t, "oauth/invalid_grant_described.json")), grant: true, text: "intuit answered 400: invalid_grant: Incorrect or invalid refresh token"},
 		{name: "the other order", status: 400, body: `{"error_description":"Token invalid","error":"invalid_grant"}`, grant: true, text: "invalid_grant: Token invalid"},
 		{name: "in an array", status: 400, body: `[{"error_description":"Incorrect Token type or clientID","error":"invalid_grant"}]`, grant: true, text: "invalid_grant: Incorrect Token type or clientID"},
-		{name: "an empty array", status: 400, body: `[]`, text: "no OAuth error in the body"},
+		{name: "an empty array", status: 400, body: `[]`, temporary: true, text: "no OAuth error in the body"},
 		{name: "repeats the token", status: 400, body: `{"error":"invalid_grant","error_description":"no such the+code here"}`, grant: true, text: "no such [REDACTED] here"},
 		{name: "wrong client", status: 401, body: `{"error":"invalid_client"}`, text: "intuit answered 401: invalid_client"},
 		{name: "a page", status: 400, body: "<html>the+code</html>", temporary: true, text: "no OAuth error in the body"},

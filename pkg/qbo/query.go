@@ -27,7 +27,8 @@ type QueryResult struct {
 	MaxResults    int
 	// TotalCount is the answer to SELECT COUNT(*); otherwise mostly 0.
 	TotalCount int
-	// NoID are objects without an Id (ExchangeRate has none).
+	// NoID are objects without an Id or another key: they cannot be tracked, only
+	// reported.
 	NoID []Entity
 }
 

@@ -38,6 +38,7 @@ func (s *Sim) routes() http.Handler {
 	mux.HandleFunc("GET /v3/company/{realm}/query", s.api(kindQuery, s.serveQuery))
 	mux.HandleFunc("POST /v3/company/{realm}/query", s.api(kindQuery, s.serveQuery))
 	mux.HandleFunc("POST /v3/company/{realm}/batch", s.api(kindBatch, s.serveBatch))
+	mux.HandleFunc("GET /v3/company/{realm}/exchangerate", s.api(kindRead, s.serveRate))
 	mux.HandleFunc("GET /v3/company/{realm}/{entity}/{id}", s.api(kindRead, s.serveRead))
 	mux.HandleFunc("GET /connect/oauth2", s.authorizePage)
 	mux.HandleFunc("POST /oauth2/v1/tokens/bearer", s.bearer)

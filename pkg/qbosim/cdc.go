@@ -30,6 +30,9 @@ func (s *Sim) serveCDC(c *call) ([]byte, *fault) {
 // cdcLocked is the array of a CDCResponse: one object per entity, in no
 // particular order, {} for those without a change.
 func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) ([]byte, *fault) {
+	if s.cdcFields == CDCFieldsRefused && c.enhanced() {
+		return nil, unknownInclude()
+	}
 	asked, f := cdcEntities(entities)
 	if f != nil {
 		return nil, f
@@ -94,7 +97,7 @@ func (s *Sim) changedLocked(c *call, info entity.Info, since, asOf time.Time, ma
 func (s *Sim) shownByCDC(c *call, info entity.Info, l logged) []byte {
 	bare := c.faults.BareDeletes
 	if !l.state().Deleted || bare == 0 || !chance(s.draw("bare", c.realm.nth, info.Name, l.record.id), bare) {
-		return l.state().Raw
+		return c.shown(l.state().Raw, s.cdcFields == CDCFieldsAll && c.enhanced())
 	}
 	return fmt.Appendf(nil, `{"domain":"QBO","status":"Deleted","Id":%q}`, l.record.id)
 }

@@ -156,6 +156,11 @@ func (tx *tx) create(name string, given map[string]any) (Ref, error) {
 	if err := f.merge(given); err != nil {
 		return Ref{}, err
 	}
+	if info.Name == exchangeRate {
+		if id = f.rateKey(); tx.realm.tableLocked(info).records[id] != nil {
+			return Ref{}, fmt.Errorf("%s %s is there already: %w", info.Name, id, ErrNotSupported)
+		}
+	}
 	if err := tx.put(info, id, nil, opCreate, f); err != nil {
 		return Ref{}, err
 	}
@@ -294,7 +299,7 @@ func (tx *tx) put(info entity.Info, id string, rec *record, operation string, f 
 	if meta, ok := f["MetaData"].(map[string]any); ok {
 		created, _ = meta["CreateTime"].(string)
 	}
-	raw, err := f.render(id, syncToken, created, updated)
+	raw, err := f.render(info.Name, id, syncToken, created, updated)
 	if err != nil {
 		return err
 	}
@@ -331,7 +336,7 @@ func (tx *tx) notify(info entity.Info, id, operation, mergedID string) {
 }
 
 func (tx *tx) sampler(question string, about ...string) sampler {
-	return sampler{Rand: tx.sim.draw(question, append([]string{tx.realm.nth}, about...)...), realm: tx.realm}
+	return sampler{Rand: tx.sim.draw(question, append([]string{tx.realm.nth}, about...)...), realm: tx.realm, custom: tx.sim.custom}
 }
 
 func lookup(name string) (entity.Info, error) {

@@ -20,6 +20,7 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sim/realms/{realm}/revoke", control(s.controlToken(s.RevokeRealm)))
 	mux.HandleFunc("POST /sim/change", control(s.controlChange))
 	mux.HandleFunc("POST /sim/step", control(s.controlStep))
+	mux.HandleFunc("POST /sim/populate", control(func(_ *http.Request, in struct{ Realm string }) (any, error) { return s.Populate(in.Realm) }))
 	mux.HandleFunc("POST /sim/forge", control(s.controlForge))
 	mux.HandleFunc("POST /sim/unknown", control(s.controlUnknown))
 	mux.HandleFunc("GET /sim/truth", control(s.controlTruth))

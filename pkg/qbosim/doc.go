@@ -38,6 +38,7 @@
 //	POST /v3/company/{realm}/batch              Query and CDCQuery items
 //	GET  /v3/company/{realm}/{entity}/{id}      entity in lower case
 //	GET  /v3/company/{realm}/companyinfo/{realm}
+//	GET  /v3/company/{realm}/exchangerate?sourcecurrencycode=&asofdate=
 //	GET  /connect/oauth2                        consents at once, or asks (Options.AskConsent); realmId chooses the company
 //	POST /oauth2/v1/tokens/bearer
 //	POST /v2/oauth2/tokens/revoke
@@ -49,7 +50,9 @@
 // order, and one wrong name, one unencoded '+' or one poison record fails the
 // whole call. changedSince is inclusive. Query does not show inactive records
 // of name lists unless asked, knows neither OR nor projections, and takes
-// entity names in their exact spelling. A request must accept JSON.
+// entity names in their exact spelling. A request must accept JSON. An answer shows
+// three custom fields of a record; all of them only a Query or a read that asks for
+// include=enhancedAllCustomFields (of CDC, see [Options].CDCFields).
 //
 // Faults come in the three shapes that were recorded: JSON, JSON in lower case,
 // and XML.
@@ -77,6 +80,7 @@
 //	                                      create update delete harddelete deactivate void email merge derive
 //	POST /sim/forge                       {"realm","entity","id","at"}: a webhook claims a deletion, see [Sim.ForgeDelete]
 //	POST /sim/unknown                     {"realm","count"}: webhook events of a company that is no realm here
+//	POST /sim/populate                    {"realm"}: a record of each entity that it has none of
 //	POST /sim/step                        {"realm","count"}: drawn changes; their records
 //	GET  /sim/truth?realm=                the latest state of each record
 //	GET  /sim/history?realm=&entity=&id=  all states of one record, oldest first

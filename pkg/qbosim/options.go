@@ -58,8 +58,13 @@ type Options struct {
 	// RequirePKCE refuses a consent without a code challenge. One that is given is
 	// always checked.
 	RequirePKCE bool
-	Faults      Faults
-	Limits      Limits
+	// CustomFields is how many custom fields a made-up record has whose entity may have
+	// some. An answer holds three unless it is asked for all.
+	CustomFields int
+	// CDCFields defaults to CDCFieldsCut, the case that hurts.
+	CDCFields CDCFields
+	Faults    Faults
+	Limits    Limits
 	// AccessTokenTTL defaults to one hour.
 	AccessTokenTTL time.Duration
 	// RotateEvery is the least age at which a refresh replaces the refresh
@@ -77,6 +82,7 @@ type Limits struct {
 
 func (o *Options) setDefaults() error {
 	def(&o.Format, CloudEvents)
+	def(&o.CDCFields, CDCFieldsCut)
 	def(&o.Aggregate, 200*time.Millisecond)
 	def(&o.RetryScale, 1)
 	def(&o.AccessTokenTTL, time.Hour)

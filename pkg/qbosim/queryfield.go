@@ -41,9 +41,14 @@ func fieldsOf(info entity.Info) map[string]fieldKind {
 			f[name] = kind
 		}
 	}
-	if info.List {
+	switch {
+	case info.Name == exchangeRate:
+		delete(f, fieldID)
+		add(kindText, "SourceCurrencyCode", "AsOfDate")
+		return f
+	case info.List:
 		add(kindBool, fieldActive)
-	} else {
+	default:
 		add(kindText, "TxnDate", "DocNumber")
 	}
 	switch info.Name {

@@ -31,7 +31,28 @@ func (s *Sim) serveRead(c *call) ([]byte, *fault) {
 	case c.poisoned(info.Name, c.PathValue("id")):
 		return nil, poisoned()
 	}
-	return fmt.Appendf(nil, `{%q:%s,"time":%q}`, info.Name, shown.Raw, s.clockText(c, now)), nil
+	return fmt.Appendf(nil, `{%q:%s,"time":%q}`, spelled(info.Name), c.shown(shown.Raw, c.enhanced()), s.clockText(c, now)), nil
+}
+
+// serveRate answers GET /v3/company/{realm}/exchangerate?sourcecurrencycode=&asofdate=.
+func (s *Sim) serveRate(c *call) ([]byte, *fault) {
+	q := c.URL.Query()
+	if q.Get("sourcecurrencycode") == "" {
+		return nil, missingParameter("sourcecurrencycode")
+	}
+	c.realm.mu.RLock()
+	defer c.realm.mu.RUnlock()
+	now := s.clockLocked(c.realm)
+	id := fields{"SourceCurrencyCode": q.Get("sourcecurrencycode"), "AsOfDate": q.Get("asofdate")}.rateKey()
+	t := c.realm.tables[exchangeRate]
+	if t == nil || t.records[id] == nil {
+		return nil, notFound()
+	}
+	shown := t.records[id].asOf(c.asOf(now))
+	if shown == nil {
+		return nil, notFound()
+	}
+	return fmt.Appendf(nil, `{%q:%s,"time":%q}`, exchangeRate, shown.Raw, s.clockText(c, now)), nil
 }
 
 // serveCompany answers GET /v3/company/{realm}/companyinfo/{realm}.
@@ -41,6 +62,11 @@ func (s *Sim) serveCompany(c *call) ([]byte, *fault) {
 	}
 	c.realm.mu.RLock()
 	defer c.realm.mu.RUnlock()
+	if t := c.realm.tables["CompanyInfo"]; t != nil && t.records["1"] != nil {
+		if v := t.records["1"].asOf(c.asOf(s.clockLocked(c.realm))); v != nil && !v.Deleted {
+			return fmt.Appendf(nil, `{"CompanyInfo":%s,"time":%q}`, v.Raw, s.clockText(c, s.clockLocked(c.realm))), nil
+		}
+	}
 	return fmt.Appendf(nil, `{"CompanyInfo":{"CompanyName":%q,"Country":"US","Id":"1","SyncToken":"0","MetaData":{"LastUpdatedTime":"2026-01-01T00:00:00Z"}},"time":%q}`,
 		companyName(c.realm.id), s.clockText(c, s.clockLocked(c.realm))), nil
 }

@@ -33,6 +33,8 @@ type Sim struct {
 	limits       Limits
 	accessTTL    time.Duration
 	rotateEvery  time.Duration
+	custom       int
+	cdcFields    CDCFields
 
 	journal *journal
 	tokens  *tokens
@@ -56,6 +58,7 @@ func New(o Options) (*Sim, error) {
 		seed: o.Seed, now: o.Now, log: o.Logger, verifier: o.VerifierToken, format: o.Format,
 		aggregate: o.Aggregate, retryScale: o.RetryScale, clientID: o.ClientID, clientSecret: o.ClientSecret,
 		redirects: slices.Clone(o.RedirectURLs), askConsent: o.AskConsent, requirePKCE: o.RequirePKCE, limits: o.Limits, accessTTL: o.AccessTokenTTL, rotateEvery: o.RotateEvery,
+		custom: o.CustomFields, cdcFields: o.CDCFields,
 		realms: map[string]*realm{},
 	}
 	s.tokens = newTokens(s)

@@ -119,6 +119,8 @@ func fill(t *testing.T, s *state.Store) {
 	require.NoError(t, s.Refused(ctx, realm, state.Refusal{Entity: "Spaceship", Way: "cdc", At: noon, First: noon, Tries: 1, Text: "4001", Lasting: true}))
 	require.NoError(t, s.SetLoaded(ctx, realm, "Invoice", noon))
 	require.NoError(t, s.SetEntityUse(ctx, realm, map[string]state.EntityUse{"TaxRate": {Used: true}, "TimeActivity": {Counted: noon}}))
+	require.NoError(t, s.NoteFieldsProbed(ctx, realm, noon))
+	require.NoError(t, s.NoteEnhancedFields(ctx, realm))
 	_, err = s.NoteWatch(ctx, noon, true, 30*time.Second)
 	require.NoError(t, err)
 	require.NoError(t, s.AddOutage(ctx, state.Outage{Kind: state.OutageBroker, From: noon, To: noon.Add(time.Minute), Detail: "100 to 7"}))

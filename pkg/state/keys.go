@@ -29,7 +29,8 @@ import (
 //	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none, those that last
 //	lf:1:refusal:{R}           HASH "entity:way" → Refusal          the same and those that may pass, with their texts
 //	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded
-//	lf:1:use:{R}               HASH entity → "used,Unix s counted"  entities only Query finds (~10)
+//	lf:1:use:{R}               HASH entity → "used,Unix s counted[,Unix s changed]"  entities only Query finds (18)
+//	lf:1:fields:{R}            HASH                                 fixed: what CDC shows of custom fields
 //	lf:1:job:{R}               HASH                                 the last scan asked for; 7 days
 //	lf:1:jobs:{jobs}           ZSET realm → Unix ms, claimed till   realms somebody waits for
 //	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages

@@ -190,6 +190,8 @@ func (b *bundle) connect(realm string) {
 	b.t.Helper()
 	b.sim.AddRealm(realm)
 	b.grant(realm, b.clock.Now())
+	// A reconciler has loaded the company, and found no custom fields beyond the third.
+	require.NoError(b.t, b.store.NoteFieldsProbed(b.t.Context(), realm, b.clock.Now()))
 }
 
 // grant gives us new tokens, of which the access token lasts an hour from now on.

@@ -64,8 +64,11 @@ func (r *reader) explain(ctx context.Context) {
 		fail(ask, err)
 		return
 	}
+	whole := r.p.cdcIsWhole(ctx, r.realm)
 	for _, it := range ask {
 		switch e, ok := changed[it.ref.ID]; {
+		case ok && !e.Deleted && !whole:
+			r.p.missing(it) // a Query shows it soon, with all its custom fields
 		case ok:
 			r.p.judge(it, e, at)
 		case it.leaving() != nil:

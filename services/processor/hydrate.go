@@ -7,7 +7,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -87,7 +86,13 @@ type reader struct {
 func (r *reader) read(ctx context.Context, items []*item) {
 	result, err := r.query(ctx, items)
 	switch {
+	case err == nil && len(items) > 1 && len(result.Entities) >= qbo.MaxObjects:
+		// Cut off: what is absent may be behind the end.
+		half := len(items) / 2
+		r.read(ctx, items[:half])
+		r.read(ctx, items[half:])
 	case err == nil:
+		r.p.foundFields(ctx, r.realm, result.Entities, false)
 		if !r.known {
 			r.p.unknown.accept(r.realm, r.info.Name)
 		}
@@ -110,14 +115,18 @@ func (r *reader) read(ctx context.Context, items []*item) {
 func (r *reader) query(ctx context.Context, items []*item) (qbo.QueryResult, error) {
 	ids := make([]string, len(items))
 	for i, it := range items {
-		ids[i] = qbo.Quote(it.ref.ID)
+		ids[i] = it.ref.ID
 	}
-	statement := fmt.Sprintf("SELECT * FROM %s WHERE Id IN (%s)", r.info.Name, strings.Join(ids, ", "))
+	statement := fmt.Sprintf("SELECT * FROM %s WHERE %s", r.info.Name, qbo.WithIDs(r.info.Name, ids))
 	if r.info.List {
 		// Without this a Query leaves out what was made inactive, which is not gone.
 		statement += " AND Active IN (true, false)"
 	}
-	statement += fmt.Sprintf(" MAXRESULTS %d", len(items))
+	rows := len(items)
+	if r.info.Lasting {
+		rows = qbo.MaxObjects // its condition may match more records than were named
+	}
+	statement += fmt.Sprintf(" MAXRESULTS %d", rows)
 	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
 	defer cancel()
 	result, err := r.client.Query(ctx, r.realm, statement)
@@ -152,6 +161,7 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 	switch {
 	case err == nil:
 		r.p.refusals.forget(r.realm, it.ref)
+		r.p.foundFields(ctx, r.realm, []qbo.Entity{e}, false)
 		r.p.judge(it, e, at)
 	case errors.Is(err, qbo.ErrNotFound):
 		r.absent = append(r.absent, it)

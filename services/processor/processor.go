@@ -71,6 +71,7 @@ type Processor struct {
 	roomDelay     time.Duration
 	accessDelay   time.Duration // 0: as the guard says
 
+	fields    customFields
 	unknown   *names       // entity names that no table holds
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
 	lanes     *lanes

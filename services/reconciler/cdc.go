@@ -119,9 +119,12 @@ func (s *scan) apart(ctx context.Context, fs []*finding, heavy int, res qbo.CDCR
 func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest []*finding, err error) {
 	var events, loaded []*ledgerfeedv1.Event
 	var whole []*finding
+	if err := s.probeFields(ctx, fs, res); err != nil {
+		return nil, err
+	}
 	for _, f := range fs {
 		f.told = true
-		missing, err := s.compare(ctx, f, f.wanted(res), res.Time)
+		missing, err := s.compareCDC(ctx, f, res)
 		if err != nil {
 			return nil, err
 		}
@@ -130,6 +133,7 @@ func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest
 		} else {
 			loaded = append(loaded, missing...)
 		}
+		f.query = f.query || unkeyed(res, f.entity) // Query says how many there are
 		if f.query {
 			rest = append(rest, f)
 		} else {
@@ -175,7 +179,7 @@ func (f *finding) wanted(res qbo.CDCResult) []qbo.Entity {
 func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult) ([]*finding, error) {
 	f.query = true
 	s.r.metrics.truncated.WithLabelValues(f.entity).Inc()
-	events, err := s.compare(ctx, f, f.wanted(res), res.Time)
+	events, err := s.compareCDC(ctx, f, res)
 	if err != nil {
 		return nil, err
 	}
@@ -203,4 +207,9 @@ func (s *scan) callCDC(ctx context.Context, names []string, since time.Time) (qb
 	s.called("cdc", err)
 	s.heard(res.Time)
 	return res, err
+}
+
+// unkeyed reports whether an answer holds rows of an entity that have no key.
+func unkeyed(res qbo.CDCResult, name string) bool {
+	return slices.ContainsFunc(res.NoID, func(e qbo.Entity) bool { return e.Name == name })
 }

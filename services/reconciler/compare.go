@@ -52,6 +52,11 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 	if err != nil {
 		return nil, err
 	}
+	if f.cut {
+		if differs, err = s.recheck(ctx, f, fresh, want, differs); err != nil {
+			return nil, err
+		}
+	}
 	var missing []qbo.Entity
 	hashes := map[string]string{}
 	for i, item := range fresh {
@@ -87,6 +92,9 @@ func (s *scan) saw(f *finding, items []qbo.Entity) {
 	s.items += len(items)
 	f.items += len(items)
 	for _, item := range items {
+		if item.LastUpdated.After(f.latest) {
+			f.latest = item.LastUpdated
+		}
 		// Not what a cursor that cannot move shows again and again.
 		if !f.load && item.LastUpdated.After(f.cursor) && item.LastUpdated.After(s.pace.Scanned.Add(-margin)) {
 			s.changed++

@@ -22,6 +22,7 @@ type keyset struct {
 	// unread takes the second in which one record fails every Query it is in.
 	unread func(second time.Time)
 
+	noKey  int // rows that have no key and cannot be tracked
 	rows   int // per page; fewer once an answer was too large
 	failed int // calls that failed on their content
 }
@@ -195,5 +196,6 @@ func size(res qbo.QueryResult) (n int64) {
 func rows(res qbo.QueryResult) int { return len(res.Entities) + len(res.NoID) }
 
 func (k *keyset) take(res qbo.QueryResult) error {
+	k.noKey += len(res.NoID)
 	return k.page(res.Entities, res.Time)
 }

@@ -53,6 +53,7 @@ func (s *scan) plan(o order) []*finding {
 				continue
 			}
 		}
+		s.repairFields(&t)
 		if o.wants(name) {
 			fs = append(fs, newFinding(t))
 		}

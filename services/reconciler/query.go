@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -18,6 +19,10 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	// or has not changed since.
 	if err := s.delivered(ctx, f); err != nil {
 		return err
+	}
+	whole := f.readsWhole()
+	if whole {
+		f.since = time.Time{}
 	}
 	err := s.read(ctx, f, f.since, time.Time{})
 	if !f.plain && filterRefused(err) {
@@ -36,7 +41,14 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	if f.plain {
 		f.since = time.Time{} // all of it was read
 	}
-	for _, step := range []func(context.Context, *finding) error{s.deletions, s.confirmNoted, s.bury} {
+	steps := []func(context.Context, *finding) error{s.deletions, s.confirmNoted, s.bury}
+	if whole {
+		steps = append(steps, s.forgetGone)
+	}
+	if info, _ := entity.Lookup(f.entity); info.Lasting {
+		steps = nil
+	}
+	for _, step := range steps {
 		if err := step(ctx, f); err != nil {
 			return fmt.Errorf("deletions of %s: %w", f.entity, err)
 		}
@@ -44,6 +56,9 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	if len(f.unread) > 0 {
 		return fmt.Errorf("%w: quickbooks fails on %d records whose ids are not known, one last updated at %s",
 			errUnreadable, len(f.unread), qbo.FormatTime(f.unread[0]))
+	}
+	if f.noKey > 0 {
+		return fmt.Errorf("query %s: %w", f.entity, noKeys(f.noKey))
 	}
 	if f.overflow {
 		return fmt.Errorf("query %s: %w", f.entity, errBehind)
@@ -55,6 +70,35 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 		return nil // what is not delivered yet may have to be read again
 	}
 	return s.r.state.SetLoaded(ctx, s.realm, f.entity, time.Time{})
+}
+
+// wholeAtMost is up to how many records an entity that only Query finds is read from the
+// first one on: that is one call, and shows the deletions as well, where a window and a
+// count of the older ones are two.
+const wholeAtMost = 500
+
+func (f *finding) readsWhole() bool {
+	return !f.load && f.changedSince.IsZero() && f.held.Len() <= wholeAtMost
+}
+
+// forgetGone forgets the dead letters of records that no sink has, and that QuickBooks
+// does not have any more: all of its records were read.
+func (s *scan) forgetGone(ctx context.Context, f *finding) error {
+	if len(f.unread) > 0 {
+		return nil // it may be one that could not be read
+	}
+	gone := map[string]bool{}
+	for id, version := range f.undelivered {
+		if qbo.VersionTime(version).Before(f.time.Add(-margin)) {
+			gone[id] = true
+		}
+	}
+	return s.r.state.ForgetDead(ctx, s.realm, f.entity, gone)
+}
+
+// noKeys says that rows were left out, which no sink can have.
+func noKeys(n int) error {
+	return fmt.Errorf("%w: %d of its records have no id and no other key", errUnreadable, n)
 }
 
 // read pages through the window and publishes what is missing; the ids it sees
@@ -74,6 +118,7 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
 			if err := s.expect(ctx, f, len(items), from); err != nil {
 				return err
 			}
+			s.foundFields(ctx, items)
 			events, err := s.compare(ctx, f, items, at)
 			if err != nil {
 				return err
@@ -113,7 +158,9 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
 		room.met(res)
 		return res, err
 	}
-	return k.window(ctx, from, to)
+	err = k.window(ctx, from, to)
+	f.noKey += k.noKey
+	return err
 }
 
 func refsIn(items []qbo.Entity) []state.Ref {

@@ -42,6 +42,9 @@ func (r Reading) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", r.Entity, err)
 	}
+	if k.noKey > 0 {
+		return fmt.Errorf("read %s: %w", r.Entity, noKeys(k.noKey))
+	}
 	return nil
 }
 

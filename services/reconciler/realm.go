@@ -163,6 +163,9 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	for _, f := range follow {
 		s.follow[f.Ref] = f
 	}
+	if s.fields, err = r.state.CustomFields(ctx, realm); err != nil {
+		return nil, o, err
+	}
 	if err := s.readUse(ctx, o); err != nil {
 		return nil, o, err
 	}

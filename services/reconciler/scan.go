@@ -41,9 +41,10 @@ type scan struct {
 	client  *qbo.Client // takes answers up to pageLimit
 	whole   *qbo.Client // and this as large ones as anybody
 	sinks   []string
-	memory  state.Memory               // of Redis, before it was asked for marks
-	cursors map[string]time.Time       // as the scan found them
-	loaded  map[string]time.Time       // how far loads had come then
+	memory  state.Memory         // of Redis, before it was asked for marks
+	cursors map[string]time.Time // as the scan found them
+	loaded  map[string]time.Time // how far loads had come then
+	fields  state.CustomFields
 	use     map[string]state.EntityUse // as the scan found it; nil if it need not know
 	used    map[string]bool            // by marks and webhooks
 	follow  map[state.Ref]state.FollowUp
@@ -105,7 +106,10 @@ type finding struct {
 	// every Query fail.
 	unread  []time.Time
 	missing []state.Missing
-	items   int // records seen, guarded by the scan's mu
+	items   int       // records seen, guarded by the scan's mu
+	latest  time.Time // when one of them last changed; guarded as well
+	noKey   int       // rows of answers that had no key
+	cut     bool      // an answer of CDC is compared whose documents may lack custom fields
 	// asked is one more than the answers before the first call of several entities that was
 	// refused; zero: none was.
 	asked int
@@ -178,7 +182,7 @@ func (s *scan) run(ctx context.Context, o order) error {
 	if err != nil && fatal(ctx, err) {
 		return err
 	}
-	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
+	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx), s.keepFields(ctx, o, err))
 	if err != nil {
 		return err
 	}

@@ -53,11 +53,7 @@ func (q statement) where() string {
 		and("MetaData.LastUpdatedTime < %s", qbo.Quote(qbo.FormatTime(q.to)))
 	}
 	if len(q.ids) > 0 {
-		quoted := make([]string, len(q.ids))
-		for i, id := range q.ids {
-			quoted[i] = qbo.Quote(id)
-		}
-		and("Id IN (%s)", strings.Join(quoted, ", "))
+		and("%s", qbo.WithIDs(q.entity, q.ids))
 	}
 	if len(all) == 0 {
 		return ""

@@ -56,7 +56,8 @@ type Options struct {
 	Sink   string // its name in the marks
 
 	Realms []string
-	// Entities are names as the API spells them; none is all that the feed delivers.
+	// Entities are names as the API spells them; none is all that the feed delivers. One
+	// that a company's QuickBooks does not know gets the verdict Unavailable then.
 	Entities []string
 	// Quick compares records only where the counts differ. Equal counts prove little:
 	// one record may be missing and another be one too many, and none be up to date.
@@ -212,15 +213,20 @@ func (a *auditor) finished() Report {
 	return r
 }
 
-// Entities are those that the feed delivers and a Query can be asked for.
-func Entities() []string {
-	var names []string
-	for _, info := range entity.All() {
-		if info.Query && (info.CDC || len(info.Operations) > 0 || slices.Contains(entity.QueryOnly(), info.Name)) {
-			names = append(names, info.Name)
+// Entities are those that the feed delivers: all that a Query can be asked for.
+func Entities() []string { return entity.Queryable() }
+
+// Scope says what the verdicts are about, and which entities they leave out, by realm.
+func (r Report) Scope() (compared, unavailable map[string][]string) {
+	compared, unavailable = map[string][]string{}, map[string][]string{}
+	for _, v := range r.Verdicts {
+		if v.Verdict == Unavailable {
+			unavailable[v.Realm] = append(unavailable[v.Realm], v.Entity)
+		} else {
+			compared[v.Realm] = append(compared[v.Realm], v.Entity)
 		}
 	}
-	return names
+	return compared, unavailable
 }
 
 // realm counts the entities of a realm, then compares each.

@@ -71,12 +71,14 @@ func TestSimulator_IsKindWithoutFlags(t *testing.T) {
 	}
 	require.Zero(t, s.Faults().ReplicaLag)
 	require.Zero(t, s.Stats().WebhookEventsForged)
+	entities := map[string]bool{}
 	for ref := range s.Truth(realm) {
-		require.NotEqual(t, "Account", ref.Entity)
+		entities[ref.Entity] = true
 		for _, state := range s.History(ref) {
 			require.False(t, state.Derived)
 		}
 	}
+	require.Len(t, entities, 42, "a company uses all entities")
 }
 
 func TestOptions_RefuseFaultsOutOfRange(t *testing.T) {
