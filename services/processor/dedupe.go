@@ -27,7 +27,12 @@ func (p *Processor) admit(ctx context.Context, b *batch) error {
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
 	case err != nil:
 		return paused(fmt.Errorf("look up the connection: %w", err))
-	case connected != connection.Live:
+	}
+	// Of a parked realm too: its events are acked, and no scan can tell of a merge.
+	if err := p.noteMerges(ctx, b); err != nil {
+		return err
+	}
+	if connected != connection.Live {
 		return errParked
 	}
 	return nil
