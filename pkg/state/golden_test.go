@@ -72,6 +72,7 @@ func fill(t *testing.T, s *state.Store) {
 	const realm = "9341453"
 	_, err := s.RegisterSinks(ctx, []string{"pg", "jsonl"})
 	require.NoError(t, err)
+	require.NoError(t, s.NoteMerges(ctx, realm, map[state.Ref]string{{Entity: "Customer", ID: "7"}: "3"}))
 	require.NoError(t, s.Advance(ctx, realm, "pg", []state.Advance{
 		{Ref: invoice("1"), Version: 1795435200000005, Covered: noon},
 		{Ref: invoice("2"), Version: 1795435200999999},

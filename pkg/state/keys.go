@@ -15,6 +15,7 @@ import (
 //	lf:1:follow:{R}            HASH "entity:id" → FollowUp         records that the next scan looks at by id
 //	lf:1:referenced:{R}        SET "entity:id"                     20,000; mostly none, see reconciler.refresh_referenced
 //	lf:1:refreshed:{R}         STRING Unix ms                      gone after a day
+//	lf:1:merged:{R}:entity:id  STRING id                           records merged away, into which one; 90 days
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
 //	lf:1:gen:{R}               STRING random                       one a realm whose cursors were rewound
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
@@ -47,6 +48,8 @@ import (
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days
 //	lf:1:cover:{app}:date      HASH "entity:operation" → counts    entities × operations; a month
 //	lf:1:heard:{app}           HASH "entity:operation" → Unix ms   entities × operations
+//	lf:1:live:{app}            ZSET ten minutes                    two weeks of them (2016)
+//	lf:1:unheard:{app}:entity:operation HASH realm → ten minutes   50 realms, six of each; two weeks
 //	lf:1:told:{app}            ZSET realm → Unix ms                realms
 //	lf:1:gapped:{app}          ZSET realm → Unix ms                realms
 //	lf:1:called:{app}:DATE     ZSET realm → calls made             MaxCalled, trimmed; 9 days

@@ -23,8 +23,8 @@ func (gapLsCmd) Help() string {
 which record, what was done to it and when by Intuit's clock, how the scan found it, and why no webhook came, as
 far as can be known. All of them are delivered: the scan saw to it.
 
-Verdicts: lost, late (the webhook came after all), ingress-outage, not-selected (in Intuit's portal), no-webhooks
-(Intuit offers none), before-connection, authorisation-lapsed, restored (it was deleted by mistake). What they
+Verdicts: lost, late (the webhook came after all), ingress-outage, not-selected (in Intuit's portal), deselected
+(since a time that gap findings says), no-webhooks (Intuit offers none), before-connection, authorisation-lapsed, restored (it was deleted by mistake). What they
 mean: docs/gaps.md.
 
 Redis keeps the latest of each company, at most 300 records; a Postgres sink has them all, in ledgerfeed.gap.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -38,6 +39,8 @@ type gapShown struct {
 	Heard []heardKind `json:"heard"`
 	// LastTold is when a webhook last told of any change of the company first.
 	LastTold time.Time `json:"last_told,omitzero"`
+	// Deselected says since when webhooks of an operation are not selected any more.
+	Deselected map[string]time.Time `json:"deselected,omitempty"`
 }
 
 type heardKind struct {
@@ -79,7 +82,20 @@ func gapsOf(ctx context.Context, store *state.Store, realm string, ref state.Ref
 	if err != nil {
 		return shown, err
 	}
+	deselected, err := store.Deselected(ctx)
+	if err != nil {
+		return shown, err
+	}
+	state.ExplainGaps(gaps, deselected)
 	shown.Gaps = slices.DeleteFunc(gaps, func(g state.Gap) bool { return g.Ref != ref })
+	for k, d := range deselected {
+		if k.Entity == ref.Entity {
+			if shown.Deselected == nil {
+				shown.Deselected = map[string]time.Time{}
+			}
+			shown.Deselected[k.Operation] = d.Since
+		}
+	}
 	here, err := store.Freshness(ctx, realm)
 	if err != nil {
 		return shown, err
@@ -118,6 +134,9 @@ func (s gapShown) write(w io.Writer) error {
 			told[g.Verdict] = true
 		}
 	}
+	for _, operation := range slices.Sorted(maps.Keys(s.Deselected)) {
+		fmt.Fprintf(w, "\n%s %ss are not selected since %s\n", s.Gaps[0].Entity, operation, clock(s.Deselected[operation]))
+	}
 	fmt.Fprintf(w, "\nlast webhook that told of a change of this company first: %s\n", clock(s.LastTold))
 	if len(s.Heard) == 0 {
 		_, err := fmt.Fprintf(w, "no webhook of %s was ever heard, in any company\n", s.Gaps[0].Entity)
@@ -142,6 +161,9 @@ func meaning(verdict string) string {
 		return "our ingress could not take webhooks when it happened; Intuit may still resend it."
 	case state.VerdictNotSelected:
 		return "webhooks do come, but none of that kind to any company for a month: select it in Intuit's developer portal, under Webhooks."
+	case state.VerdictDeselected:
+		return "webhooks of that kind came once and do no more in several companies, while others do: select it again in Intuit's developer portal, under Webhooks. " +
+			"Since when: ledgerfeed gap findings."
 	case state.VerdictNoWebhooks:
 		return "Intuit offers no webhook for it; scans are the only way to learn of it."
 	case state.VerdictBeforeConnection:

@@ -63,6 +63,10 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 			return nil, err
 		}
 	}
+	deselected, err := s.o.State.Deselected(ctx)
+	if err != nil {
+		return nil, err
+	}
 	each := gapsEach
 	if v.Realm != "" || v.Verdict != "" {
 		each = state.MaxGaps
@@ -72,6 +76,7 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		state.ExplainGaps(found, deselected)
 		for _, g := range found {
 			if v.Verdict == "" || g.Verdict == v.Verdict {
 				v.Gaps = append(v.Gaps, g)

@@ -23,6 +23,8 @@ import (
 const (
 	// NotSelected: an entity and operation of which no webhook ever came, to any realm.
 	NotSelected = "not-selected"
+	// Deselected: one of which none comes any more, while others do, in several realms.
+	Deselected = "deselected"
 	// Ceased: one of which none comes any more.
 	Ceased = "ceased"
 	// Silent: a realm that changes and is not told of.
@@ -94,7 +96,11 @@ func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, er
 	if err != nil {
 		return nil, err
 	}
-	l := look{now: now, heard: heard, recent: state.Coverage{}, before: state.Coverage{}, month: state.Coverage{}}
+	deselected, err := store.Deselected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := look{now: now, deselected: deselected, heard: heard, recent: state.Coverage{}, before: state.Coverage{}, month: state.Coverage{}}
 	for i, c := range days {
 		l.month.Merge(c)
 		if i < recentDays {
@@ -129,6 +135,7 @@ type look struct {
 	now                   time.Time
 	heard                 map[state.Kind]time.Time
 	recent, before, month state.Coverage
+	deselected            map[state.Kind]state.Deselection
 	found                 []Finding
 }
 
@@ -151,6 +158,10 @@ func (l *look) kinds() {
 		recent, month := l.recent[k], l.month[k]
 		last, ever := l.heard[k]
 		silent := month.Told+month.Late == 0
+		if d, ok := l.deselected[k]; ok {
+			l.deselection(d)
+			continue
+		}
 		switch {
 		case silent && !ever && month.Gaps >= leastGaps && month.Scans >= leastScans:
 			l.add(Finding{
@@ -173,6 +184,18 @@ func (l *look) kinds() {
 		}
 		l.slow(k)
 	}
+}
+
+func (l *look) deselection(d state.Deselection) {
+	recent := l.recent[d.Kind]
+	l.add(Finding{
+		Kind: Deselected, Severity: Error, Entity: d.Entity, Operation: d.Operation, Since: d.Since,
+		Gaps: int64(d.Changes), Scans: recent.Scans, Told: recent.Told, Days: recentDays,
+		Text: fmt.Sprintf("%s %ss are not selected since %s: that was the last webhook of one, and scans found %d in %d realms since, while webhooks of other kinds came.",
+			d.Entity, d.Operation, d.Since.UTC().Format(time.DateTime), d.Changes, d.Realms),
+		Advice: fmt.Sprintf("Select %s / %s again in Intuit's developer portal, under Webhooks. Until then they are as late as the scans; reconciler.interval bounds that.",
+			d.Entity, title(d.Operation)),
+	})
 }
 
 // fell compares the last days with those before.
@@ -198,6 +221,9 @@ func (l *look) lossy() {
 	}
 	var told, gaps, scans int64
 	for _, k := range l.recent.Kinds() {
+		if _, deselected := l.deselected[k]; deselected {
+			continue // it has a finding that says why
+		}
 		if c := l.recent[k]; c.Told+c.Late > 0 {
 			told, gaps, scans = told+c.Told, gaps+c.Gaps, scans+c.Scans
 		}
