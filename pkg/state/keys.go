@@ -26,6 +26,8 @@ import (
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
+//	lf:1:company:{R}           HASH                                fixed: name, country, …, each up to 512 bytes
+//	lf:1:companies:{app}       ZSET realm → Unix ms                realms
 //	lf:1:pace:{R}              STRING "scanned,full,changed,a day"  one a realm
 //	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none
 //	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded

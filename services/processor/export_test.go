@@ -31,3 +31,6 @@ func (p *Processor) SetRoomDelay(d time.Duration) { p.roomDelay = d }
 
 // EnlistAgain is one look at what is registered.
 func (p *Processor) EnlistAgain(ctx context.Context) error { return p.enlistAgain(ctx) }
+
+// SetCompaniesEvery is how often sinks are told of companies.
+func (p *Processor) SetCompaniesEvery(d time.Duration) { p.companies = d }

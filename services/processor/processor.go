@@ -65,6 +65,7 @@ type Processor struct {
 	behindEvery   time.Duration
 	behindAfter   time.Duration
 	roomDelay     time.Duration
+	companies     time.Duration // how often sinks are told of companies
 
 	unknown   *names       // entity names that no table holds
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
@@ -90,7 +91,7 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter, rememberEvery: rememberInterval,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter, rememberEvery: rememberInterval, companies: companiesEvery,
 		behindEvery: behindInterval, behindAfter: behindAfter, roomDelay: roomDelay,
 	}
 	if p.log == nil {
@@ -207,6 +208,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers.Go(func() error { return p.keepPaused(consuming) })
 	for s, out := range p.outputs {
 		consumers.Go(func() error { return p.keepGaps(consuming, out) })
+		consumers.Go(func() error { return p.keepCompanies(consuming, out) })
 		consumers.Go(func() error { return p.keepBehind(consuming, s) })
 		consumers.Go(func() error { return p.keepPosition(consuming, out) })
 	}

@@ -162,7 +162,9 @@ func (s *scan) run(ctx context.Context, o order) error {
 	if err != nil && fatal(ctx, err) {
 		return err
 	}
-	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
+	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
+	s.refreshCompany(ctx, o)
+	return err
 }
 
 // loadsAtOnce is how many entities of a realm are read at the same time while it is

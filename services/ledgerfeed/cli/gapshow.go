@@ -35,6 +35,8 @@ Examples:
 // gapShown is what --json prints.
 type gapShown struct {
 	Gaps []state.Gap `json:"gaps"`
+	// Company is the name of the company.
+	Company string `json:"company,omitempty"`
 	// Heard are the last webhooks of that entity, by operation.
 	Heard []heardKind `json:"heard"`
 	// LastTold is when a webhook last told of any change of the company first.
@@ -96,6 +98,11 @@ func gapsOf(ctx context.Context, store *state.Store, realm string, ref state.Ref
 			shown.Deselected[k.Operation] = d.Since
 		}
 	}
+	names, err := store.CompanyNames(ctx, []string{realm})
+	if err != nil {
+		return shown, err
+	}
+	shown.Company = names[realm]
 	here, err := store.Freshness(ctx, realm)
 	if err != nil {
 		return shown, err
@@ -124,7 +131,7 @@ func gapsOf(ctx context.Context, store *state.Store, realm string, ref state.Ref
 }
 
 func (s gapShown) write(w io.Writer) error {
-	if err := writeGaps(w, s.Gaps); err != nil {
+	if err := writeGaps(w, s.Gaps, companies{s.Gaps[0].Realm: s.Company}); err != nil {
 		return err
 	}
 	told := map[string]bool{}

@@ -29,6 +29,8 @@ type gapsView struct {
 	Kinds    []kindRow         `json:"coverage"`
 	Counts   map[string]int64  `json:"verdicts"`
 	Verdicts []string          `json:"-"`
+	// Companies are the names of the companies by realm.
+	Companies map[string]string `json:"companies,omitempty"`
 }
 
 const (
@@ -85,5 +87,6 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 	}
 	slices.SortStableFunc(v.Gaps, func(a, b state.Gap) int { return b.Found.Compare(a.Found) })
 	v.Gaps = v.Gaps[:min(len(v.Gaps), gapsShown)]
-	return v, nil
+	v.Companies, err = companies(ctx, s, v.Gaps, func(g state.Gap) string { return g.Realm })
+	return v, err
 }

@@ -57,6 +57,9 @@ func (x *exam) readConnections(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if x.names, err = x.store.CompanyNames(ctx, ids); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		c, err := store.Get(ctx, id)
 		switch {
@@ -73,6 +76,14 @@ func (x *exam) readConnections(ctx context.Context) error {
 	return nil
 }
 
+// named is a realm with the name of its company, if that is known.
+func (x *exam) named(id string) string {
+	if name := x.names[id]; name != "" {
+		return id + " (" + name + ")"
+	}
+	return id
+}
+
 // states tells how many realms can be read, and since when Intuit sends webhooks:
 // it sends none for what was before the connection.
 func (x *exam) states() {
@@ -83,7 +94,7 @@ func (x *exam) states() {
 		counts[r.State]++
 		switch r.State {
 		case connection.ReauthRequired:
-			lapsed = append(lapsed, fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt)))
+			lapsed = append(lapsed, fmt.Sprintf("%s since %s", x.named(r.RealmID), day(r.LapsedAt)))
 		case connection.Live:
 			if first.IsZero() || r.ConnectedAt.Before(first) {
 				first = r.ConnectedAt
@@ -118,13 +129,13 @@ func (x *exam) deadlines() {
 		soft, hard := r.Token.RefreshExpires, r.Token.RefreshHardExpires
 		switch {
 		case r.sealed != nil:
-			sealed = append(sealed, r.RealmID)
+			sealed = append(sealed, x.named(r.RealmID))
 		case ends(soft, now) || ends(hard, now):
-			expired = append(expired, fmt.Sprintf("%s on %s", r.RealmID, day(earlier(soft, hard))))
+			expired = append(expired, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(earlier(soft, hard))))
 		case ends(hard, now.Add(hardWarn)):
-			ending = append(ending, fmt.Sprintf("%s on %s", r.RealmID, day(hard)))
+			ending = append(ending, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(hard)))
 		case ends(soft, now.Add(refreshWarn)):
-			expiring = append(expiring, fmt.Sprintf("%s on %s", r.RealmID, day(soft)))
+			expiring = append(expiring, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(soft)))
 		}
 	}
 	if len(sealed) > 0 {

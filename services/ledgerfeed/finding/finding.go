@@ -54,6 +54,7 @@ type Finding struct {
 	Advice string `json:"advice"`
 	// Realm, Entity and Operation are what it is about, as far as it is about one.
 	Realm     string `json:"realm,omitempty"`
+	Company   string `json:"company,omitempty"`
 	Entity    string `json:"entity,omitempty"`
 	Operation string `json:"operation,omitempty"`
 	// Since is from when on it is so; zero if it always was.
@@ -267,12 +268,16 @@ func (l *look) realms(ctx context.Context, store *state.Store) error {
 	if err != nil {
 		return err
 	}
+	companies, err := store.CompanyNames(ctx, names)
+	if err != nil {
+		return err
+	}
 	silent := 0
 	for i, realm := range names {
 		if l.now.Sub(told[i]) < silentAfter || silent == maxSilent {
 			continue
 		}
-		found, err := l.silent(ctx, store, realm, told[i])
+		found, err := l.silent(ctx, store, realm, companies[realm], told[i])
 		if err != nil {
 			return err
 		}
@@ -285,7 +290,7 @@ func (l *look) realms(ctx context.Context, store *state.Store) error {
 
 // silent reports a realm whose changes of kinds that do come elsewhere are found by
 // scans alone.
-func (l *look) silent(ctx context.Context, store *state.Store, realm string, told time.Time) (bool, error) {
+func (l *look) silent(ctx context.Context, store *state.Store, realm, company string, told time.Time) (bool, error) {
 	gaps, err := store.Gaps(ctx, realm, state.MaxGaps)
 	if err != nil {
 		return false, err
@@ -299,14 +304,18 @@ func (l *look) silent(ctx context.Context, store *state.Store, realm string, tol
 	if n < leastGaps {
 		return false, nil
 	}
+	who := realm
+	if company != "" {
+		who += " (" + company + ")"
+	}
 	f := Finding{
-		Kind: Silent, Severity: Error, Realm: realm, Since: told, Gaps: n, Days: recentDays,
-		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that others are told of.", realm, day(told), n),
+		Kind: Silent, Severity: Error, Realm: realm, Company: company, Since: told, Gaps: n, Days: recentDays,
+		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that others are told of.", who, day(told), n),
 		Advice: "Look whether the company is still connected to this app and not to another one of yours (development, production): " +
 			"webhooks go to the app that holds the connection. Connecting it anew mends it.",
 	}
 	if told.IsZero() {
-		f.Text = fmt.Sprintf("Realm %s has never had a webhook: scans found %d changes there that others are told of.", realm, n)
+		f.Text = fmt.Sprintf("Realm %s has never had a webhook: scans found %d changes there that others are told of.", who, n)
 	}
 	l.add(f)
 	return true, nil
