@@ -161,6 +161,15 @@ func TestDeselected_AChangedEndpointOfOneOfTwoAppsIsNone(t *testing.T) {
 	require.NotContains(t, a.look(), deselected)
 }
 
+// A company is named as people know it.
+func TestLook_NamesACompany(t *testing.T) {
+	a := newApp(t)
+	a.told("1", "Invoice", "update", 5, time.Second)
+	require.NoError(t, a.store.SetCompany(t.Context(), state.Company{Realm: "3", Name: "Larry's", ReadAt: a.now}))
+	a.found("3", "Invoice", "update", state.VerdictLost, 3)
+	require.Contains(t, a.look()["silent-realm 3 "], "Realm 3 (Larry's) has never had a webhook")
+}
+
 func TestDeselected_OneNoisyRealmIsNone(t *testing.T) {
 	a := newApp(t)
 	a.untick()
