@@ -55,7 +55,8 @@ func (s *scan) noteCompany(ctx context.Context, items []qbo.Entity) {
 // that is missing.
 func (s *scan) refreshCompany(ctx context.Context, o order) {
 	every := s.r.config.RefreshCompany
-	if every == 0 || o.entities != nil || ctx.Err() != nil {
+	// A recovery is of many companies at once: it leaves this to the days that follow.
+	if every == 0 || o.entities != nil || o.recovery || ctx.Err() != nil {
 		return
 	}
 	known, err := s.r.state.Companies(ctx, []string{s.realm})

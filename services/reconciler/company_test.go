@@ -26,6 +26,9 @@ func TestCompany_IsReadOnceAWeek(t *testing.T) {
 	b.config.RefreshCompany = 7 * 24 * time.Hour
 	r := b.reconciler()
 	b.reconcile(r)
+	require.Empty(t, b.company().Name, "a first scan and a recovery leave it to the next one")
+	b.clock.Advance(24 * time.Hour)
+	b.reconcile(r)
 	c := b.company()
 	require.Equal(t, "Simulated company "+b.realm, c.Name)
 	require.Equal(t, "Simulated company "+b.realm+" Inc", c.LegalName)
@@ -73,7 +76,7 @@ func TestCompany_ThatIsRefusedFailsNoScan(t *testing.T) {
 		quickbooks.ServeHTTP(w, r)
 	})
 	r := b.reconciler()
-	for range 3 {
+	for range 4 {
 		b.reconcile(r)
 		b.clock.Advance(24 * time.Hour)
 	}
