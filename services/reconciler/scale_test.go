@@ -252,7 +252,7 @@ func (f *fleet) replicas(n int, most time.Duration) {
 func TestScale_SpreadAndTakeover(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, *scaleRealms)
-	environ := []string{"LEDGERFEED_RECONCILER_POLL_INTERVAL=100ms", "LEDGERFEED_RECONCILER_LEASE_TTL=3s"}
+	environ := []string{"LEDGERFEED_RECONCILER_POLL_INTERVAL=100ms", "LEDGERFEED_RECONCILER_LEASE_TTL=3s", "LEDGERFEED_RECONCILER_REFRESH_COMPANY=0s"}
 	if long() {
 		environ = nil
 	}
