@@ -67,8 +67,8 @@ func (s *Sim) serveCompany(c *call) ([]byte, *fault) {
 			return fmt.Appendf(nil, `{"CompanyInfo":%s,"time":%q}`, v.Raw, s.clockText(c, s.clockLocked(c.realm))), nil
 		}
 	}
-	return fmt.Appendf(nil, `{"CompanyInfo":{"CompanyName":%q,"Country":"US","Id":"1","SyncToken":"0","MetaData":{"LastUpdatedTime":"2026-01-01T00:00:00Z"}},"time":%q}`,
-		companyName(c.realm.id), s.clockText(c, s.clockLocked(c.realm))), nil
+	return fmt.Appendf(nil, `{"CompanyInfo":{"CompanyName":%q,"LegalName":%q,"Country":"US","FiscalYearStartMonth":"January","Id":"1","SyncToken":"0","MetaData":{"LastUpdatedTime":"2026-01-01T00:00:00-08:00"}},"time":%q}`,
+		companyName(c.realm.id), companyName(c.realm.id)+" Inc", s.clockText(c, s.clockLocked(c.realm))), nil
 }
 
 // companyName is what a person sees of a company.

@@ -72,6 +72,12 @@ func fill(t *testing.T, s *state.Store) {
 	const realm = "9341453"
 	_, err := s.RegisterSinks(ctx, []string{"pg", "jsonl"})
 	require.NoError(t, err)
+	require.NoError(t, s.SetCompany(ctx, state.Company{
+		Realm: realm, Name: "Larry's Bakery", LegalName: "Larry's Bakery Inc", Country: "US", HomeCurrency: "USD", FiscalYearStart: "January",
+		TimeZoneOffset: "-08:00", ReadAt: noon,
+	}))
+	require.NoError(t, s.SetCompanyAsked(ctx, realm, noon.Add(-time.Hour)))
+	require.NoError(t, s.NoteMerges(ctx, realm, map[state.Ref]string{{Entity: "Customer", ID: "7"}: "3"}))
 	require.NoError(t, s.Advance(ctx, realm, "pg", []state.Advance{
 		{Ref: invoice("1"), Version: 1795435200000005, Covered: noon},
 		{Ref: invoice("2"), Version: 1795435200999999},

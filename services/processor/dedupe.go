@@ -28,6 +28,12 @@ func (p *Processor) admit(ctx context.Context, b *batch) error {
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
 	case err != nil:
 		return paused(fmt.Errorf("look up the connection: %w", err))
+	}
+	// Of a parked realm too: its events are acked, and no scan can tell of a merge.
+	if err := p.noteMerges(ctx, b); err != nil {
+		return err
+	}
+	switch {
 	case connected == connection.Disconnected:
 		p.noteLate(ctx, b)
 		return errParked

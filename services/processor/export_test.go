@@ -37,3 +37,6 @@ func (p *Processor) EnlistAgain(ctx context.Context) error { return p.enlistAgai
 
 // SetAccessDelay is how often what waits for a company that Intuit refuses looks again.
 func (p *Processor) SetAccessDelay(d time.Duration) { p.accessDelay = d }
+
+// SetCompaniesEvery is how often sinks are told of companies.
+func (p *Processor) SetCompaniesEvery(d time.Duration) { p.companies = d }

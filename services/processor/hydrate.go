@@ -60,7 +60,7 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 		r.readAll(ctx, items)
 		r.explain(ctx)
 	}
-	return nil
+	return p.recallMerges(ctx, b)
 }
 
 var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)

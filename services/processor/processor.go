@@ -70,6 +70,7 @@ type Processor struct {
 	behindAfter   time.Duration
 	roomDelay     time.Duration
 	accessDelay   time.Duration // 0: as the guard says
+	companies     time.Duration // how often sinks are told of companies
 
 	fields    customFields
 	unknown   *names       // entity names that no table holds
@@ -97,7 +98,8 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, refusedAfter: refusedAfter, refusedFor: refusedFor, waitAfter: waitAfter, rememberEvery: rememberInterval,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, refusedAfter: refusedAfter, refusedFor: refusedFor,
+		waitAfter: waitAfter, rememberEvery: rememberInterval, companies: companiesEvery,
 		behindEvery: behindInterval, behindAfter: behindAfter, roomDelay: roomDelay,
 	}
 	if p.log == nil {
@@ -218,6 +220,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers.Go(func() error { return p.keepPaused(consuming) })
 	for s, out := range p.outputs {
 		consumers.Go(func() error { return p.keepGaps(consuming, out) })
+		consumers.Go(func() error { return p.keepCompanies(consuming, out) })
 		consumers.Go(func() error { return p.keepBehind(consuming, s) })
 		consumers.Go(func() error { return p.keepPosition(consuming, out) })
 	}

@@ -47,6 +47,7 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
 	}
 	s.saw(f, fresh)
+	s.noteCompany(ctx, fresh)
 	s.references(f, fresh)
 	lacks, differs, err := s.r.differences(ctx, s.realm, s.sinks, want, fresh)
 	if err != nil {

@@ -126,7 +126,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	o.recovery = r.late(x, conn)
 	s := &scan{
 		r:          r,
-		log:        r.log.With(telemetry.Realm(realm)),
+		log:        r.log.With(telemetry.Realm(realm), telemetry.Company(r.companyName(ctx, realm))),
 		realm:      realm,
 		id:         newID(r.now(), sinks),
 		grace:      o.grace,

@@ -159,6 +159,7 @@ func TestRecovery_CallsOfAThousandRealms(t *testing.T) {
 	client, err := qbo.New(qbo.Options{BaseURL: f.quickbooks("all"), Tokens: f.connections})
 	require.NoError(t, err)
 	config := reconciler.DefaultReconcilerConfig()
+	config.RefreshCompany = 0 // a call a week would be in every count
 	config.Realms, config.StartJitter, config.PollInterval = 16, 0, 10*time.Millisecond
 	r, err := reconciler.New(reconciler.Options{Config: config, Stream: conn, State: f.store, QBO: client, Connections: f.connections})
 	require.NoError(t, err)

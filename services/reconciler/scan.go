@@ -183,6 +183,7 @@ func (s *scan) run(ctx context.Context, o order) error {
 		return err
 	}
 	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx), s.keepFields(ctx, o, err))
+	s.refreshCompany(ctx, o)
 	if err != nil {
 		return err
 	}

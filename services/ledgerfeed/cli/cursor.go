@@ -46,6 +46,7 @@ type realmRow struct {
 	Scanned       time.Time `json:"scanned,omitzero"`
 	Due           time.Time `json:"due,omitzero"`
 	ChangesPerDay int       `json:"changes_per_day"`
+	Company       string    `json:"company,omitempty"`
 }
 
 // Run lists.
@@ -67,6 +68,13 @@ func (c *cursorLsCmd) Run(ctx context.Context, p process) error {
 		}
 		rows = append(rows, row)
 	}
+	names, err := companiesOf(ctx, store, rows, func(r realmRow) string { return r.Realm })
+	if err != nil {
+		return err
+	}
+	for i, r := range rows {
+		rows[i].Company = names[r.Realm]
+	}
 	slices.SortStableFunc(rows, func(a, b realmRow) int { return a.Oldest.Compare(b.Oldest) })
 	if c.JSON {
 		return printJSON(p.stdout, rows)
@@ -76,10 +84,10 @@ func (c *cursorLsCmd) Run(ctx context.Context, p process) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REALM\tOLDEST CURSOR\tAGE\tENTITIES\tLAST WEBHOOK\tSCANNED\tDUE\tCHANGES/DAY")
+	fmt.Fprintln(t, "REALM\tOLDEST CURSOR\tAGE\tENTITIES\tLAST WEBHOOK\tSCANNED\tDUE\tCHANGES/DAY\tCOMPANY")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\n", plain(r.Realm), clock(r.Oldest), age(r.Oldest), r.Entities,
-			clock(r.LastWebhook), clock(r.Scanned), clock(r.Due), r.ChangesPerDay)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", plain(r.Realm), clock(r.Oldest), age(r.Oldest), r.Entities,
+			clock(r.LastWebhook), clock(r.Scanned), clock(r.Due), r.ChangesPerDay, short(r.Company))
 	}
 	return t.Flush()
 }

@@ -24,6 +24,7 @@ type realmCmd struct {
 // realmView is a company in JSON.
 type realmView struct {
 	Realm      string           `json:"realm"`
+	Company    string           `json:"company,omitempty"`
 	App        string           `json:"app"`
 	State      realm.State      `json:"state"`
 	Why        string           `json:"why,omitempty"`
@@ -74,7 +75,7 @@ type accessView struct {
 
 func viewOf(r realm.Realm) realmView {
 	v := realmView{
-		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
+		Realm: r.RealmID, Company: r.Company, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
 		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
 		LastScan: r.Pace.Scanned, OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),

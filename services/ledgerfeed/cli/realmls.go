@@ -124,7 +124,7 @@ func (c *realmLsCmd) list(ctx context.Context, p process, d *realm.Directory, q 
 		}
 		for _, r := range page.Realms {
 			if listed == 0 && !c.JSON {
-				fmt.Fprintln(table, "REALM\tAPP\tSTATE\tCOVERED UP TO\tNEXT SCAN\tTOKEN\tWHY")
+				fmt.Fprintln(table, "REALM\tAPP\tSTATE\tCOVERED UP TO\tNEXT SCAN\tTOKEN\tWHY\tCOMPANY")
 			}
 			listed++
 			if err := c.print(p, table, r); err != nil {
@@ -158,7 +158,7 @@ func (c *realmLsCmd) print(p process, table *tabwriter.Writer, r realm.Realm) er
 	case !v.Due.IsZero() && v.Due.Before(time.Now()):
 		next = "due"
 	}
-	_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Realm, orDash(v.App), v.State, stamp(v.CoveredUpTo), next, v.Token.left(), short(v.Why))
+	_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Realm, orDash(v.App), v.State, stamp(v.CoveredUpTo), next, v.Token.left(), short(v.Why), short(v.Company))
 	return err
 }
 

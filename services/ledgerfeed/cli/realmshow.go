@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
 )
 
@@ -52,13 +53,25 @@ func (c *realmShowCmd) Run(ctx context.Context, p process) error {
 			Cursors map[string]time.Time `json:"cursors"`
 		}{viewOf(r), r.Cursors})
 	}
-	return c.print(p, r)
+	known, err := s.store.Companies(ctx, []string{c.Realm})
+	if err != nil {
+		return away(ctx, s, err)
+	}
+	return c.print(p, r, known[0])
 }
 
-func (c *realmShowCmd) print(p process, r realm.Realm) error {
+func (c *realmShowCmd) print(p process, r realm.Realm, company state.Company) error {
 	v := viewOf(r)
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	row(t, "realm", v.Realm)
+	for _, one := range [][2]string{
+		{"company", company.Name}, {"legal name", company.LegalName}, {"country", company.Country}, {"home currency", company.HomeCurrency},
+		{"fiscal year from", company.FiscalYearStart}, {"time zone offset", company.TimeZoneOffset},
+	} {
+		if one[1] != "" {
+			row(t, one[0], plain(one[1]))
+		}
+	}
 	row(t, "app", orDash(v.App))
 	row(t, "state", v.State.String())
 	if v.Why != "" {

@@ -61,7 +61,11 @@ func (c *scanStatusCmd) Run(ctx context.Context, p process) error {
 		fmt.Fprintln(p.stderr, "no scan was asked for")
 		return nil
 	}
-	if err := tableOfJobs(p, jobs); err != nil {
+	names, err := companiesOf(ctx, store, jobs, func(j state.Job) string { return j.Realm })
+	if err != nil {
+		return err
+	}
+	if err := tableOfJobs(p, jobs, names); err != nil {
 		return err
 	}
 	return leftOut(ctx, p, store, jobs)
@@ -104,10 +108,10 @@ func (c *scanStatusCmd) jobs(ctx context.Context, store *state.Store) ([]state.J
 	return jobs, nil
 }
 
-func tableOfJobs(p process, jobs []state.Job) error {
+func tableOfJobs(p process, jobs []state.Job, names companies) error {
 	now := time.Now()
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REALM\tSTATE\tENTITIES\tRECORDS\tMISSING\tCALLS\tRATE\tLEFT\tREQUESTED\tBY\tERROR")
+	fmt.Fprintln(t, "REALM\tSTATE\tENTITIES\tRECORDS\tMISSING\tCALLS\tRATE\tLEFT\tREQUESTED\tBY\tERROR\tCOMPANY")
 	for _, j := range jobs {
 		left := "-"
 		if d := j.Left(now); d > 0 {
@@ -117,8 +121,8 @@ func tableOfJobs(p process, jobs []state.Job) error {
 		if j.Progress.Expected > j.Progress.Records {
 			records += fmt.Sprintf("/%d", j.Progress.Expected)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%s\t%d\t%d\t%.0f/s\t%s\t%s\t%s\t%s\n", plain(j.Realm), j.State, j.Progress.EntitiesDone, j.Progress.Entities,
-			records, j.Progress.Missing, j.Progress.Calls, j.Rate(now), left, clock(j.Requested), orDash(j.By), short(j.Error))
+		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%s\t%d\t%d\t%.0f/s\t%s\t%s\t%s\t%s\t%s\n", plain(j.Realm), j.State, j.Progress.EntitiesDone, j.Progress.Entities,
+			records, j.Progress.Missing, j.Progress.Calls, j.Rate(now), left, clock(j.Requested), orDash(j.By), short(j.Error), names.of(j.Realm))
 	}
 	return t.Flush()
 }

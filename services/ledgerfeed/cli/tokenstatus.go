@@ -173,7 +173,11 @@ func (c *tokenStatusCmd) each(ctx context.Context, p process, s *servers) error 
 			fmt.Fprintln(p.stdout)
 		}
 		t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		row(t, "realm", id)
+		names, err := s.store.CompanyNames(ctx, []string{id})
+		if err != nil {
+			return err
+		}
+		row(t, "realm", companies(names).named(id))
 		row(t, "connection", l.State)
 		tokenViewOf(l).rows(t)
 		if err := t.Flush(); err != nil {

@@ -18,6 +18,7 @@ import (
 // realmRow is a company in a list.
 type realmRow struct {
 	Realm        string      `json:"realm"`
+	Company      string      `json:"company,omitempty"`
 	App          string      `json:"app"`
 	State        realm.State `json:"state"`
 	Why          string      `json:"why,omitempty"`
@@ -30,7 +31,7 @@ type realmRow struct {
 
 func rowOf(r realm.Realm) realmRow {
 	return realmRow{
-		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, OldestCursor: r.OldestCursor, OldestEntity: r.OldestEntity,
+		Realm: r.RealmID, Company: r.Company, App: r.App, State: r.Health, Why: r.Why, OldestCursor: r.OldestCursor, OldestEntity: r.OldestEntity,
 		Due: r.Due, Scans: r.Scans, ConnectedAt: r.ConnectedAt,
 	}
 }

@@ -59,6 +59,9 @@ func (x *exam) readConnections(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if x.names, err = x.store.CompanyNames(ctx, ids); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		c, err := store.Get(ctx, id)
 		switch {
@@ -75,6 +78,14 @@ func (x *exam) readConnections(ctx context.Context) error {
 	return nil
 }
 
+// named is a realm with the name of its company, if that is known.
+func (x *exam) named(id string) string {
+	if name := x.names[id]; name != "" {
+		return id + " (" + name + ")"
+	}
+	return id
+}
+
 // states tells how many realms can be read, and since when Intuit sends webhooks:
 // it sends none for what was before the connection.
 func (x *exam) states() {
@@ -86,11 +97,11 @@ func (x *exam) states() {
 		counts[r.State]++
 		switch r.State {
 		case connection.ReauthRequired:
-			lapsed = append(lapsed, lapse(r))
+			lapsed = append(lapsed, x.lapse(r))
 		case connection.Parked:
-			parked = append(parked, fmt.Sprintf("%s since %s (%s)", r.RealmID, day(r.ChangedAt), r.Reason))
+			parked = append(parked, fmt.Sprintf("%s since %s (%s)", x.named(r.RealmID), day(r.ChangedAt), r.Reason))
 		case connection.NoAccess, connection.SubscriptionEnded, connection.WrongEnvironment:
-			refused[r.State] = append(refused[r.State], fmt.Sprintf("%s since %s (%s)", r.RealmID, day(r.LapsedAt), answered(r.Access)))
+			refused[r.State] = append(refused[r.State], fmt.Sprintf("%s since %s (%s)", x.named(r.RealmID), day(r.LapsedAt), answered(r.Access)))
 		case connection.Live:
 			if first.IsZero() || r.ConnectedAt.Before(first) {
 				first = r.ConnectedAt
@@ -135,8 +146,8 @@ func answered(r connection.AccessRefusal) string {
 }
 
 // lapse is a realm that must be connected anew, and what Intuit said.
-func lapse(r realm) string {
-	text := fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt))
+func (x *exam) lapse(r realm) string {
+	text := fmt.Sprintf("%s since %s", x.named(r.RealmID), day(r.LapsedAt))
 	if f := r.Refusal; f != nil {
 		text += fmt.Sprintf(" (%s; tried again at %s)", f, f.Next.UTC().Format(time.DateTime))
 	}
@@ -200,13 +211,13 @@ func (x *exam) deadlines() {
 		soft, hard := r.Token.RefreshExpires, r.Token.RefreshHardExpires
 		switch {
 		case r.sealed != nil:
-			sealed = append(sealed, r.RealmID)
+			sealed = append(sealed, x.named(r.RealmID))
 		case ends(soft, now) || ends(hard, now):
-			expired = append(expired, fmt.Sprintf("%s on %s", r.RealmID, day(earlier(soft, hard))))
+			expired = append(expired, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(earlier(soft, hard))))
 		case ends(hard, now.Add(hardWarn)):
-			ending = append(ending, fmt.Sprintf("%s on %s", r.RealmID, day(hard)))
+			ending = append(ending, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(hard)))
 		case ends(soft, now.Add(refreshWarn)):
-			expiring = append(expiring, fmt.Sprintf("%s on %s", r.RealmID, day(soft)))
+			expiring = append(expiring, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(soft)))
 		}
 	}
 	if len(sealed) > 0 {

@@ -106,9 +106,10 @@ func (o Options) withDefaults() Options {
 type exam struct {
 	Options
 	report Report
-	store  *state.Store // nil: Redis does not answer
-	broker *stream.Conn // nil: the broker does not answer
-	realms []realm      // those whose connection could be read
+	store  *state.Store      // nil: Redis does not answer
+	broker *stream.Conn      // nil: the broker does not answer
+	realms []realm           // those whose connection could be read
+	names  map[string]string // of their companies, as far as they are known
 }
 
 // Look makes every check and returns what it found. It ends early only with ctx.

@@ -50,6 +50,8 @@ type Realm struct {
 	// OldestEntity what is furthest behind; zero before the first load is over.
 	OldestCursor time.Time
 	OldestEntity string
+	// Company is its name; empty if no scan has read it yet.
+	Company string
 }
 
 // Query chooses realms, in the order of their ids as text.
@@ -80,6 +82,14 @@ const maxPages = 10
 
 // List returns a part of all realms that ever were connected.
 func (d *Directory) List(ctx context.Context, q Query) (Page, error) {
+	page, err := d.list(ctx, q)
+	if err != nil {
+		return Page{}, err
+	}
+	return page, d.named(ctx, page.Realms)
+}
+
+func (d *Directory) list(ctx context.Context, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
@@ -108,6 +118,19 @@ func (d *Directory) List(ctx context.Context, q Query) (Page, error) {
 		read = min(4*read, connection.MaxPage)
 	}
 	return page, nil
+}
+
+// named puts in the names of the companies.
+func (d *Directory) named(ctx context.Context, realms []Realm) error {
+	ids := make([]string, len(realms))
+	for i, r := range realms {
+		ids[i] = r.RealmID
+	}
+	names, err := d.state.CompanyNames(ctx, ids)
+	for i, id := range ids {
+		realms[i].Company = names[id]
+	}
+	return err
 }
 
 // page reads one page of up to limit connections and judges them.
@@ -168,7 +191,7 @@ func (d *Directory) Get(ctx context.Context, id string) (Realm, error) {
 	if err != nil {
 		return Realm{}, err
 	}
-	return realms[0], nil
+	return realms[0], d.named(ctx, realms)
 }
 
 // Summary is how many realms are in each state.

@@ -76,6 +76,20 @@ func (b *bundle) is(id string, want realm.State, why string) {
 	require.Equal(b, want == realm.Live, r.Why == "")
 }
 
+func TestDirectory_KnowsNames(t *testing.T) {
+	t.Parallel()
+	b := setup(t, devtest.Redis(t))
+	b.connect("1")
+	b.connect("2")
+	require.NoError(t, b.store.SetCompany(t.Context(), state.Company{Realm: "2", Name: "Larry's", ReadAt: b.now}))
+	page, err := b.directory.List(t.Context(), realm.Query{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"", "Larry's"}, []string{page.Realms[0].Company, page.Realms[1].Company})
+	r, err := b.directory.Get(t.Context(), "2")
+	require.NoError(t, err)
+	require.Equal(t, "Larry's", r.Company)
+}
+
 // The life of a company, state by state.
 func TestDirectory_TellsTheStates(t *testing.T) {
 	t.Parallel()
