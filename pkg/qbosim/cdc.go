@@ -38,6 +38,11 @@ func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) (
 	if f != nil {
 		return nil, f
 	}
+	for _, info := range asked {
+		if f := c.refused(info.Name); f != nil {
+			return nil, f
+		}
+	}
 	c.rng.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
 	asOf, left := c.asOf(now), cdcMax
 	// Which objects the cut keeps is not documented: the oldest or the newest.

@@ -41,9 +41,10 @@ func fieldsOf(info entity.Info) map[string]fieldKind {
 			f[name] = kind
 		}
 	}
-	if info.List {
+	if hidesInactive(info) {
 		add(kindBool, fieldActive)
-	} else {
+	}
+	if !info.List {
 		add(kindText, "TxnDate", "DocNumber")
 	}
 	switch info.Name {
