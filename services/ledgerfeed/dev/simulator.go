@@ -43,6 +43,7 @@ func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logg
 		ClientID:      clientID,
 		ClientSecret:  clientSecret,
 		AskConsent:    true, // any redirect URL: ledgerfeed connect may listen anywhere
+		Unselected:    o.Unselected,
 		Faults:        o.faults(),
 		Logger:        log.Named("quickbooks"),
 	})
