@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
 // MaxRefusals is how many names of a realm are remembered.
@@ -42,6 +44,9 @@ func (s *Store) Refusals(ctx context.Context, realm string) ([]Refusal, error) {
 // Refused notes one. Beyond [MaxRefusals] a new name is not kept: it is asked for,
 // and refused, again.
 func (s *Store) Refused(ctx context.Context, realm string, r Refusal) error {
+	if sabotage.On(sabotage.RefusalForgotten) {
+		return nil
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	key, field := Key("refused", realm), pairField(r.Entity, r.Way)
