@@ -34,10 +34,14 @@ const (
 	steps    = int(24 * time.Hour / step)
 	// patient bounds what must happen between two steps, on a busy machine.
 	patient = time.Minute
-	poll    = 5 * time.Millisecond
-	// calm is for how many polls nothing may have happened: the loops of the services
-	// turn more often than that.
-	calm = 3
+	poll    = 3 * time.Millisecond
+	// turn is how often the loops of the services look for work.
+	turn = 10 * time.Millisecond
+	// calm is for how many polls nothing may have happened while nothing is due.
+	calm = 2
+	// stuck is for how many polls something may be due and nothing happen: a company that
+	// is not live, or an event that waits for a delay.
+	stuck = 80
 )
 
 // clock is everybody's.
@@ -69,6 +73,7 @@ type day struct {
 	oauth       *qbo.OAuth
 	connections *connection.Store
 	realms      []string
+	stop        func() // ends the services
 
 	mu   sync.Mutex // guards held
 	held map[qbosim.Ref]*ledgerfeedv1.Change
@@ -97,7 +102,7 @@ func begin(t *testing.T, n int, fill func(d *day, realm string)) *day {
 		fill(d, realm)
 		d.connect(realm)
 	}
-	d.startServices()
+	d.stop = d.startServices()
 	return d
 }
 
@@ -140,7 +145,15 @@ func (d *day) connect(realm string) {
 	require.NoError(d.t, d.connections.Connect(d.t.Context(), realm, app, token))
 }
 
-func (d *day) startServices() {
+// restart is a deployment with the keys of an app.
+func (d *day) restart(id, password string) {
+	d.t.Helper()
+	d.stop()
+	d.openConnections(id, password)
+	d.stop = d.startServices()
+}
+
+func (d *day) startServices() (stop func()) {
 	d.t.Helper()
 	client, err := qbo.New(qbo.Options{BaseURL: d.api.URL, Tokens: d.connections})
 	require.NoError(d.t, err)
@@ -152,7 +165,7 @@ func (d *day) startServices() {
 	})
 	require.NoError(d.t, err)
 	rc := reconciler.DefaultReconcilerConfig()
-	rc.StartJitter, rc.PollInterval, rc.VerifyEvery = 0, poll, poll
+	rc.StartJitter, rc.PollInterval, rc.VerifyEvery = 0, turn, turn
 	rc.OutageGap = 1000 * time.Hour // the clock moves in steps
 	r, err := reconciler.New(reconciler.Options{
 		Config: rc, Stream: d.conn, State: d.store, QBO: client, Connections: d.connections, Now: d.clock.Now, Logger: zap.NewNop(),
@@ -173,7 +186,9 @@ func (d *day) startServices() {
 			}
 		})
 	}
-	d.t.Cleanup(func() { cancel(); running.Wait() })
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	d.t.Cleanup(stop)
+	return stop
 }
 
 // take is the sink: the last change of a record counts.
@@ -197,10 +212,9 @@ func (d *day) rest() {
 		case calls != last:
 			quiet = 0
 		case d.due():
-			quiet++ // a company that is not live stays due
-			if quiet < 20*calm {
-				return false
-			}
+			quiet++
+			last = calls
+			return quiet >= stuck
 		default:
 			quiet++
 		}
@@ -228,10 +242,21 @@ func (d *day) due() bool {
 }
 
 // advance lets so much time pass, step by step.
-func (d *day) advance(by time.Duration) {
+func (d *day) advance(by time.Duration) { d.t.Helper(); d.advanceBy(by, step) }
+
+func (d *day) advanceBy(by, step time.Duration) {
 	d.t.Helper()
 	for ; by > 0; by -= step {
 		d.clock.Advance(min(step, by))
+		d.rest()
+	}
+}
+
+// age lets two days pass in large steps: no company is new any more.
+func (d *day) age() {
+	d.t.Helper()
+	for range 16 {
+		d.clock.Advance(3 * time.Hour)
 		d.rest()
 	}
 }

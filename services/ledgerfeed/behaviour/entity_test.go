@@ -33,7 +33,7 @@ func TestDay_OneEntityIsRefused(t *testing.T) {
 			t.Parallel()
 			d := begin(t, 1, company)
 			d.rest()
-			d.advance(48 * time.Hour) // a company that is not new any more
+			d.age()
 			d.refuse(qbosim.Refusal{Entity: refusedEntity, Recorded: name})
 			d.advance(24 * time.Hour) // finds out
 			before := d.sim.Stats()
