@@ -30,6 +30,9 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("PUT /sim/faults", control(s.controlFaults))
 	mux.HandleFunc("POST /sim/load", control(s.controlLoad))
 	mux.HandleFunc("PUT /sim/webhook", control(s.controlWebhook))
+	mux.HandleFunc("GET /sim/subscriptions", control(func(*http.Request, struct{}) (any, error) { return s.subscriptions(), nil }))
+	mux.HandleFunc("PUT /sim/subscriptions", control(s.controlSubscriptions))
+	mux.HandleFunc("GET /sim/recorded", control(func(*http.Request, struct{}) (any, error) { return RecordedResponses(), nil }))
 	mux.HandleFunc("POST /sim/flush", control(s.controlFlush))
 	mux.HandleFunc("GET /sim/settled", control(func(*http.Request, struct{}) (any, error) { return s.Settled(), nil }))
 }
@@ -223,6 +226,11 @@ func (s *Sim) controlLoad(*http.Request, struct{}) (any, error) {
 func (s *Sim) controlWebhook(_ *http.Request, in struct{ URL string }) (any, error) {
 	s.SetWebhookURL(in.URL)
 	return in, nil
+}
+
+func (s *Sim) controlSubscriptions(_ *http.Request, in subscriptionJSON) (any, error) {
+	s.SetUnselected(in.Unselected)
+	return s.subscriptions(), nil
 }
 
 func (s *Sim) controlFlush(r *http.Request, _ struct{}) (any, error) {

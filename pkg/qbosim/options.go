@@ -49,6 +49,9 @@ type Options struct {
 	// ClientID and ClientSecret are what the token endpoints ask for.
 	ClientID     string
 	ClientSecret secret.String
+	// OtherClients are the keys of other apps: the token endpoints take them, and answer
+	// a refresh of this app's token with invalid_grant without using it up.
+	OtherClients []Client
 	// RedirectURLs are the ones the app may name at the authorize endpoint.
 	// None allows any.
 	RedirectURLs []string
@@ -63,14 +66,23 @@ type Options struct {
 	CustomFields int
 	// CDCFields defaults to CDCFieldsCut, the case that hurts.
 	CDCFields CDCFields
-	Faults    Faults
-	Limits    Limits
+	// Unselected are the event types that are not ticked in the portal; see also
+	// [Sim.SetUnselected].
+	Unselected []Unselected
+	Faults     Faults
+	Limits     Limits
 	// AccessTokenTTL defaults to one hour.
 	AccessTokenTTL time.Duration
 	// RotateEvery is the least age at which a refresh replaces the refresh
 	// token. Intuit's is about 24 h; 0, the strictest, is every refresh.
 	RotateEvery time.Duration
 	Logger      *zap.Logger
+}
+
+// Client is the keys of an app.
+type Client struct {
+	ID     string
+	Secret secret.String
 }
 
 // Limits are per realm. Zero fields take Intuit's figures.

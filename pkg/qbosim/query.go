@@ -53,6 +53,12 @@ func (c *call) queryLocked(now time.Time, statement string) ([]byte, *fault) {
 	if f != nil {
 		return nil, f
 	}
+	if f := c.refused(sel.info.Name); f != nil {
+		return nil, f
+	}
+	if f := c.unfilterable(sel); f != nil {
+		return nil, f
+	}
 	t := c.realm.tables[sel.info.Name]
 	if t == nil {
 		t = &table{info: sel.info}

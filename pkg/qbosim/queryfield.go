@@ -41,14 +41,15 @@ func fieldsOf(info entity.Info) map[string]fieldKind {
 			f[name] = kind
 		}
 	}
-	switch {
-	case info.Name == exchangeRate:
+	if info.Name == exchangeRate {
 		delete(f, fieldID)
 		add(kindText, "SourceCurrencyCode", "AsOfDate")
 		return f
-	case info.List:
+	}
+	if hidesInactive(info) {
 		add(kindBool, fieldActive)
-	default:
+	}
+	if !info.List {
 		add(kindText, "TxnDate", "DocNumber")
 	}
 	switch info.Name {

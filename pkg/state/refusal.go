@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
 // MaxRefusals is how many refusals of a realm are kept.
@@ -88,6 +90,9 @@ func (s *Store) Refusals(ctx context.Context, realm string) ([]Refusal, error) {
 // Refused keeps one. Beyond [MaxRefusals] a new one is not kept: the entity is asked
 // for, and refused, again.
 func (s *Store) Refused(ctx context.Context, realm string, r Refusal) error {
+	if sabotage.On(sabotage.RefusalForgotten) {
+		return nil
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	lasting, details, field := Key("refused", realm), Key("refusal", realm), pairField(r.Entity, r.Way)

@@ -46,6 +46,7 @@ func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logg
 		ClientSecret:  clientSecret,
 		AskConsent:    true, // any redirect URL: ledgerfeed connect may listen anywhere
 		CustomFields:  customFields,
+		Unselected:    o.Unselected,
 		Faults:        o.faults(),
 		Logger:        log.Named("quickbooks"),
 	})
