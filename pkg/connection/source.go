@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
@@ -106,7 +107,11 @@ func (s *Store) Rejected(ctx context.Context, realm string, token secret.String)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	limits := []any{r.Generation, s.rejectWindow.Milliseconds(), firstHold.Milliseconds(), longestHold.Milliseconds(), s.stamp()}
+	window := s.rejectWindow
+	if sabotage.On(sabotage.RefreshOnEvery401) {
+		window = 0
+	}
+	limits := []any{r.Generation, window.Milliseconds(), firstHold.Milliseconds(), longestHold.Milliseconds(), s.stamp()}
 	if err := rejectScript.Run(ctx, s.db, []string{connKey(realm)}, limits...).Err(); err != nil {
 		return fmt.Errorf("reject the token of realm %s: %w", realm, err)
 	}
