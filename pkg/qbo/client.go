@@ -72,9 +72,11 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 		return fmt.Errorf("%s: token of realm %s: %w", r.kind, r.realm, err)
 	}
 	err = c.once(ctx, r, token, decode)
-	if MeaningOf(err) != MeaningTokenProblem {
-		return err // another token would not help, as some of 401 say
+	if !errors.Is(err, ErrUnauthorized) || MeaningOf(err) == MeaningCompanyAccess {
+		return err // the person lost the right, and another token would not help
 	}
+	// Some of the others (100, 130) were answered to good tokens too. The source bounds how
+	// often that costs a refresh, and holds the realm's calls back if it does not help.
 	if err := c.reject(ctx, r, token, err); err != nil {
 		return err
 	}

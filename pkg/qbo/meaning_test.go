@@ -123,9 +123,9 @@ func TestMeaningOf_EveryStatus(t *testing.T) {
 	}
 }
 
-// A refused right or a wrong cluster is no reason to ask for another token: refreshes
-// are limited too.
-func TestClient_RefreshesForATokenProblemOnly(t *testing.T) {
+// A lost right is no reason to ask for another token. Each other 401 is told to the source
+// of tokens, which bounds the refreshes and holds calls back where they do not help.
+func TestClient_TellsOfRefusedTokens(t *testing.T) {
 	for _, row := range qbo.Responses() {
 		if row.Recorded.Status != http.StatusUnauthorized || row.From == "token" {
 			continue
@@ -133,7 +133,7 @@ func TestClient_RefreshesForATokenProblemOnly(t *testing.T) {
 		b := setup(t, answer(row.Recorded.Status, row.Recorded.ContentType, []byte(row.Recorded.Body)))
 		_, err := b.client.Query(t.Context(), "1", "SELECT * FROM Invoice")
 		require.ErrorIs(t, err, qbo.ErrUnauthorized)
-		require.Equal(t, row.Meaning == qbo.MeaningTokenProblem, len(b.tokens.rejected) > 0, row.Name)
+		require.Equal(t, row.Meaning != qbo.MeaningCompanyAccess, len(b.tokens.rejected) > 0, row.Name)
 	}
 }
 
