@@ -3,6 +3,7 @@ package processor_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +117,8 @@ func TestRefusal_OfAMomentMakesNoDeadLetter(t *testing.T) {
 			continue
 		case row.Meaning == qbo.MeaningThrottled, row.Meaning == qbo.MeaningNotFound:
 			continue // the limiter's and a read that lags: see there
+		case row.Recorded.Status == http.StatusUnauthorized && row.Meaning != qbo.MeaningCompanyAccess:
+			continue // calls are held back for a minute: see TestRefusal_OfAGoodTokenWaitsAside
 		}
 		r := fmt.Sprintf("91303477%08d", i)
 		b.connect(r)
@@ -143,8 +146,13 @@ func TestRefusal_OfAMomentMakesNoDeadLetter(t *testing.T) {
 	}
 	b.respond.Store(&respond)
 	b.publish(b.webhooks()...)
+	b.accessDelay = 20 * time.Millisecond
 	p := b.start()
-	b.settle(p)
+	require.Eventually(t, func() bool {
+		b.clock.Advance(20 * time.Second) // when what looks like a problem of the app is asked again
+		idle, err := p.Idle(t.Context())
+		return err == nil && idle
+	}, patient, 50*time.Millisecond)
 	for _, blip := range blips {
 		for _, ref := range blip.records {
 			require.NotNil(t, b.a.all()[ref], blip.row.Name)
@@ -152,6 +160,9 @@ func TestRefusal_OfAMomentMakesNoDeadLetter(t *testing.T) {
 		most := 12
 		if blip.row.Meaning == qbo.MeaningPoison || strings.HasSuffix(blip.row.Name, "too long") {
 			most = 2 * 66 // it names a record or the size as the cause: the batch is divided
+		}
+		if blip.row.Meaning == qbo.MeaningCompanyAccess {
+			most += 6 // it is found out whether it is the company
 		}
 		require.LessOrEqual(t, blip.refused, most, blip.row.Name)
 		require.Positive(t, blip.refused, blip.row.Name)
@@ -241,30 +252,49 @@ func TestRefusal_OfOneEntityHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// A company or an app that may read nothing waits: no dead letter helps there.
+// A company or an app that may read nothing waits: no dead letter helps there. Nor do many
+// calls, but for a gateway whose trouble may be over at any moment.
 func TestRefusal_OfEverythingWaits(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{
-		"person lost the right", "app not authorized for the company", "subscription ended", "gateway", "authentication failure of a good token",
+	for name, calls := range map[string]int{
+		"person lost the right": 1, "app not authorized for the company": 1, "subscription ended": 1, "gateway": 10,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
+			var bills []qbosim.Ref
 			for range 5 {
-				b.create("Bill", nil)
+				bills = append(bills, b.create("Bill", nil))
 			}
 			refused := b.refuse(recorded(t, name), everything)
 			b.publish(b.webhooks()...)
-			b.refusals = 3
+			b.refusals, b.accessDelay = 3, 20*time.Millisecond
 			p := b.start()
-			require.Eventually(t, func() bool { return refused() >= 10 }, patient, time.Millisecond)
+			require.Eventually(t, func() bool { return refused() >= calls }, patient, time.Millisecond)
 			require.Empty(t, b.dead())
 			b.cure()
+			require.Eventually(t, func() bool {
+				b.clock.Advance(time.Minute) // when it is asked again
+				return !slices.ContainsFunc(bills, func(bill qbosim.Ref) bool { return len(b.a.of(bill)) == 0 })
+			}, patient, 50*time.Millisecond)
 			b.settle(p)
 			b.requireEqual()
 			require.Empty(t, b.dead())
 		})
 	}
+}
+
+// A good token that is refused is replaced once; then its realm's events wait aside.
+func TestRefusal_OfAGoodTokenWaitsAside(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.create("Bill", nil)
+	refused := b.refuse(recorded(t, "authentication failure of a good token"), everything)
+	b.publish(b.webhooks()...)
+	b.start()
+	b.requireAside()
+	require.LessOrEqual(t, refused(), 4)
+	require.Empty(t, b.dead())
 }
 
 // Wrong keys of the app are no matter of our Redis: the events wait aside, where they
@@ -285,12 +315,10 @@ func TestRefusal_OfTheAppWaitsAside(t *testing.T) {
 	b.waitAfter = 2
 	b.publish(b.webhooks()...)
 	p := b.start()
-	require.Eventually(t, func() bool {
-		lag, err := b.conn.Lag(t.Context(), stream.Waiting, "processor_waiting")
-		return err == nil && lag.Stored == 1
-	}, patient, 5*time.Millisecond)
+	b.requireAside()
 	require.Empty(t, b.dead())
 	b.cure()
+	b.clock.Advance(time.Hour) // when the app is tried again
 	b.settle(p)
 	b.requireEqual()
 }
@@ -333,4 +361,13 @@ func TestRefusal_BoundsItsCalls(t *testing.T) {
 	b.settle(p)
 	b.requireEqual()
 	require.Empty(t, b.dead())
+}
+
+// requireAside waits until one message waits aside.
+func (b *bundle) requireAside() {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		lag, err := b.conn.Lag(b.t.Context(), stream.Waiting, "processor_waiting")
+		return err == nil && lag.Stored == 1
+	}, patient, 5*time.Millisecond)
 }
