@@ -189,16 +189,16 @@ func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult) ([]*fin
 // refusedAlone leaves the one entity that CDC refuses to Query.
 func (s *scan) refusedAlone(ctx context.Context, f *finding, refused error) ([]*finding, error) {
 	f.query = true
+	if ofContent(refused) {
+		s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(refused))
+		return []*finding{f}, nil
+	}
 	s.mu.Lock()
 	if f.asked == 0 {
 		f.asked = s.answers + 1
 	}
 	s.extra++ // for the Query
 	s.mu.Unlock()
-	if ofContent(refused) {
-		s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(refused))
-		return []*finding{f}, nil
-	}
 	return []*finding{f}, s.refuses(ctx, f, wayCDC, refused)
 }
 
