@@ -28,6 +28,9 @@ PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list -
 CHAOS_SEED ?= 1
 SOAK_TIME ?= 60m
 
+# How many packages are tested at a time: most of their tests wait rather than compute.
+PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
+
 .PHONY: help
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +54,7 @@ servers:
 
 .PHONY: test
 test: servers ## run every test (installs redis-server and PostgreSQL from Debian's packages when missing)
-	go test work
+	go test -p $(PACKAGES) work
 	cd deploy && GOWORK=off go test ./k8s ./observe
 
 .PHONY: property
@@ -64,7 +67,7 @@ gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and 
 
 .PHONY: race
 race: servers ## run every test under the race detector
-	go test -race work
+	go test -race -p $(PACKAGES) work
 
 .PHONY: e2e
 e2e: servers ## run the whole feed as a user would, longer than `make test` does

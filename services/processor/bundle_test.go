@@ -72,27 +72,28 @@ func (c *clock) Advance(d time.Duration) {
 // bundle is a QuickBooks with one connected realm, the servers between, and a
 // processor of two sinks that is not started yet.
 type bundle struct {
-	t           testing.TB
-	clock       *clock
-	sim         *qbosim.Sim
-	api         *httptest.Server
-	broken      atomic.Pointer[func(*http.Request) bool]                      // requests the server fails on
-	respond     atomic.Pointer[func(http.ResponseWriter, *http.Request) bool] // responds in place of QuickBooks, or returns false
-	hooks       *inbox
-	redisURL    string
-	natsURL     string
-	store       *state.Store
-	conn        *stream.Conn
-	connections *connection.Store
-	client      *qbo.Client
-	config      processor.ProcessorConfig
-	behindAfter time.Duration
-	accessDelay time.Duration // see SetAccessDelay
-	waitAfter   int           // tries before a message steps aside; 0 as the program has it
-	refusals    int           // tries of a refusal before the dead letter, at least an hour of them if late; 0 as the program has it
-	late        bool
-	a, b        *memory
-	registry    *prometheus.Registry
+	t             testing.TB
+	clock         *clock
+	sim           *qbosim.Sim
+	api           *httptest.Server
+	broken        atomic.Pointer[func(*http.Request) bool]                      // requests the server fails on
+	respond       atomic.Pointer[func(http.ResponseWriter, *http.Request) bool] // responds in place of QuickBooks, or returns false
+	hooks         *inbox
+	redisURL      string
+	natsURL       string
+	store         *state.Store
+	conn          *stream.Conn
+	connections   *connection.Store
+	client        *qbo.Client
+	config        processor.ProcessorConfig
+	behindAfter   time.Duration
+	rememberEvery time.Duration // how often Redis is asked what it has forgotten, 100 ms at least
+	accessDelay   time.Duration // see SetAccessDelay
+	waitAfter     int           // tries before a message steps aside; 0 as the program has it
+	refusals      int           // tries of a refusal before the dead letter, at least an hour of them if late; 0 as the program has it
+	late          bool
+	a, b          *memory
+	registry      *prometheus.Registry
 }
 
 // setup makes one, with streams that change may make smaller.
@@ -226,7 +227,7 @@ func (b *bundle) run(o processor.Options) running {
 	p, err := processor.New(o)
 	require.NoError(b.t, err)
 	p.SetPatience(time.Millisecond, 4)
-	p.SetRememberEvery(100 * time.Millisecond)
+	p.SetRememberEvery(max(b.rememberEvery, 100*time.Millisecond))
 	if b.waitAfter > 0 {
 		p.SetWaitAfter(b.waitAfter)
 	}

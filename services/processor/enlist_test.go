@@ -64,6 +64,7 @@ func TestProcessor_ASinkThatRedisForgotAloneIsKnownAgain(t *testing.T) {
 func TestProcessor_ASinkThatWasTakenAwayStaysAway(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.rememberEvery = time.Hour // they look when they are told to
 	old := b.start()
 	b.settle(old)
 	both := b.b
@@ -76,8 +77,13 @@ func TestProcessor_ASinkThatWasTakenAwayStaysAway(t *testing.T) {
 	}
 	// The one that registers last has the newer configuration.
 	require.Eventually(t, func() bool { return slices.Equal(known(), []string{"a", "b"}) }, patient, 10*time.Millisecond)
+	before, err := b.store.Registration(t.Context())
+	require.NoError(t, err)
 	upgraded := b.run(o)
-	require.Eventually(t, func() bool { return slices.Equal(known(), []string{"a"}) }, patient, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		last, err := b.store.Registration(t.Context())
+		return err == nil && last.Config != before.Config && slices.Equal(known(), []string{"a"})
+	}, patient, 10*time.Millisecond)
 	require.NoError(t, old.EnlistAgain(t.Context()))
 	require.Equal(t, []string{"a"}, known())
 	require.NoError(t, upgraded.EnlistAgain(t.Context()))

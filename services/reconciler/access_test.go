@@ -47,7 +47,7 @@ func TestAccess_ARefusedCompanyCostsOneCallAnHour(t *testing.T) {
 		require.Len(t, append(report.Parked, keysOf(report.Errors)...), 1)
 		b.clock.Advance(time.Minute)
 	}
-	require.LessOrEqual(t, calls.Load(), int64(24+6), "one an hour, and six to find out")
+	require.LessOrEqual(t, calls.Load(), int64(24+10), "one an hour, and ten to find out")
 	c, err := b.connections.Get(t.Context(), realm)
 	require.NoError(t, err)
 	require.Equal(t, connection.SubscriptionEnded, c.State)
