@@ -1,9 +1,28 @@
 package connection
 
-import "time"
+import (
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+)
 
 // SetSaveFor shortens how long storing a new token is tried.
 func (s *Store) SetSaveFor(d time.Duration) { s.saveFor = d }
 
 // RefreshOnEvery401 lifts the bound on refreshes that a 401 causes.
 func (s *Store) RefreshOnEvery401() { s.rejectWindow = 0 }
+
+// Landing is a refresh whose token is in Redis, but that does not know so yet. land ends it.
+func (s *Store) Landing(realm string, access secret.String) (land func()) {
+	f, _ := s.board(realm)
+	s.keepUnsaved(realm, answer{token: stored{Token: qbo.Token{Access: access}}})
+	return func() {
+		s.saved(realm)
+		s.mu.Lock()
+		delete(s.flights, realm)
+		s.mu.Unlock()
+		f.token = access
+		close(f.done)
+	}
+}

@@ -311,6 +311,16 @@ func (s *Store) hasUnsaved(realm string) bool {
 	return ok
 }
 
+// stored notes that a token is in Redis, if whoever puts it there does not know yet: until
+// then Token would look no further than at the refresh under way, which gives that token.
+func (s *Store) stored(realm string, token secret.String) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unsaved[realm].token.Access == token {
+		delete(s.unsaved, realm)
+	}
+}
+
 func (s *Store) saved(realm string) {
 	s.mu.Lock()
 	delete(s.unsaved, realm)

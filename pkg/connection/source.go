@@ -115,6 +115,7 @@ func (s *Store) Rejected(ctx context.Context, realm string, token secret.String)
 	if err := rejectScript.Run(ctx, s.db, []string{connKey(realm)}, limits...).Err(); err != nil {
 		return fmt.Errorf("reject the token of realm %s: %w", realm, err)
 	}
+	s.stored(realm, token)
 	return nil
 }
 

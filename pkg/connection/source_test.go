@@ -53,6 +53,19 @@ func TestToken_OneRefreshAtATimeOverAllReplicas(t *testing.T) {
 	})
 }
 
+// Another replica may use a token, and have it refused, before the one that got it knows
+// that it is stored.
+func TestToken_RejectedBeforeItsRefreshHasEnded(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		s := b.replica()
+		refused := b.connect(s).Access
+		land := s.Landing(realm, refused)
+		b.reject(s, refused)
+		time.AfterFunc(50*time.Millisecond, land) // Token waits for it by then, if at all
+		require.NotEqual(t, refused, b.token(s))
+	})
+}
+
 func TestToken_RefreshedAheadOfItsEnd(t *testing.T) {
 	everywhere(t, func(t *testing.T, b *bundle) {
 		b.setNow(noon)
