@@ -129,6 +129,7 @@ func TestProcessor_AFilterThatIsWidenedHasTheRestLoaded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
+			b.rememberEvery = time.Hour // they look when they are told to
 			b.config.SinkFilters = []string{tc.before}
 			old := b.start()
 			bill := b.create("Bill", nil)
