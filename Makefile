@@ -130,7 +130,7 @@ lint: ## import rules, gofmt, vet, staticcheck and friends
 	@echo "golangci-lint deploy"; cd deploy && GOWORK=off go run $(GOLANGCI) run ./...
 
 .PHONY: generate
-generate: ## make the generated files anew (protobuf code, docs/configuration.md)
+generate: ## make the generated files anew (protobuf code, docs/configuration.md, docs/responses.md)
 	@mkdir -p bin && GOBIN=$(CURDIR)/bin go install $(PROTOC_GEN_GO)
 	@cd proto && PATH="$(CURDIR)/bin:$$PATH" go run $(BUF) generate
 	go test -count=1 ./services/ledgerfeed/docs -update

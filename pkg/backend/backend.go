@@ -87,7 +87,7 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if b.QBO, err = cfg.QBO.Client(b.Connections, limiter, b.Budget.Observe); err != nil {
 		return lifecycle.Usage(err)
 	}
-	b.Registry.MustRegister(newUsage(b.Budget, b.Connections), newTokens(b.Connections))
+	b.Registry.MustRegister(newUsage(b.Budget, b.Connections), newTokens(b.Connections, b.State))
 	return nil
 }
 

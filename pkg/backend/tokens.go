@@ -7,21 +7,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
 // tokens are the metrics of all connections: how many are in each state, and whose
 // authorisation ends soon.
 type tokens struct {
 	connections         *connection.Store
+	state               *state.Store
 	realms, ending, end *prometheus.Desc
+	apps                *prometheus.Desc
 }
 
-func newTokens(c *connection.Store) *tokens {
+func newTokens(c *connection.Store, s *state.Store) *tokens {
 	return &tokens{
-		connections: c,
-		realms:      prometheus.NewDesc("ledgerfeed_realms", "Companies by the state of their connection, over all replicas.", []string{"state"}, nil),
-		ending:      prometheus.NewDesc("ledgerfeed_token_ending_realms", "Companies whose authorisation ends within that time: 100 days after the last refresh (refresh) or five years after the consent (hard).", []string{"deadline", "within"}, nil),
-		end:         prometheus.NewDesc("ledgerfeed_token_first_end_timestamp_seconds", "When the first authorisation ends; absent if there is none.", []string{"deadline"}, nil),
+		connections: c, state: s,
+		apps:   prometheus.NewDesc("ledgerfeed_refused_apps", "Apps that Intuit refuses as a whole: the keys, the base URL or the environment is wrong.", nil, nil),
+		realms: prometheus.NewDesc("ledgerfeed_realms", "Companies by the state of their connection, over all replicas.", []string{"state"}, nil),
+		ending: prometheus.NewDesc("ledgerfeed_token_ending_realms", "Companies whose authorisation ends within that time: 100 days after the last refresh (refresh) or five years after the consent (hard).", []string{"deadline", "within"}, nil),
+		end:    prometheus.NewDesc("ledgerfeed_token_first_end_timestamp_seconds", "When the first authorisation ends; absent if there is none.", []string{"deadline"}, nil),
 	}
 }
 
@@ -29,6 +33,7 @@ func (t *tokens) Describe(to chan<- *prometheus.Desc) {
 	to <- t.realms
 	to <- t.ending
 	to <- t.end
+	to <- t.apps
 }
 
 // windows are how far ahead deadlines are counted.
@@ -50,6 +55,9 @@ func (t *tokens) Collect(to chan<- prometheus.Metric) {
 	}
 	for state, n := range counts {
 		gauge(t.realms, float64(n), string(state))
+	}
+	if problems, err := t.state.AppProblems(ctx); err == nil {
+		gauge(t.apps, float64(len(problems)))
 	}
 	now := time.Now()
 	for _, kind := range []connection.DeadlineKind{connection.RefreshDeadline, connection.HardDeadline} {

@@ -2,6 +2,8 @@ package connection
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -19,6 +21,10 @@ var (
 	// ErrParked: a person has put the realm aside. Its cursors wait until it is put
 	// back.
 	ErrParked = errors.New("realm is parked")
+	// ErrRefused: Intuit refuses every call about the realm: the person who connected
+	// it has lost the right, its subscription has ended, or it is of another
+	// environment. It is asked again once an hour.
+	ErrRefused = errors.New("intuit refuses the company")
 	// ErrStore: Redis did not do what was asked; trying again may help. Only [Store.Import]
 	// tells it from other errors.
 	ErrStore = errors.New("the connections' Redis did not answer")
@@ -34,12 +40,49 @@ const (
 	// Parked is a realm that a person has put aside: nothing is read, its tokens and
 	// cursors wait.
 	Parked State = "parked"
+	// NoAccess is a realm that Intuit refuses because the person who connected it has
+	// lost the right to it.
+	NoAccess State = "no_access"
+	// SubscriptionEnded is a realm whose QuickBooks subscription has ended.
+	SubscriptionEnded State = "subscription_ended"
+	// WrongEnvironment is a realm that never answered: a sandbox company at the
+	// production URL, or the other way round.
+	WrongEnvironment State = "wrong_environment"
 	// Disconnected is a realm whose tokens were forgotten because a person asked.
 	Disconnected State = "disconnected"
 )
 
-// States are all of them, in the order of how much of the realm works.
-func States() []State { return []State{Live, ReauthRequired, Parked, Disconnected} }
+// States are all of them, in the order of how much of the realm works. A version that
+// does not know one of them reads nothing of the realm and acknowledges its events, as
+// of one that is [Parked]: a scan finds them once it is live.
+func States() []State {
+	return append(append([]State{Live}, RefusedStates()...), ReauthRequired, Parked, Disconnected)
+}
+
+// RefusedStates are those of realms that Intuit refuses. They come back by themselves.
+func RefusedStates() []State { return []State{NoAccess, SubscriptionEnded, WrongEnvironment} }
+
+// Refused reports whether Intuit refuses a realm in that state.
+func (s State) Refused() bool { return slices.Contains(RefusedStates(), s) }
+
+// Remedy is what a person can do about a realm that is not live; empty for [Live].
+func (s State) Remedy() string {
+	switch s {
+	case NoAccess:
+		return "have an administrator of the company connect it again; it also comes back by itself once Intuit answers"
+	case SubscriptionEnded:
+		return "the company has to renew its QuickBooks subscription; it then comes back by itself within an hour"
+	case WrongEnvironment:
+		return "a sandbox company needs qbo.base_url https://sandbox-quickbooks.api.intuit.com and the development keys, any other one the production URL and keys; otherwise its subscription has ended"
+	case ReauthRequired:
+		return "connect it again"
+	case Parked:
+		return "ledgerfeed realm unpark puts it back"
+	case Disconnected:
+		return "connect it again if it is to be read"
+	}
+	return ""
+}
 
 // Connection is a realm that is or was connected.
 type Connection struct {
@@ -57,7 +100,43 @@ type Connection struct {
 	LapsedAt time.Time
 	// Generation grows with every token.
 	Generation int64
+	// Access is what Intuit answers while it refuses every call about the realm, or may.
+	Access AccessRefusal
+	// ClientID is the client id that the token was issued to; "" if the version that
+	// stored it did not note it.
+	ClientID string
+	// Refusal is Intuit's last answer if it refused the stored refresh token; nil if not.
+	Refusal *Refusal
+	// HeldUntil is when the next call may be made: Intuit's API refuses tokens that were
+	// issued just before. Zero or past: now.
+	HeldUntil time.Time
+	// Late are the webhooks that came after the realm was disconnected: they show that
+	// Intuit does not know of it.
+	Late Late
 	// Token holds the deadlines: an hour, some 100 days since the last refresh,
 	// five years. It is empty once disconnected. Use [Store.Token] for calls.
 	Token qbo.Token
+}
+
+// Unusable says why nothing is read of the realm, with the reason that is stored: nil
+// for one that is live. It wraps [ErrNotConnected], [ErrReauthRequired], [ErrParked] or
+// [ErrRefused].
+func (c Connection) Unusable() error {
+	why := ErrNotConnected
+	switch {
+	case c.State == Live:
+		return nil
+	case c.State == ReauthRequired:
+		why = ErrReauthRequired
+	case c.State == Parked:
+		why = ErrParked
+	case c.State.Refused():
+		why = ErrRefused
+	case c.State == Disconnected:
+		return fmt.Errorf("realm %s is disconnected: %w", c.RealmID, why)
+	}
+	if c.Reason == "" {
+		return fmt.Errorf("realm %s: %w", c.RealmID, why)
+	}
+	return fmt.Errorf("realm %s: %w: %s", c.RealmID, why, c.Reason)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -77,9 +78,13 @@ const (
 	watchLease   = "token-deadlines"
 )
 
-// Watch warns in the log, once a day over all replicas, of deadlines that are near,
-// and puts the index right meanwhile. It blocks until ctx ends.
+// Watch tries refused tokens again when they are due, see [Store.RetryDue]. Once a day
+// over all replicas it warns in the log of deadlines that are near and puts the index
+// right. It blocks until ctx ends.
 func (s *Store) Watch(ctx context.Context) error {
+	var retries sync.WaitGroup
+	retries.Go(func() { s.watchRetries(ctx) })
+	defer retries.Wait()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {

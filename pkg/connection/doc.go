@@ -23,10 +23,19 @@
 // token in favour of one nobody knows. Intuit changes the value about once a
 // day and answers with the same one until then, so that the stored one nearly
 // always still works. Where every refresh rotates (the simulator can be that
-// strict), it does not, nor does the one before it: the realm then becomes
-// [ReauthRequired] and a person must connect it anew. No order of the steps
+// strict), it does not, nor does the one before it, which is presented once: the realm
+// then becomes [ReauthRequired] and a person must connect it anew. No order of the steps
 // avoids that, since Intuit acknowledges nothing; a lease that runs out and a
 // second try make sure that nothing else is lost.
+//
+// # Refusals
+//
+// A refused refresh token is kept. [Store.Watch] presents it again after 1 h, 6 h, then
+// daily, [Store.Refresh] at once: Intuit refuses good tokens during incidents. Where the
+// app is refused and not the realm (several realms at once, or Intuit's words say so) the
+// realm stays live, and one realm tries for all. A token that was issued to another
+// client id is not presented. A 401 of the API leads to one refresh in ten minutes; after
+// that [Store.Token] returns a [WaitError] for a while.
 //
 // # Lists
 //

@@ -10,6 +10,9 @@ import (
 // SetSaveFor shortens how long storing a new token is tried.
 func (s *Store) SetSaveFor(d time.Duration) { s.saveFor = d }
 
+// RefreshOnEvery401 lifts the bound on refreshes that a 401 causes.
+func (s *Store) RefreshOnEvery401() { s.rejectWindow = 0 }
+
 // Landing is a refresh whose token is in Redis, but that does not know so yet. land ends it.
 func (s *Store) Landing(realm string, access secret.String) (land func()) {
 	f, _ := s.board(realm)

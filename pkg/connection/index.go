@@ -17,10 +17,11 @@ import (
 // failed half way.
 const none = "none"
 
-// The deadlines that are indexed.
+// The times that are indexed.
 const (
 	indexRefresh = "refresh"
 	indexHard    = "hard"
+	indexRetry   = "retry"
 )
 
 // batch bounds the commands of one round trip.
@@ -66,8 +67,8 @@ func (s *Store) place(ctx context.Context, realms []placed) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	names := places()
-	keys := make([]string, 0, len(names)+2)
-	for _, name := range append(slices.Clone(names), indexRefresh, indexHard) {
+	keys := make([]string, 0, len(names)+3)
+	for _, name := range append(slices.Clone(names), indexRefresh, indexHard, indexRetry) {
 		keys = append(keys, indexKey(name))
 	}
 	// By its text: a pipeline cannot tell of a script that is not loaded.
@@ -78,7 +79,7 @@ func (s *Store) place(ctx context.Context, realms []placed) error {
 			at = len(names)
 		}
 		refresh, hard := deadlines(p.record)
-		indexScript.Eval(ctx, pipe, keys, p.realm, at, refresh, hard)
+		indexScript.Eval(ctx, pipe, keys, p.realm, at, refresh, hard, unix(s.retryAt(p.record)))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("index the realms: %w", err)

@@ -10,6 +10,8 @@ import "github.com/ledgerfeed/ledgerfeed/pkg/state"
 //	lf:1:index:{realms}:STATE    ZSET realm → 0             realms in that state; "none": the name leads to nothing
 //	lf:1:index:{realms}:refresh  ZSET realm → Unix s        realms with a token: when it lapses without a refresh
 //	lf:1:index:{realms}:hard     ZSET realm → Unix s        the same: when it lapses in any case
+//	lf:1:index:{realms}:retry    ZSET realm → Unix s        realms whose token was refused, or is to be checked: when
+//	lf:tmp:1:turn:{APP}:CLIENT   STRING Unix ms             apps that Intuit refuses: when it is asked next; 5 min
 //	lf:tmp:1:consent:{state}     STRING JSON                consents under way, 15 min
 //
 // The hash is the truth. The index is for lists and counts and may be behind; it is
@@ -34,4 +36,23 @@ const (
 	fieldToken      = "token"    // sealed
 	fieldPrevious   = "previous" // sealed; the token that the last refresh was made with
 	fieldRejected   = "rejected" // the generation whose access token the API refused
+
+	// While Intuit refuses every call about the realm, or may.
+	fieldRefusedSince   = "refused_since" // Unix ms, as is the next probe
+	fieldRefusedNext    = "refused_next"
+	fieldRefusedProbes  = "refused_probes"
+	fieldRefusedAs      = "refused_as"
+	fieldRefusedMessage = "refused_message"
+	fieldRefusedTID     = "refused_tid"
+	fieldRefusal        = "refusal" // JSON, see [Refusal]
+	fieldCheck          = "check"   // Unix ms: since when the token is to be checked
+	fieldRevoked        = "revoked" // the generation whose end Intuit has confirmed
+	fieldHeld           = "held"    // Unix ms: until when no token is given
+	// Events that came after the realm was disconnected: how many, and Unix ms.
+	fieldLateEvents = "late_events"
+	fieldLateFirst  = "late_first"
+	fieldLateLast   = "late_last"
+	// Only the scripts know these: presented, the generation whose previous token was
+	// presented at Intuit; rejected_at, when a refresh for a 401 was last allowed, and
+	// holds, how often the realm was held since.
 )

@@ -175,8 +175,17 @@ func key(id string) secret.String {
 	return secret.String(id + ":" + base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf("%-32s", "key-secret-"+id))))
 }
 
-// replica is a store of its own, as another process would have.
+// replica is a store of its own, as another process would have. Many tests need more
+// refreshes than a 401 may cause.
 func (b *bundle) replica(keys ...secret.String) *connection.Store {
+	b.t.Helper()
+	s := b.bounded(keys...)
+	s.RefreshOnEvery401()
+	return s
+}
+
+// bounded is a replica as it is in service.
+func (b *bundle) bounded(keys ...secret.String) *connection.Store {
 	b.t.Helper()
 	if len(keys) == 0 {
 		keys = []secret.String{key("k1")}

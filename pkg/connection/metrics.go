@@ -13,9 +13,9 @@ type metrics struct {
 func newMetrics(to prometheus.Registerer, unsaved func() float64) (*metrics, error) {
 	m := &metrics{refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ledgerfeed_token_refreshes_total",
-		Help: "Refreshes of OAuth tokens by this process: ok, failed (it is tried again), refused (the realm must be connected anew).",
+		Help: "Refreshes of OAuth tokens by this process: ok, failed (it is tried again), refused (invalid_grant; tried again after 1 h, 6 h, then daily), other_client (not tried: the token belongs to another client id).",
 	}, []string{"outcome"})}
-	for _, outcome := range []string{"ok", "failed", "refused"} {
+	for _, outcome := range []string{"ok", "failed", "refused", "other_client"} {
 		m.refreshes.WithLabelValues(outcome)
 	}
 	if to == nil {

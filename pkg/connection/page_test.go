@@ -91,7 +91,10 @@ func TestPage_ByStateAndApp(t *testing.T) {
 		}
 		counts, err := s.Counts(ctx)
 		require.NoError(t, err)
-		require.Equal(t, map[connection.State]int{connection.Live: 2, connection.ReauthRequired: 1, connection.Parked: 1, connection.Disconnected: 1}, counts)
+		require.Equal(t, map[connection.State]int{
+			connection.Live: 2, connection.ReauthRequired: 1, connection.Parked: 1, connection.Disconnected: 1,
+			connection.NoAccess: 0, connection.SubscriptionEnded: 0, connection.WrongEnvironment: 0,
+		}, counts)
 		page, err := s.Page(ctx, connection.Query{Limit: 1})
 		require.NoError(t, err)
 		require.Equal(t, "k1", page.Realms[0].Key)

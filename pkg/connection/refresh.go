@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -31,6 +30,9 @@ const (
 	defaultSaveFor = 10 * time.Second
 	// lookAgain is about how often a caller looks whether another replica is done.
 	lookAgain = 100 * time.Millisecond
+	// refreshLifetime is what Intuit documents for a refresh token, for an answer that
+	// does not say it.
+	refreshLifetime = 100 * day
 )
 
 // errOvertaken: the lease was lost, and somebody else stored a token meanwhile.
@@ -49,16 +51,23 @@ type answer struct {
 	from       string // the sealed token it was got with
 }
 
-// demand says what a caller wants of a refresh: a fresh token, or, forced, one of a
-// later generation.
+// demand says what a caller wants of a refresh: a fresh token, or one of a later
+// generation.
 type demand struct {
-	forced bool
+	forced bool // a person wants it: also of a parked realm, and now
+	retry  bool // a token that was refused is due
+	check  bool // somebody wants to know whether Intuit takes the token
 	beyond int64
 }
 
+// later: not any fresh token will do.
+func (d demand) later() bool { return d.forced || d.retry || d.check }
+
 // may says why no token can be had, if so.
 func (d demand) may(r record) error {
-	if d.forced && r.refreshable() {
+	known := r.Token.Refresh != ""
+	switch {
+	case d.forced && known && r.State != Disconnected, d.retry && known && r.State == ReauthRequired:
 		return nil
 	}
 	return r.usable()
@@ -66,7 +75,11 @@ func (d demand) may(r record) error {
 
 // met reports whether the stored token is what is wanted.
 func (d demand) met(s *Store, r record) bool {
-	if d.forced {
+	switch {
+	case d.retry && r.Generation == d.beyond:
+		at := s.retryAt(r)
+		return at.IsZero() || s.now().Before(at)
+	case d.later():
 		return r.Generation > d.beyond
 	}
 	return s.fresh(r)
@@ -90,7 +103,7 @@ func (s *Store) refresh(ctx context.Context, realm string, d demand) (secret.Str
 		}
 		lease, err := s.state.Lease(ctx, leaseName(realm)+sabotage.Apart(sabotage.RefreshUnleased), leaseTime)
 		switch {
-		case err != nil && !d.forced && s.valid(r):
+		case err != nil && !d.later() && s.valid(r):
 			return r.Token.Access, nil
 		case errors.Is(err, state.ErrHeld):
 			if err := lifecycle.Sleep(ctx, lookAgain/2+rand.N(lookAgain)); err != nil {
@@ -111,13 +124,21 @@ func (s *Store) refresh(ctx context.Context, realm string, d demand) (secret.Str
 			return token, nil
 		case err == nil:
 			continue
-		case !d.forced && s.valid(r) && !errors.Is(err, ErrReauthRequired) && !errors.Is(err, ErrNotConnected):
-			s.log.Warn("token not refreshed, the old one still works", telemetry.Realm(realm), telemetry.Error(err))
+		case !d.later() && s.valid(r) && !errors.Is(err, ErrReauthRequired) && !errors.Is(err, ErrNotConnected):
+			s.stillWorks(realm, err)
 			return r.Token.Access, nil
 		default:
 			return "", err
 		}
 	}
+}
+
+func (s *Store) stillWorks(realm string, err error) {
+	log := s.log.Warn
+	if _, known := RetryAfter(err); known {
+		log = s.log.Debug // why was logged when it began
+	}
+	log("token not refreshed, the old one still works", telemetry.Realm(realm), telemetry.Error(err))
 }
 
 // refreshOnce makes one refresh under the lease. No token and no error means
@@ -130,15 +151,19 @@ func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Leas
 	if d.may(r) != nil || d.met(s, r) {
 		return "", nil //nolint:nilerr // the caller reads again and says why
 	}
+	if err := s.mayAsk(ctx, r, d); err != nil {
+		return "", err
+	}
 	a, err := s.exchange(ctx, lease, r)
 	switch {
 	case errors.Is(err, errOvertaken):
 		return "", nil
 	case errors.Is(err, qbo.ErrInvalidGrant):
 		s.metrics.refreshes.WithLabelValues("refused").Inc()
-		return "", s.park(ctx, r)
+		return "", s.refused(ctx, r, err)
 	case err != nil:
 		s.metrics.refreshes.WithLabelValues("failed").Inc()
+		s.noteUnauthorizedApp(ctx, r, err)
 		return "", fmt.Errorf("refresh the token of realm %s: %w", realm, err)
 	}
 	s.metrics.refreshes.WithLabelValues("ok").Inc()
@@ -149,6 +174,7 @@ func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Leas
 	if err != nil || !first {
 		return "", err
 	}
+	s.refreshed(ctx, r)
 	return a.token.Access, nil
 }
 
@@ -174,32 +200,31 @@ func (s *Store) exchange(ctx context.Context, lease *state.Lease, r record) (ans
 	if t.Refresh == "" {
 		t.Refresh = r.Token.Refresh
 	}
+	if t.RefreshExpires.IsZero() {
+		t.RefreshExpires = s.now().Add(refreshLifetime)
+	}
 	if t.RefreshHardExpires.IsZero() {
 		t.RefreshHardExpires = r.Token.RefreshHardExpires
 	}
-	return answer{generation: r.Generation, token: stored{t, s.now()}, from: from}, nil
+	return answer{generation: r.Generation, token: stored{t, s.now(), s.client}, from: from}, nil
 }
 
-// askPrevious tries the token before the refused one, once. It helps if what
-// was stored last never became valid.
+// askPrevious tries the token before the refused one, once for each stored token. It
+// helps if what was stored last never became valid.
 func (s *Store) askPrevious(ctx context.Context, lease *state.Lease, r record, refused error) (qbo.Token, error) {
 	previous, err := s.keys.openToken(r.RealmID, r.previous)
-	if err != nil || previous.Refresh == "" || previous.Refresh == r.Token.Refresh {
+	if err != nil || previous.Refresh == "" || previous.Refresh == r.Token.Refresh || s.otherClient(previous.client) {
+		return qbo.Token{}, refused
+	}
+	var answer *qbo.OAuthError
+	if errors.As(refused, &answer) && namesClient.MatchString(answer.Description) {
+		return qbo.Token{}, refused // it is about the app, not about the token
+	}
+	if !s.mayPresentPrevious(ctx, r) {
 		return qbo.Token{}, refused
 	}
 	s.log.Warn("refresh token refused, trying the one before it", telemetry.Realm(r.RealmID))
 	return s.ask(ctx, lease, previous.Refresh)
-}
-
-// park says that only a person can help, unless a new token came meanwhile.
-func (s *Store) park(ctx context.Context, r record) error {
-	const reason = "Intuit refused the refresh token (invalid_grant)"
-	changed, err := s.setState(ctx, r.RealmID, strconv.FormatInt(r.Generation, 10), ReauthRequired, reason)
-	if err != nil || !changed {
-		return err
-	}
-	s.log.Error("realm must be connected anew", telemetry.Realm(r.RealmID), telemetry.App(r.App), telemetry.Reason(reason))
-	return fmt.Errorf("realm %s: %w: %s", r.RealmID, ErrReauthRequired, reason)
 }
 
 // ask trades a refresh token and keeps the lease meanwhile. Once begun it is not

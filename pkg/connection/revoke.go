@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
@@ -19,39 +21,93 @@ type Revoker interface {
 	Revoke(ctx context.Context, token secret.String) error
 }
 
+// OwnerEnds says how a company's owner ends an authorisation that we cannot end.
+const OwnerEnds = "its owner ends it in QuickBooks: Apps, My apps, then Disconnect at this app"
+
+// unconfirmed is added to the reason of a realm whose tokens Intuit does not know.
+const unconfirmed = "; Intuit knows none of its tokens (400), so that the authorisation may still be active: " + OwnerEnds
+
 // Revoke ends a realm's authorisation at Intuit and then puts the realm into the
 // state: [Disconnected] forgets its tokens, [ReauthRequired] waits for a person to
-// connect it anew. Cursors and marks stay. No refresh is under way meanwhile. A
-// token that Intuit does not know any more counts as revoked. After an error
+// connect it anew. Cursors and marks stay. No refresh is under way meanwhile. It reports
+// whether Intuit has confirmed: it answers 400 to a token it does not know, to one that
+// was revoked before, and to a request it does not understand, so that 400 to all of the
+// realm's tokens says nothing about the authorisation, see [OwnerEnds]. After an error
 // nothing is forgotten: call it again.
-func (s *Store) Revoke(ctx context.Context, realm string, to State, reason string, by Revoker) error {
+func (s *Store) Revoke(ctx context.Context, realm string, to State, reason string, by Revoker) (confirmed bool, err error) {
 	lease, err := s.waitForLease(ctx, realm)
 	if err != nil {
-		return fmt.Errorf("revoke the token of realm %s: %w", realm, err)
+		return false, fmt.Errorf("revoke the token of realm %s: %w", realm, err)
 	}
 	defer func() { _ = lease.Release(ctx) }() // it runs out in any case
 	if _, err := s.saveUnsaved(ctx, realm); err != nil {
-		return err
+		return false, err
 	}
 	r, err := s.load(ctx, realm)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if token := r.Token.Refresh; token != "" {
+	if r.Token.Refresh == "" && r.State == to {
+		return r.revoked, nil // what is known of its end stays
+	}
+	if confirmed = r.revoked; !confirmed {
+		if confirmed, err = s.revokeAny(ctx, lease, r, by); err != nil {
+			return false, fmt.Errorf("realm %s: %w", realm, err)
+		}
+	}
+	if confirmed {
+		s.noteRevoked(ctx, r)
+	} else {
+		reason += unconfirmed
+		s.log.Warn("revocation not confirmed, authorisation may be active", telemetry.Realm(realm), telemetry.App(r.App))
+	}
+	if _, err = s.setState(context.WithoutCancel(ctx), realm, "", to, reason); err != nil {
+		return confirmed, fmt.Errorf("the token is revoked at Intuit: %w", err)
+	}
+	return confirmed, nil
+}
+
+// noteRevoked keeps what Intuit has confirmed: to the next request it answers 400.
+func (s *Store) noteRevoked(ctx context.Context, r record) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	if err := s.db.HSet(ctx, connKey(r.RealmID), fieldRevoked, r.Generation).Err(); err != nil {
+		s.log.Debug("revocation not noted", telemetry.Realm(r.RealmID), telemetry.Error(err))
+	}
+}
+
+// revoked reports whether the stored note is about the last token: its generation, to
+// which a disconnect adds one.
+func revoked(note string, c Connection) bool {
+	generation, err := strconv.ParseInt(note, 10, 64)
+	if c.State == Disconnected {
+		generation++
+	}
+	return err == nil && generation == c.Generation
+}
+
+// revokeAny revokes by the first of the realm's tokens that Intuit knows. Each of them
+// ends the authorisation: the refresh token, the access token, and the refresh token
+// before it, whose successor may have been lost on the way.
+func (s *Store) revokeAny(ctx context.Context, lease *state.Lease, r record, by Revoker) (bool, error) {
+	tokens := []secret.String{r.Token.Refresh, r.Token.Access}
+	if previous, err := s.keys.openToken(r.RealmID, r.previous); err == nil {
+		tokens = append(tokens, previous.Refresh)
+	}
+	for i, token := range tokens {
+		if token == "" || slices.Contains(tokens[:i], token) {
+			continue
+		}
 		err := s.revokeAtIntuit(ctx, lease, token, by)
-		if unknown(err) {
-			s.log.Info("token was revoked before", telemetry.Realm(realm))
-			err = nil
+		if err == nil {
+			return true, nil
 		}
-		if err != nil {
-			return fmt.Errorf("realm %s: %w", realm, err)
+		if !unknown(err) {
+			return false, err
 		}
+		s.log.Info("Intuit does not know a token that is to be revoked", telemetry.Realm(r.RealmID), telemetry.Count(i+1), telemetry.Error(err))
 	}
-	_, err = s.setState(context.WithoutCancel(ctx), realm, "", to, reason)
-	if err != nil {
-		return fmt.Errorf("the token is revoked at Intuit: %w", err)
-	}
-	return nil
+	return false, nil
 }
 
 // revokeAtIntuit keeps the lease meanwhile.
@@ -65,7 +121,7 @@ func (s *Store) revokeAtIntuit(ctx context.Context, lease *state.Lease, token se
 	return err
 }
 
-// unknown reports whether Intuit knows nothing of the token.
+// unknown reports whether Intuit may know nothing of the token.
 func unknown(err error) bool {
 	var refused *qbo.OAuthError
 	return errors.As(err, &refused) && refused.Status == http.StatusBadRequest

@@ -3,7 +3,6 @@ package connection_test
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -141,7 +140,8 @@ func TestRevoke_AtIntuitFirst(t *testing.T) {
 		token := b.connect(s)
 		ctx := t.Context()
 		down := &revoker{err: errors.New("no answer")}
-		require.ErrorContains(t, s.Revoke(ctx, realm, connection.Disconnected, "bye", down), "no answer")
+		_, err := s.Revoke(ctx, realm, connection.Disconnected, "bye", down)
+		require.ErrorContains(t, err, "no answer")
 		require.Equal(t, token.Access, b.token(s), "nothing is forgotten")
 
 		by := &revoker{during: func() {
@@ -150,19 +150,24 @@ func TestRevoke_AtIntuitFirst(t *testing.T) {
 			_, err := other.Token(withTimeout(t, 300*time.Millisecond), realm)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}}
-		require.NoError(t, s.Revoke(ctx, realm, connection.ReauthRequired, "leaked", by))
+		confirmed, err := s.Revoke(ctx, realm, connection.ReauthRequired, "leaked", by)
+		require.NoError(t, err)
+		require.True(t, confirmed)
 		require.Equal(t, []secret.String{token.Refresh}, by.tokens)
 		require.ErrorContains(t, b.tokenErr(s), "leaked")
 		refreshes, _, _ := b.intuit.counts()
 		require.Zero(t, refreshes)
 
-		gone := &revoker{err: &qbo.OAuthError{Status: http.StatusBadRequest, Code: "invalid_request"}}
-		require.NoError(t, s.Revoke(ctx, realm, connection.Disconnected, "bye", gone), "it was revoked before")
-		require.Empty(t, b.get(s).Token)
-		again := &revoker{}
-		require.NoError(t, s.Revoke(ctx, realm, connection.Disconnected, "bye", again))
-		require.Empty(t, again.tokens)
-		require.ErrorIs(t, s.Revoke(ctx, "1", connection.Disconnected, "bye", again), connection.ErrNotConnected)
+		for range 2 {
+			again := &revoker{}
+			confirmed, err = s.Revoke(ctx, realm, connection.Disconnected, "bye", again)
+			require.NoError(t, err)
+			require.True(t, confirmed, "it was revoked before")
+			require.Empty(t, again.tokens)
+			require.Empty(t, b.get(s).Token)
+		}
+		_, err = s.Revoke(ctx, "1", connection.Disconnected, "bye", by)
+		require.ErrorIs(t, err, connection.ErrNotConnected)
 	})
 }
 

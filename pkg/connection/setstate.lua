@@ -10,13 +10,14 @@ if was ~= to then
   redis.call('HSET', key, 'state', to, 'changed', now)
   if was == 'live' then redis.call('HSET', key, 'lapsed', now) end
 end
+if not refused(to) then unrefuse(key) end
 if reason == '' then
   redis.call('HDEL', key, 'reason')
 else
   redis.call('HSET', key, 'reason', reason)
 end
 if to == 'disconnected' then
-  redis.call('HDEL', key, 'token', 'previous')
+  redis.call('HDEL', key, 'token', 'previous', 'refusal', 'presented', 'check', 'rejected_at', 'holds', 'held')
   -- A refresh under way must not bring a token back.
   redis.call('HINCRBY', key, 'generation', 1)
 end

@@ -390,7 +390,7 @@ func TestToken_InvalidGrantParksTheRealm(t *testing.T) {
 		known, err := s.Known(t.Context(), realm)
 		require.NoError(t, err)
 		require.Equal(t, connection.ReauthRequired, known)
-		require.Len(t, b.logs.FilterMessage("realm must be connected anew").All(), 1)
+		require.Len(t, b.logs.FilterMessage("refresh token refused, realm needs reauthorisation").All(), 1)
 
 		b.setNow(noon.Add(time.Hour))
 		again := b.connect(s)

@@ -3,6 +3,7 @@ package connection
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,7 +25,8 @@ import (
 
 // Refresher trades a refresh token for the next token. *qbo.OAuth is one. Once
 // begun it should run to its end although ctx is cancelled: the answer may hold
-// the only valid refresh token. A refused token is qbo.ErrInvalidGrant.
+// the only valid refresh token. A refused token is qbo.ErrInvalidGrant. One with a method
+// ClientID() string says whose tokens it can refresh.
 type Refresher interface {
 	Refresh(ctx context.Context, refresh secret.String) (qbo.Token, error)
 }
@@ -52,12 +54,15 @@ type Store struct {
 	db        redis.UniversalClient
 	keys      *keyring
 	refresher Refresher
+	client    string // id of the app; "" is unknown
 	now       func() time.Time
 	stamp     func() string // for scripts, see state.ClockLua
 	log       *zap.Logger
 	ahead     time.Duration
 	saveFor   time.Duration
-	metrics   *metrics
+	// rejectWindow is that of the package but in tests.
+	rejectWindow time.Duration
+	metrics      *metrics
 
 	mu      sync.Mutex // guards the rest
 	flights map[string]*flight
@@ -75,10 +80,10 @@ const (
 var (
 	//go:embed connect.lua
 	connectLua    string
-	connectScript = redis.NewScript(state.ClockLua + connectLua)
+	connectScript = redis.NewScript(state.ClockLua + accessStatesLua + connectLua)
 	//go:embed setstate.lua
 	setStateLua    string
-	setStateScript = redis.NewScript(state.ClockLua + setStateLua)
+	setStateScript = redis.NewScript(state.ClockLua + accessStatesLua + setStateLua)
 )
 
 // New makes a store. It does not touch Redis yet.
@@ -92,11 +97,14 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		state: o.State, db: o.State.Redis(), keys: keys, refresher: o.Refresher,
-		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, saveFor: defaultSaveFor,
+		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, saveFor: defaultSaveFor, rejectWindow: rejectWindow,
 		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
 	}
 	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	if named, ok := o.Refresher.(interface{ ClientID() string }); ok {
+		s.client = named.ClientID()
 	}
 	if s.stamp = s.state.ClockArg; o.Now != nil {
 		s.stamp = func() string { return strconv.FormatInt(o.Now().UnixMilli(), 10) }
@@ -121,7 +129,7 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	if realm == "" || t.Refresh == "" {
 		return fmt.Errorf("connect realm %q: the realm's id and a refresh token are required", realm)
 	}
-	sealed, err := s.keys.sealToken(realm, stored{t, s.now()})
+	sealed, err := s.keys.sealToken(realm, stored{t, s.now(), s.client})
 	if err != nil {
 		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
@@ -231,6 +239,9 @@ type record struct {
 	sealed   string // token
 	previous string // sealed, too
 	rejected bool
+	refused  *Refusal  // of the stored generation
+	revoked  bool      // Intuit has confirmed that the authorisation ended
+	check    time.Time // since when the token is to be checked; zero: it is not
 	// openError says why the rest could not be read, in lists.
 	openError error
 }
@@ -259,17 +270,30 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 		Connection: Connection{
 			RealmID: realm, App: fields[fieldApp], State: State(fields[fieldState]), Reason: fields[fieldReason],
 			ConnectedAt: fromMillis(fields[fieldConnected]), ChangedAt: fromMillis(fields[fieldChanged]),
-			LapsedAt: fromMillis(fields[fieldLapsed]), Generation: generation,
+			LapsedAt: fromMillis(fields[fieldLapsed]), Generation: generation, Access: accessOf(fields),
 		},
 		sealed:   fields[fieldToken],
 		previous: fields[fieldPrevious],
 		rejected: fields[fieldRejected] == fields[fieldGeneration],
 	}
+	r.HeldUntil, r.check, r.Late = fromMillis(fields[fieldHeld]), fromMillis(fields[fieldCheck]), late(fields)
+	r.revoked = revoked(fields[fieldRevoked], r.Connection)
+	r.refused = refusalOf(fields[fieldRefusal], generation)
+	r.Refusal = r.refusal()
 	if r.token, err = s.keys.openToken(realm, r.sealed); err != nil {
 		return r, fmt.Errorf("realm %s: %w", realm, err)
 	}
-	r.Token = r.token.Token
+	r.Token, r.ClientID = r.token.Token, r.token.client
 	return r, nil
+}
+
+// refusalOf reads a stored refusal, if it is about the token of that generation.
+func refusalOf(text string, generation int64) *Refusal {
+	var r Refusal
+	if text == "" || json.Unmarshal([]byte(text), &r) != nil || r.Generation != generation {
+		return nil
+	}
+	return &r
 }
 
 func fromMillis(text string) time.Time {

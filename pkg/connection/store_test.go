@@ -22,7 +22,7 @@ func TestConnect_KeepsWhatItWasGiven(t *testing.T) {
 		s := b.replica()
 		token := b.connect(s)
 		want := connection.Connection{
-			RealmID: realm, App: "books", State: connection.Live, ConnectedAt: noon, ChangedAt: noon, Generation: 1, Token: token,
+			RealmID: realm, App: "books", State: connection.Live, ConnectedAt: noon, ChangedAt: noon, Generation: 1, Token: token, ClientID: "app",
 		}
 		c := b.get(b.replica())
 		require.Empty(t, cmp.Diff(want, c))

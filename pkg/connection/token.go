@@ -18,12 +18,15 @@ type tokenRecord struct {
 	RefreshExpires     time.Time `json:"refresh_expires,omitzero"`
 	RefreshHardExpires time.Time `json:"refresh_hard_expires,omitzero"`
 	StoredAt           time.Time `json:"stored_at"`
+	// ClientID is the app's that Intuit gave the token to; earlier versions stored none.
+	ClientID string `json:"client_id,omitempty"`
 }
 
-// stored is a token and when it was stored, which tells its lifetime.
+// stored is a token, when it was stored, which tells its lifetime, and for which client.
 type stored struct {
 	qbo.Token
-	at time.Time
+	at     time.Time
+	client string // id; "" is unknown
 }
 
 func (r *keyring) sealToken(realm string, t stored) (string, error) {
@@ -34,6 +37,7 @@ func (r *keyring) sealToken(realm string, t stored) (string, error) {
 		RefreshExpires:     t.RefreshExpires,
 		RefreshHardExpires: t.RefreshHardExpires,
 		StoredAt:           t.at,
+		ClientID:           t.client,
 	})
 	if err != nil {
 		return "", errors.New("a time in the token cannot be stored")
@@ -62,7 +66,7 @@ func (r *keyring) openToken(realm, record string) (stored, error) {
 			RefreshExpires:     t.RefreshExpires,
 			RefreshHardExpires: t.RefreshHardExpires,
 		},
-		at: t.StoredAt,
+		at: t.StoredAt, client: t.ClientID,
 	}, nil
 }
 

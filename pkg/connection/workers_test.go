@@ -115,6 +115,7 @@ func TestWorkers(t *testing.T) {
 	require.NoError(t, err)
 	s, err := connection.New(connection.Options{State: st, Config: connection.Config{Keys: []secret.String{key("k1")}}, Refresher: oauth})
 	require.NoError(t, err)
+	s.RefreshOnEvery401()
 	var wg sync.WaitGroup
 	for w := range workersEach {
 		wg.Go(func() {

@@ -68,6 +68,9 @@ func (r CDCResult) Complete(asked []string) bool {
 // stubs with status Deleted. There is no upper bound, no paging, and nothing
 // before 30 days ago (ErrTooOld). Whether changedSince itself is included is not
 // documented: overlap. One entity that CDC does not know fails the call.
+//
+// It is not documented either whether CDC shows all custom fields ([IncludeFields]): a
+// document of an answer may lack some that Query and Read show.
 func (c *Client) CDC(ctx context.Context, realm string, entities []string, since time.Time) (CDCResult, error) {
 	var result CDCResult
 	if len(entities) == 0 || since.IsZero() {
@@ -80,7 +83,7 @@ func (c *Client) CDC(ctx context.Context, realm string, entities []string, since
 	if len(entities) == 1 {
 		r.entity = entity.Canonical(entities[0])
 	}
-	err := c.do(ctx, r, func(header http.Header, body []byte) error {
+	err := c.doIncluding(ctx, r, func(header http.Header, body []byte) error {
 		var err error
 		result, err = DecodeCDC(body)
 		if result.Time.IsZero() {
@@ -105,6 +108,9 @@ func DecodeCDC(body []byte) (CDCResult, error) {
 			QueryResponse list[map[string]json.RawMessage] `json:"QueryResponse"`
 		}] `json:"CDCResponse"`
 		Time text `json:"time"`
+	}
+	if f := xmlFault(body); f != nil {
+		return CDCResult{}, f.inAnswer()
 	}
 	if err := json.Unmarshal(trim(body), &root); err != nil {
 		return CDCResult{}, fmt.Errorf("%w: cdc: %w", ErrMalformed, err)

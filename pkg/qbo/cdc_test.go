@@ -217,7 +217,7 @@ func TestClient_CDCAsksAsDocumented(t *testing.T) {
 	require.Equal(t, http.MethodGet, got.Method)
 	require.Equal(t, "/v3/company/9130/cdc", got.URL.Path)
 	require.Equal(t, map[string][]string{
-		"entities": {"Customer,Estimate"}, "changedSince": {"2026-01-02T10:04:05Z"}, "minorversion": {"75"},
+		"entities": {"Customer,Estimate"}, "changedSince": {"2026-01-02T10:04:05Z"}, "minorversion": {"75"}, "include": {"enhancedAllCustomFields"},
 	}, map[string][]string(got.URL.Query()))
 	require.NotContains(t, got.URL.RawQuery, ":")
 	require.Equal(t, "Bearer access-1", got.Header.Get("Authorization"))

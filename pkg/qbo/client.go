@@ -21,6 +21,7 @@ type Client struct {
 	http     *http.Client
 	options  Options
 	priority Priority
+	includes *includes
 }
 
 // New makes a Client of priority Live.
@@ -29,7 +30,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	return &Client{base: o.BaseURL, http: httpClient(o.HTTP), options: o}, nil
+	return &Client{base: o.BaseURL, http: httpClient(o.HTTP), options: o, includes: &includes{}}, nil
 }
 
 // With returns a client that shares everything with c but asks for its turns
@@ -57,6 +58,7 @@ type request struct {
 	path   string // below /v3/company/{realm}/, escaped
 	query  url.Values
 	body   string // of a POST: a statement
+	plain  bool   // without IncludeFields
 }
 
 // do runs r and decodes its answer, a second time with another token if the
@@ -70,16 +72,35 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 		return fmt.Errorf("%s: token of realm %s: %w", r.kind, r.realm, err)
 	}
 	err = c.once(ctx, r, token, decode)
-	if !errors.Is(err, ErrUnauthorized) {
+	if !errors.Is(err, ErrUnauthorized) || MeaningOf(err) == MeaningCompanyAccess {
+		return err // the person lost the right, and another token would not help
+	}
+	// Some of the others (100, 130) were answered to good tokens too. The source bounds how
+	// often that costs a refresh, and holds the realm's calls back if it does not help.
+	if err := c.reject(ctx, r, token, err); err != nil {
 		return err
 	}
-	if rejected := c.options.Tokens.Rejected(ctx, r.realm, token); rejected != nil {
-		return fmt.Errorf("%w; report the token: %w", err, rejected)
+	next, tokenErr := c.options.Tokens.Token(ctx, r.realm)
+	if tokenErr != nil {
+		// The source's error decides what happens next; the refusal is for a person.
+		return fmt.Errorf("%s: new token of realm %s: %w (after %s)", r.kind, r.realm, tokenErr, err.Error())
 	}
-	if token, err = c.options.Tokens.Token(ctx, r.realm); err != nil {
-		return fmt.Errorf("%s: new token of realm %s: %w", r.kind, r.realm, err)
+	err = c.once(ctx, r, next, decode)
+	if !errors.Is(err, ErrUnauthorized) || next == token {
+		return err
 	}
-	return c.once(ctx, r, token, decode)
+	if rejected := c.reject(ctx, r, next, err); rejected != nil {
+		return rejected
+	}
+	return err
+}
+
+// reject reports a token that was refused. The source decides whether there is another.
+func (c *Client) reject(ctx context.Context, r request, token secret.String, refused error) error {
+	if err := c.options.Tokens.Rejected(ctx, r.realm, token); err != nil {
+		return fmt.Errorf("%w; report the token: %w", refused, err)
+	}
+	return nil
 }
 
 // once waits for a turn and sends r.
@@ -168,6 +189,10 @@ func (c *Client) send(ctx context.Context, r request, token secret.String, decod
 
 func (c *Client) request(ctx context.Context, r request, token secret.String) (*http.Request, error) {
 	r.query.Set("minorversion", strconv.Itoa(c.options.MinorVersion))
+	r.query.Set("include", IncludeFields)
+	if r.plain {
+		r.query.Del("include")
+	}
 	target := c.base + "/v3/company/" + url.PathEscape(r.realm) + "/" + r.path + "?" + encode(r.query)
 	req, err := http.NewRequestWithContext(ctx, r.method, target, strings.NewReader(r.body))
 	if err != nil {

@@ -64,6 +64,7 @@ func TestClient_SecondRefusalIsFinal(t *testing.T) {
 	require.ErrorIs(t, err, qbo.ErrUnauthorized)
 	require.False(t, qbo.Temporary(err))
 	require.Equal(t, []string{"access-1", "access-2"}, seen)
+	require.Equal(t, []secret.String{"access-1", "access-2"}, b.tokens.rejected, "so that the source can wait")
 	require.NotContains(t, err.Error(), "access-", "the fault repeats the token")
 	require.Contains(t, err.Error(), "[REDACTED]")
 	require.Empty(t, b.limiter.penalties)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -59,6 +60,8 @@ func (c Config) Validate() error {
 		parsed, err := url.Parse(u.value)
 		if err != nil || parsed.Host == "" || parsed.Scheme != "https" && parsed.Scheme != "http" {
 			errs = append(errs, fmt.Errorf("qbo.%s %q: give a URL such as %s", u.key, u.value, ProductionURL))
+		} else if u.key == "base_url" && strings.HasPrefix(parsed.Path+"/", "/v3/") {
+			errs = append(errs, fmt.Errorf("qbo.base_url %q: leave out the path, /v3/company is added: %s://%s", u.value, parsed.Scheme, parsed.Host))
 		}
 	}
 	return errors.Join(errs...)

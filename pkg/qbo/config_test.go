@@ -24,9 +24,10 @@ func TestConfig_DefaultsNeedOnlyTheApp(t *testing.T) {
 
 func TestConfig_NamesWhatIsWrong(t *testing.T) {
 	for name, change := range map[string]func(*qbo.Config){
-		`qbo.timeout 0s`:             func(c *qbo.Config) { c.Timeout = 0 },
-		`qbo.timeout 2m1s`:           func(c *qbo.Config) { c.Timeout = 121 * time.Second },
-		`qbo.base_url ""`:            func(c *qbo.Config) { c.BaseURL = "" },
+		`qbo.timeout 0s`:   func(c *qbo.Config) { c.Timeout = 0 },
+		`qbo.timeout 2m1s`: func(c *qbo.Config) { c.Timeout = 121 * time.Second },
+		`qbo.base_url ""`:  func(c *qbo.Config) { c.BaseURL = "" },
+		`leave out the path, /v3/company is added: https://quickbooks.api.intuit.com`: func(c *qbo.Config) { c.BaseURL = qbo.ProductionURL + "/v3" },
 		`qbo.token_url "intuit"`:     func(c *qbo.Config) { c.TokenURL = "intuit" },
 		`qbo.redirect_url "ftp://x"`: func(c *qbo.Config) { c.RedirectURL = "ftp://x" },
 	} {

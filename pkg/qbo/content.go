@@ -16,19 +16,28 @@ import (
 //
 // The order of members, spacing, escapes and the form of a number (1.50 or 1.5) do
 // not count. Left out are the top-level members MetaData (the version has its
-// times, and answers show them in different zones), domain, sparse and status.
+// times, and answers show them in different zones), domain, sparse and status; of a
+// document that only wraps another (RecurringTransaction) those of the inner one.
 // What is not one JSON value is hashed byte by byte. The hash is no protection
 // against somebody who makes two documents collide on purpose.
 func ContentHash(document []byte) string {
 	if len(document) == 0 {
 		return ""
 	}
+	sum := contentSum(document)
+	if name, inner, ok := unwrap(document); ok {
+		sum = combine(xxhash.Sum64(unquote(name)), contentSum(inner))
+	}
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, sum))
+}
+
+func contentSum(document []byte) uint64 {
 	h := contentHasher{scanner{document}}
 	sum, ok := h.value(true, 0)
 	if h.space(); !ok || len(h.rest) > 0 {
 		sum = xxhash.Sum64(document)
 	}
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, sum))
+	return sum
 }
 
 // maxDepth bounds the stack.

@@ -8,13 +8,15 @@
 // SyncToken, LastUpdatedTime, deletion). An error of the API is a *Fault
 // whichever shape it came in (two of JSON, one of XML, or nothing readable), also
 // when it hides in an answer with status 200; test it with errors.Is against the
-// sentinels. A call takes its token from a TokenSource and its turn from a
-// Limiter, tells the first about a 401 and the second about a 429. Token text
-// is in no error: what looks like a token in a fault is blanked.
+// sentinels, or ask MeaningOf: one table says what each response means, with the
+// recorded response behind each row. A call takes its token from a TokenSource and
+// its turn from a Limiter, tells the first about a refused token and the second
+// about a 429. Token text is in no error: what looks like a token in a fault is
+// blanked.
 //
 // # What it does not do
 //
-// It does not retry, except once after a 401 with a new token: reads are
+// It does not retry, except once with a new token after a refused one: reads are
 // metered, and the callers have better means to try again (a redelivered
 // message, the next scheduled scan). Temporary says whether that is worth it.
 // It does not page, write, or use the batch endpoint, whose items are metered

@@ -15,8 +15,9 @@ type Entity struct {
 	// Name is the entity as the API spells it ("CreditMemo"); one that package
 	// entity does not know stays as received.
 	Name string
-	// ID is unique within its entity and realm only. It is never empty in a
-	// result; objects without an Id are in NoID.
+	// ID is unique within its entity and realm only. It is the record's Id, or its key
+	// where it has none (see WithIDs). It is never empty in a result; objects without
+	// one are in NoID.
 	ID string
 	// SyncToken grows with every write; empty on a deletion.
 	SyncToken string
@@ -41,11 +42,21 @@ func decodeEntity(name string, raw json.RawMessage) (Entity, error) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return Entity{}, fmt.Errorf("%w: %s is not an object", ErrMalformed, name)
 	}
-	var id, token, status, updated text
-	err := members(raw, func(key []byte, value json.RawMessage) error {
+	body := raw
+	if name == recurringTransaction {
+		if _, inner, ok := unwrap(raw); ok {
+			body = inner
+		}
+	}
+	var id, token, status, updated, currency, date text
+	err := members(body, func(key []byte, value json.RawMessage) error {
 		switch {
 		case is(key, "Id"):
 			return id.UnmarshalJSON(value)
+		case name == exchangeRate && is(key, "SourceCurrencyCode"):
+			return currency.UnmarshalJSON(value)
+		case name == exchangeRate && is(key, "AsOfDate"):
+			return date.UnmarshalJSON(value)
 		case is(key, "SyncToken"):
 			return token.UnmarshalJSON(value)
 		case is(key, "status"):
@@ -62,6 +73,9 @@ func decodeEntity(name string, raw json.RawMessage) (Entity, error) {
 	})
 	if err != nil {
 		return Entity{}, fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
+	}
+	if name == exchangeRate {
+		id = text(rateKey(string(currency), string(date)))
 	}
 	return Entity{
 		Name:        name,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 )
 
 // What an error of the API means; a *Fault is one or more of them by errors.Is.
@@ -12,8 +11,8 @@ var (
 	// ErrUnauthorized: the access token is not valid (401, 3200). The client has
 	// asked for another one and tried again before it returns this.
 	ErrUnauthorized = errors.New("access token refused")
-	// ErrForbidden: the app may not do this for the realm (403, 3100): the
-	// company has disconnected it, or its subscription has lapsed.
+	// ErrForbidden: the company cannot be read (MeaningCompanyAccess): AccessOf
+	// says why. A 403 of a gateway, which holds no fault, is not this.
 	ErrForbidden = errors.New("not authorized for this company")
 	// ErrThrottled: too many calls (429, 3001). Also what an app gets whose
 	// monthly allowance is used up.
@@ -25,6 +24,8 @@ var (
 	// ErrInvalidQuery: the statement does not parse or names something unknown
 	// (4000, 4001).
 	ErrInvalidQuery = errors.New("invalid query")
+	// ErrUnknownEntity: Query knows no entity of that name here (one form of 4001).
+	ErrUnknownEntity = errors.New("unknown entity")
 	// ErrPoison: the query is right, but one of the records it touches cannot be
 	// processed (4002, and one form of 10000); it fails for all of them.
 	ErrPoison = errors.New("a record cannot be processed")
@@ -53,24 +54,19 @@ func (e *networkError) Error() string { return e.err.Error() }
 func (e *networkError) Unwrap() error { return e.err }
 
 // Temporary says whether the same call may succeed later without anybody doing
-// something: the API throttled or failed, the network did, the time ran out, or
-// an answer was malformed (a proxy's page in place of it, say). A cancelled
+// something: the API throttled or failed, a gateway answered in its place, the
+// network failed, the time ran out, or an answer was malformed. A cancelled
 // context is not temporary, nor is an error of a TokenSource or Limiter, unless
 // it is one of the above.
 func Temporary(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
-	var fault *Fault
-	if errors.As(err, &fault) {
-		return fault.temporary()
-	}
-	var oauth *OAuthError
-	if errors.As(err, &oauth) {
-		return oauth.Status == http.StatusTooManyRequests || oauth.Status >= 500
+	if _, responded := replyOf(err); responded {
+		m := MeaningOf(err)
+		return m == MeaningThrottled || m == MeaningTransient || m == MeaningMalformed
 	}
 	var network *networkError
 	var netErr net.Error
-	return errors.As(err, &network) || errors.As(err, &netErr) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrMalformed)
+	return errors.As(err, &network) || errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -54,22 +54,24 @@ func (f *Fault) Error() string {
 	return b.String()
 }
 
-// Is makes errors.Is work with the sentinels.
+// Is makes errors.Is work with the sentinels. Those that name a meaning follow the
+// table of responses; see MeaningOf.
 func (f *Fault) Is(target error) bool {
 	switch target {
 	case ErrUnauthorized:
 		return f.Status == http.StatusUnauthorized || f.has("3200")
 	case ErrForbidden:
-		// Older throttling came with status 403.
-		return f.has("3100") || f.Status == http.StatusForbidden && !f.has("3001", "3200")
+		return MeaningOf(f) == MeaningCompanyAccess
 	case ErrThrottled:
 		return f.Status == http.StatusTooManyRequests || f.has("3001")
 	case ErrNotFound:
 		return f.has("610")
 	case ErrInvalidQuery:
 		return f.has("4000", "4001")
+	case ErrUnknownEntity:
+		return f.says("metadata not found")
 	case ErrPoison:
-		return f.has("4002") || f.inactive()
+		return MeaningOf(f) == MeaningPoison
 	case ErrTooOld:
 		// "Operation cdc with changedSince date {date} which is older than fixed
 		// days is not supported." Its code was never recorded.
@@ -84,19 +86,6 @@ func (f *Fault) Is(target error) bool {
 	}
 	return false
 }
-
-// temporary: a code that names a lasting cause outweighs a 5xx around it.
-func (f *Fault) temporary() bool {
-	if f.has("610", "3100", "4000", "4001") || f.Is(ErrPoison) || f.Is(ErrTooOld) {
-		return false
-	}
-	return f.Is(ErrThrottled) || f.Is(ErrServer) || f.Status == http.StatusRequestTimeout
-}
-
-// inactive: "Something you're trying to use has been made inactive" under the
-// code of system errors is one record that breaks the query for all, each time
-// (intuit/QuickBooks-V3-PHP-SDK#127). Under 610 the same words mean not found.
-func (f *Fault) inactive() bool { return f.has("10000") && f.says("has been made inactive") }
 
 func (f *Fault) has(codes ...string) bool {
 	return slices.ContainsFunc(f.Errors, func(e FaultError) bool { return slices.Contains(codes, e.Code) })

@@ -19,6 +19,8 @@ const (
 	maxFaultErrors = 10
 	maxFaultText   = 1 << 10
 	maxRetryAfter  = 24 * time.Hour
+	// noFault begins the message of a Fault that was not in the body.
+	noFault = "no fault in the body"
 )
 
 // DecodeFault reads the answer to a failed call. Intuit sends faults as JSON in
@@ -30,7 +32,8 @@ func DecodeFault(status int, header http.Header, body []byte) *Fault {
 	if f == nil {
 		f = &Fault{}
 		if len(body) > 0 {
-			f.Errors = []FaultError{{Message: fmt.Sprintf("no fault in the body (%s, %d bytes)", clean(header.Get("Content-Type")), len(body))}}
+			message := fmt.Sprintf(noFault+" (%s, %d bytes)", header.Get("Content-Type"), len(body))
+			f.Errors = []FaultError{{Message: clean(message + gatewayText(body))}}
 		}
 	}
 	f.Status = status
@@ -53,6 +56,34 @@ func faultIn(body []byte) *Fault {
 	}
 	_ = json.Unmarshal(body, &root) // what is no JSON object leaves root empty
 	return decodeFaultValue(root.Fault)
+}
+
+// xmlFault is the fault of an answer of status 200 that is XML although JSON was
+// asked for; nil if it is not.
+func xmlFault(body []byte) *Fault {
+	body = trim(body)
+	if len(body) == 0 || body[0] != '<' || len(body) > maxFaultBody {
+		return nil
+	}
+	return decodeFaultXML(body)
+}
+
+// gatewayText is the error that Intuit's gateway wrote, which is in a form of its own;
+// empty if the body is another.
+func gatewayText(body []byte) string {
+	var wire struct {
+		Code    text `json:"code"`
+		Message text `json:"message"`
+		Detail  text `json:"detail"`
+	}
+	if len(body) > maxFaultBody || json.Unmarshal(trim(body), &wire) != nil {
+		return ""
+	}
+	said := strings.Join(strings.Fields(strings.Join([]string{string(wire.Code), string(wire.Message), string(wire.Detail)}, " ")), " ")
+	if said == "" {
+		return ""
+	}
+	return ": " + said
 }
 
 // decodeFaultValue reads the value under "Fault" or "fault"; nil for null.
@@ -131,13 +162,23 @@ func codeIn(message string) string {
 var (
 	// afterToken finds what follows "Token expired:" and the like.
 	afterToken = regexp.MustCompile(`(?i)(token[^:=\n]{0,40}[:=]\s*["']?)([^\s"',;]+)`)
-	// opaque finds runs that are too long to be words; tokens, mostly.
+	// prose is how a sentence goes on: "Malformed bearer token: too short or too long".
+	prose = regexp.MustCompile(`^[a-z]{1,8} [a-z]`)
+	// opaque finds runs that are too long to be one word; tokens, mostly.
 	opaque = regexp.MustCompile(`[A-Za-z0-9_\-+/=.~]{32,}`)
+	// telling is a part of such a run that no token consists of: a word or several
+	// in camel case (of a class name or error), a number (of a realm), a host or
+	// version such as c10 and v3.
+	telling = regexp.MustCompile(`^(([A-Z]{0,5}[a-z]{2,})*[A-Z]{0,5}|[0-9]{1,20}|[a-z]{1,5}[0-9]{1,3})$`)
 )
+
+// maxTelling is how long such a part can be.
+const maxTelling = 31
 
 // clean makes a text of Intuit's fit for logs: one line, bounded, valid UTF-8,
 // with what looks like a token blanked. Intuit repeats the refused token in the
-// detail of a 3200: "Token expired: AB01730024136...".
+// detail of a 3200: "Token expired: AB01730024136...". Paths, class names and what
+// follows "message=" stay: they tell an operator what is wrong.
 func clean(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	s = strings.Map(func(r rune) rune {
@@ -146,13 +187,39 @@ func clean(s string) string {
 		}
 		return r
 	}, s)
-	s = afterToken.ReplaceAllString(s, "${1}"+redacted)
-	s = opaque.ReplaceAllString(s, redacted)
 	s = strings.Join(strings.Fields(s), " ")
+	s = opaque.ReplaceAllStringFunc(s, blank)
+	s = blankAfterToken(s)
 	if len(s) > maxFaultText {
 		s = strings.ToValidUTF8(s[:maxFaultText], "")
 	}
-	return s
+	return strings.TrimSpace(s)
+}
+
+// blank hides a long run unless each of its parts is telling. A token in it hides the
+// whole run, for a part of a token may look like a word.
+func blank(run string) string {
+	for _, part := range strings.FieldsFunc(run, func(r rune) bool { return strings.ContainsRune("/=.-_+~", r) }) {
+		if len(part) > maxTelling || !telling.MatchString(part) {
+			return redacted
+		}
+	}
+	return run
+}
+
+func blankAfterToken(s string) string {
+	var b strings.Builder
+	end := 0
+	for _, at := range afterToken.FindAllStringSubmatchIndex(s, -1) {
+		b.WriteString(s[end:at[4]])
+		if value := s[at[4]:]; prose.MatchString(value) {
+			b.WriteString(s[at[4]:at[5]])
+		} else {
+			b.WriteString(redacted)
+		}
+		end = at[5]
+	}
+	return b.String() + s[end:]
 }
 
 // plainTID is what Intuit's ids of a call look like: a UUID, or dashed groups of

@@ -13,13 +13,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 )
 
 var sentinels = []error{
 	qbo.ErrUnauthorized, qbo.ErrForbidden, qbo.ErrThrottled, qbo.ErrNotFound, qbo.ErrInvalidQuery,
-	qbo.ErrPoison, qbo.ErrTooOld, qbo.ErrServer, qbo.ErrTooLong,
+	qbo.ErrUnknownEntity, qbo.ErrPoison, qbo.ErrTooOld, qbo.ErrServer, qbo.ErrTooLong,
 }
 
 func meaning(err error) []error {
@@ -39,24 +40,24 @@ func TestDecodeFault_RecordedBodies(t *testing.T) {
 		file   string
 		status int
 		want   qbo.Fault
-		is     error
+		is     []error
 	}{
-		{file: "errors/lowercase_fault_3200_go_captured.json", status: 401, is: qbo.ErrUnauthorized, want: qbo.Fault{
+		{file: "errors/lowercase_fault_3200_go_captured.json", status: 401, is: []error{qbo.ErrUnauthorized}, want: qbo.Fault{
 			Type: "AUTHENTICATION", Errors: []qbo.FaultError{{
 				Message: "message=AuthenticationFailed; errorCode=003200; statusCode=401", Detail: "Token expired: [REDACTED]", Code: "3200",
 			}},
 		}},
-		{file: "errors/cdc_poison_record_4002.json", status: 400, is: qbo.ErrPoison, want: qbo.Fault{
+		{file: "errors/cdc_poison_record_4002.json", status: 400, is: []error{qbo.ErrPoison}, want: qbo.Fault{
 			Type: "Service", Errors: []qbo.FaultError{{
 				Message: "Error processing query", Detail: "QueryProcessingError: To email address entered is invalid", Code: "4002",
 			}},
 		}},
-		{file: "errors/query_unknown_entity_4001.json", status: 400, is: qbo.ErrInvalidQuery, want: qbo.Fault{
+		{file: "errors/query_unknown_entity_4001.json", status: 400, is: []error{qbo.ErrInvalidQuery, qbo.ErrUnknownEntity}, want: qbo.Fault{
 			Type: "ValidationFault", Errors: []qbo.FaultError{{
 				Message: "Invalid query", Detail: "QueryValidationError: Metadata not found for Entity: TaxService", Code: "4001",
 			}},
 		}},
-		{file: "errors/quickbooks-ruby_throttle_exceeded_error.xml", status: 403, is: qbo.ErrThrottled, want: qbo.Fault{
+		{file: "errors/quickbooks-ruby_throttle_exceeded_error.xml", status: 403, is: []error{qbo.ErrThrottled}, want: qbo.Fault{
 			Type: "SERVICE", Errors: []qbo.FaultError{{
 				Message: "message=ThrottleExceeded; errorCode=003001; statusCode=403", Detail: "The request limit was reached. Try again later", Code: "3001",
 			}},
@@ -71,11 +72,7 @@ func TestDecodeFault_RecordedBodies(t *testing.T) {
 			f := qbo.DecodeFault(tt.status, header, read(t, tt.file))
 			tt.want.Status, tt.want.TID = tt.status, "1-65f"
 			require.Empty(t, cmp.Diff(&tt.want, f))
-			want := []error{tt.is}
-			if tt.is == nil {
-				want = nil
-			}
-			require.Equal(t, want, meaning(fmt.Errorf("wrapped: %w", f)))
+			require.Equal(t, tt.is, meaning(fmt.Errorf("wrapped: %w", f)))
 			require.Contains(t, f.Error(), fmt.Sprint(tt.status))
 			require.Contains(t, f.Error(), "1-65f")
 			require.NotContains(t, f.Error(), "AB0173")
@@ -95,7 +92,11 @@ func TestFault_Means(t *testing.T) {
 		temporary bool
 	}{
 		{name: "401 alone", status: 401, want: []error{qbo.ErrUnauthorized}},
-		{name: "403 alone", status: 403, want: []error{qbo.ErrForbidden}},
+		{name: "403 alone", status: 403, temporary: true},
+		{name: "403 as a page", status: 403, body: "<html>", temporary: true},
+		{name: "403 with a fault", status: 403, body: fault("5", "Forbidden", ""), want: []error{qbo.ErrForbidden}},
+		{name: "3100 of the server", status: 500, body: fault("", "message=InternalServerError; errorCode=003100; statusCode=500", ""), want: []error{qbo.ErrServer}, temporary: true},
+		{name: "Metadata not found", status: 400, body: fault("4001", "", "QueryValidationError: Metadata not found for Entity: X"), want: []error{qbo.ErrInvalidQuery, qbo.ErrUnknownEntity}},
 		{name: "3100", status: 403, body: fault("3100", "message=ApplicationAuthorizationFailed; errorCode=003100; statusCode=403", ""), want: []error{qbo.ErrForbidden}},
 		{name: "3100 by message", status: 403, body: fault("", "message=ApplicationAuthorizationFailed; errorCode=003100", ""), want: []error{qbo.ErrForbidden}},
 		{name: "429 alone", status: 429, want: []error{qbo.ErrThrottled}, temporary: true},
@@ -114,13 +115,13 @@ func TestFault_Means(t *testing.T) {
 		{name: "414", status: 414, want: []error{qbo.ErrTooLong}},
 		{name: "413", status: 413, want: []error{qbo.ErrTooLong}},
 		{name: "too long by text", status: 400, body: fault("4000", "Query is too long", ""), want: []error{qbo.ErrInvalidQuery, qbo.ErrTooLong}},
-		{name: "404 as a page", status: 404, body: "<html>"},
-		{name: "a redirect", status: 302},
-		{name: "400 alone", status: 400},
+		{name: "404 as a page", status: 404, body: "<html>", temporary: true},
+		{name: "a redirect", status: 302, temporary: true},
+		{name: "400 alone", status: 400, temporary: true},
 		{name: "XML that is no fault", status: 500, body: "<a><b/></a>", want: []error{qbo.ErrServer}, temporary: true},
 		{name: "broken JSON", status: 500, body: `{"Fault":{"Error":[`, want: []error{qbo.ErrServer}, temporary: true},
 		{name: "fault is null", status: 500, body: `{"Fault":null}`, want: []error{qbo.ErrServer}, temporary: true},
-		{name: "error is a string", status: 400, body: `{"Fault":{"Error":"x","type":"t"}}`},
+		{name: "error is a string", status: 400, body: `{"Fault":{"Error":"x","type":"t"}}`, temporary: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := qbo.DecodeFault(tt.status, nil, []byte(tt.body))
@@ -163,6 +164,72 @@ func TestDecodeFault_ShowsNoToken(t *testing.T) {
 		}
 		require.Contains(t, f.Error(), "[REDACTED]")
 	}
+}
+
+// What an operator needs stays: which right, which path, which class.
+func TestDecodeFault_ShowsWhatHelps(t *testing.T) {
+	for _, text := range []string{
+		"message=ApplicationAuthorizationFailed; errorCode=003100; statusCode=403",
+		"message=ApplicationAuthenticationFailed; errorCode=003200; statusCode=401",
+		"Malformed bearer token: too short or too long",
+		"Operation Could not find resource for relative : /v3/company/193514733709249/v3/query of full path: https://sandbox.qbo.intuit.com/qbo51/v3/company/193514733709249/v3/query is not supported.",
+		"com.intuit.qbo.rest.v3.exception.QBOServiceException: system failure",
+		"java.lang.NullPointerException at com.intuit.sb.cdm.qbo.v3.rest.CompanyResource",
+	} {
+		for _, body := range []string{
+			fmt.Sprintf(`{"Fault":{"Error":[{"Message":"m","Detail":%q,"code":"1"}],"type":"x"}}`, text),
+			fmt.Sprintf(`{"code":"007001","type":"x","message":%q,"detail":"","moreInfo":""}`, text), // a gateway's
+		} {
+			require.Contains(t, qbo.DecodeFault(403, nil, []byte(body)).Error(), text)
+		}
+	}
+}
+
+// A token stays hidden wherever Intuit repeats it, in any of the forms that tokens,
+// codes and secrets have.
+func TestDecodeFault_HidesATokenAnywhere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		token := drawToken(t)
+		before := rapid.SampledFrom([]string{
+			"", "Token expired: ", "token=", "Bearer ", "at /v3/company/193514733709249/", "message=Failed", "(", "x/",
+			"com.intuit.qbo.", "code=", "https://host.intuit.com/v3?refresh_token=", "token: too ", "é",
+		}).Draw(t, "before")
+		after := rapid.SampledFrom([]string{"", " is not valid", "/query", "; statusCode=401", ".", ")", " or too long"}).Draw(t, "after")
+		text := before + token + after
+		body := rapid.SampledFrom([]string{
+			fmt.Sprintf(`{"Fault":{"Error":[{"Message":%q,"Detail":%q,"code":%q,"element":%q}],"type":%q}}`, text, text, text, text, text),
+			fmt.Sprintf(`{"fault":{"error":{"message":%q,"detail":%q,"code":%q}}}`, text, text, text),
+			fmt.Sprintf(`<IntuitResponse><Fault type=%q><Error code=%q element=%q><Message>%s</Message><Detail>%s</Detail></Error></Fault></IntuitResponse>`, text, text, text, text, text),
+			fmt.Sprintf(`{"code":%q,"type":%q,"message":%q,"detail":%q,"moreInfo":%q}`, text, text, text, text, text),
+			"<html>" + text,
+		}).Draw(t, "body")
+		f := qbo.DecodeFault(400, http.Header{"Content-Type": {text}, "Intuit_tid": {"x" + text}}, []byte(body))
+		shown := f.Error() + fmt.Sprintf("%+v", *f)
+		for i := 0; i+12 <= len(token); i++ {
+			if strings.Contains(shown, token[i:i+12]) {
+				t.Fatalf("%q of the token is shown: %s", token[i:i+12], shown)
+			}
+		}
+	})
+}
+
+// drawToken makes a text like an access token (JWE), a refresh token or code, a client
+// secret, or one of hex digits.
+func drawToken(t *rapid.T) string {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	random := func(alphabet string, least, most int) string {
+		return rapid.StringOfN(rapid.SampledFrom([]rune(alphabet)), least, most, -1).Draw(t, "random")
+	}
+	base64 := letters + "0123456789-_"
+	switch rapid.IntRange(0, 3).Draw(t, "kind") {
+	case 0:
+		return "eyJlbmMiOiJBMTI4Q0JDLUhTMjU2IiwiYWxnIjoiZGlyIn0.." + random(base64, 22, 22) + "." + random(base64, 100, 300) + "." + random(base64, 22, 22)
+	case 1:
+		return "AB117" + random(letters+"0123456789", 45, 45)
+	case 2:
+		return "9x7Q" + random(letters+"0123456789+/", 40, 60) + "="
+	}
+	return "0a" + random("0123456789abcdef", 38, 62)
 }
 
 func TestDecodeFault_IsBounded(t *testing.T) {
@@ -219,6 +286,7 @@ func TestTemporary_OfOtherErrors(t *testing.T) {
 		{name: "too large", err: qbo.ErrTooLarge},
 		{name: "end of file", err: io.EOF},
 		{name: "invalid grant", err: &qbo.OAuthError{Status: 400, Code: "invalid_grant"}},
+		{name: "a gateway before the token endpoint", err: &qbo.OAuthError{Status: 403}, want: true},
 		{name: "token endpoint is down", err: &qbo.OAuthError{Status: 503}, want: true},
 		{name: "token endpoint throttles", err: &qbo.OAuthError{Status: 429}, want: true},
 	} {

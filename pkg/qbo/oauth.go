@@ -108,6 +108,9 @@ func (o *OAuth) AuthorizeURL(state string, verifier secret.String) string {
 	return o.options.AuthorizeURL + separator + values.Encode()
 }
 
+// ClientID is the app's, to which the tokens belong.
+func (o *OAuth) ClientID() string { return o.options.ClientID }
+
 // RedirectURL is where Intuit sends a person back to; "" if none was set.
 func (o *OAuth) RedirectURL() string { return o.options.RedirectURL }
 
@@ -140,7 +143,9 @@ func (o *OAuth) Refresh(ctx context.Context, refresh secret.String) (Token, erro
 	return token, nil
 }
 
-// Revoke ends the connection a refresh or access token belongs to.
+// Revoke ends the connection a refresh or access token belongs to. A 400 does not
+// prove that the connection has ended: Intuit answers it to a malformed request, an
+// unknown token and a revoked one alike.
 func (o *OAuth) Revoke(ctx context.Context, token secret.String) error {
 	ctx, cancel := context.WithTimeout(ctx, o.options.Timeout)
 	defer cancel()
@@ -149,6 +154,10 @@ func (o *OAuth) Revoke(ctx context.Context, token secret.String) error {
 		return fmt.Errorf("revoke token: %w", err)
 	}
 	if _, err := o.post(ctx, o.options.RevokeURL, "application/json", string(body), token); err != nil {
+		var answered *OAuthError
+		if errors.As(err, &answered) {
+			answered.revoke = true
+		}
 		return fmt.Errorf("revoke token: %w", err)
 	}
 	return nil

@@ -17,6 +17,8 @@ type OAuthError struct {
 	Code        string
 	Description string
 	TID         string // Intuit's id of the call; may be empty
+
+	revoke bool // the revoke endpoint's
 }
 
 // Error implements error.
@@ -41,11 +43,7 @@ func (e *OAuthError) Is(target error) bool {
 // decodeOAuthError reads the answer to a failed request; sent is the token or
 // code in it.
 func decodeOAuthError(status int, header http.Header, body []byte, sent secret.String) *OAuthError {
-	var wire struct {
-		Error       text `json:"error"`
-		Description text `json:"error_description"`
-	}
-	err := json.Unmarshal(trim(body), &wire)
+	wire, err := oauthErrorIn(trim(body))
 	if err != nil || wire.Error == "" && wire.Description == "" {
 		wire.Description = text(fmt.Sprintf("no OAuth error in the body (%s, %d bytes)", header.Get("Content-Type"), len(body)))
 	}
@@ -54,6 +52,23 @@ func decodeOAuthError(status int, header http.Header, body []byte, sent secret.S
 		Code:        clean(without(string(wire.Error), sent)),
 		Description: clean(without(string(wire.Description), sent)),
 	}
+}
+
+type oauthErrorWire struct {
+	Error       text `json:"error"`
+	Description text `json:"error_description"`
+}
+
+// oauthErrorIn reads an object, or the first of an array: Intuit has sent
+// [{"error_description":"Incorrect Token type or clientID","error":"invalid_grant"}]
+// (intuit/QuickBooks-V3-PHP-SDK#240).
+func oauthErrorIn(body []byte) (wire oauthErrorWire, err error) {
+	var all []oauthErrorWire
+	if json.Unmarshal(body, &all) == nil && len(all) > 0 {
+		return all[0], nil
+	}
+	err = json.Unmarshal(body, &wire)
+	return wire, err
 }
 
 func without(s string, hidden secret.String) string {

@@ -128,15 +128,17 @@ func TestOAuth_Errors(t *testing.T) {
 		{name: "bare invalid_grant", status: 400, body: `{"error":"invalid_grant"}`, grant: true, text: "intuit answered 400: invalid_grant"},
 		{name: "described", status: 400, body: string(read(t, "oauth/invalid_grant_described.json")), grant: true, text: "intuit answered 400: invalid_grant: Incorrect or invalid refresh token"},
 		{name: "the other order", status: 400, body: `{"error_description":"Token invalid","error":"invalid_grant"}`, grant: true, text: "invalid_grant: Token invalid"},
+		{name: "in an array", status: 400, body: `[{"error_description":"Incorrect Token type or clientID","error":"invalid_grant"}]`, grant: true, text: "invalid_grant: Incorrect Token type or clientID"},
+		{name: "an empty array", status: 400, body: `[]`, temporary: true, text: "no OAuth error in the body"},
 		{name: "repeats the token", status: 400, body: `{"error":"invalid_grant","error_description":"no such the+code here"}`, grant: true, text: "no such [REDACTED] here"},
 		{name: "wrong client", status: 401, body: `{"error":"invalid_client"}`, text: "intuit answered 401: invalid_client"},
-		{name: "a page", status: 400, body: "<html>the+code</html>", text: "no OAuth error in the body"},
+		{name: "a page", status: 400, body: "<html>the+code</html>", temporary: true, text: "no OAuth error in the body"},
 		{name: "nothing", status: 503, temporary: true, text: "intuit answered 503"},
 		{name: "throttled", status: 429, body: `{"error":"rate"}`, temporary: true, text: "intuit answered 429: rate"},
 		{name: "a page with 200", status: 200, body: "<html>the+code</html>", temporary: true, text: "malformed answer"},
 		{name: "no token with 200", status: 200, body: `{"expires_in":3600,"refresh_token":"secret-r"}`, temporary: true, text: "malformed answer"},
 		{name: "tokens of a wrong type", status: 200, body: `{"access_token":{"secret-a":1},"refresh_token":"secret-r","expires_in":1}`, temporary: true, text: "malformed answer"},
-		{name: "a redirect", status: 302, text: "intuit answered 302"},
+		{name: "a redirect", status: 302, temporary: true, text: "intuit answered 302"},
 	} {
 		for _, grant := range grants {
 			t.Run(grant.name+" "+tt.name, func(t *testing.T) {

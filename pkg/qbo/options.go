@@ -43,7 +43,7 @@ type TokenSource interface {
 	// Token returns a token that is valid by the source's knowledge.
 	Token(ctx context.Context, realm string) (secret.String, error)
 	// Rejected says that the API answered 401 to the token: the next Token must
-	// not return it again.
+	// not return it again, or return an error while the source has no other.
 	Rejected(ctx context.Context, realm string, token secret.String) error
 }
 

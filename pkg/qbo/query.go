@@ -27,7 +27,8 @@ type QueryResult struct {
 	MaxResults    int
 	// TotalCount is the answer to SELECT COUNT(*); otherwise mostly 0.
 	TotalCount int
-	// NoID are objects without an Id (ExchangeRate has none).
+	// NoID are objects without an Id or another key: they cannot be tracked, only
+	// reported.
 	NoID []Entity
 }
 
@@ -62,6 +63,9 @@ func (c *Client) Query(ctx context.Context, realm, statement string) (QueryResul
 // DecodeQuery reads the body of a Query answer. The error is a *Fault if the
 // body holds one, or wraps ErrMalformed.
 func DecodeQuery(body []byte) (QueryResult, error) {
+	if f := xmlFault(body); f != nil {
+		return QueryResult{}, f.inAnswer()
+	}
 	var fault, answer json.RawMessage
 	var at text
 	body = trim(body)

@@ -19,13 +19,13 @@ import (
 // company has one, and the id is not sent.
 func (c *Client) Read(ctx context.Context, realm, name, id string) (Entity, time.Time, error) {
 	name = entity.Canonical(name)
-	path, err := readPath(realm, name, id)
+	path, query, err := readPath(realm, name, id)
 	if err != nil {
 		return Entity{}, time.Time{}, err
 	}
 	var found Entity
 	var at time.Time
-	r := request{kind: "read", entity: name, realm: realm, method: http.MethodGet, path: path, query: url.Values{}}
+	r := request{kind: "read", entity: name, realm: realm, method: http.MethodGet, path: path, query: query}
 	err = c.do(ctx, r, func(header http.Header, body []byte) error {
 		var err error
 		found, at, err = decodeRead(name, id, body)
@@ -40,17 +40,26 @@ func (c *Client) Read(ctx context.Context, realm, name, id string) (Entity, time
 	return found, at, nil
 }
 
-func readPath(realm, name, id string) (string, error) {
+func readPath(realm, name, id string) (path string, query url.Values, err error) {
+	query = url.Values{}
 	switch name {
 	case "CompanyInfo":
-		return "companyinfo/" + url.PathEscape(realm), nil
+		return "companyinfo/" + url.PathEscape(realm), query, nil
 	case "Preferences":
-		return "preferences", nil
+		return "preferences", query, nil
+	case exchangeRate:
+		currency, date, ok := splitRate(id)
+		if !ok {
+			return "", nil, fmt.Errorf("read: %q is no currency and date, as in EUR-2026-11-30", id)
+		}
+		query.Set("sourcecurrencycode", currency)
+		query.Set("asofdate", date)
+		return "exchangerate", query, nil
 	}
 	if !segment(name) || !segment(id) {
-		return "", errors.New("read: no usable entity name or id given")
+		return "", nil, errors.New("read: no usable entity name or id given")
 	}
-	return url.PathEscape(strings.ToLower(name)) + "/" + url.PathEscape(id), nil
+	return url.PathEscape(strings.ToLower(name)) + "/" + url.PathEscape(id), query, nil
 }
 
 // segment says whether s may stand in a path: it must not lead elsewhere.
@@ -58,6 +67,9 @@ func segment(s string) bool { return s != "" && s != "." && s != ".." }
 
 // decodeRead reads {"Invoice":{...},"time":"..."}.
 func decodeRead(name, id string, body []byte) (Entity, time.Time, error) {
+	if f := xmlFault(body); f != nil {
+		return Entity{}, time.Time{}, f.inAnswer()
+	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(trim(body), &members); err != nil {
 		return Entity{}, time.Time{}, fmt.Errorf("%w: read %s: %w", ErrMalformed, name, err)
@@ -74,7 +86,7 @@ func decodeRead(name, id string, body []byte) (Entity, time.Time, error) {
 			var t text
 			_ = t.UnmarshalJSON(raw) // an odd time is no time
 			at = parseTime(string(t))
-		case strings.EqualFold(key, name):
+		case entity.Canonical(key) == name || strings.EqualFold(key, name):
 			record = raw
 		}
 	}

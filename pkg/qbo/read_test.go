@@ -25,7 +25,7 @@ func TestClient_ReadPaths(t *testing.T) {
 		t.Run(tt.name+" "+tt.id, func(t *testing.T) {
 			b := setup(t, func(w http.ResponseWriter, r *http.Request) {
 				require.Equal(t, tt.path, r.URL.EscapedPath())
-				require.Equal(t, "minorversion=75", r.URL.RawQuery)
+				require.Equal(t, "include=enhancedAllCustomFields&minorversion=75", r.URL.RawQuery)
 				_, _ = w.Write([]byte(tt.body))
 			})
 			e, at, err := b.client.Read(t.Context(), "9130", tt.name, tt.id)

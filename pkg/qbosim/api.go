@@ -23,10 +23,13 @@ const (
 // call is one API request that was let in.
 type call struct {
 	*http.Request
+	kind   string
 	realm  *realm
 	faults *activeFaults
 	rng    *rand.Rand
 	lag    time.Duration // of the replica that answers it
+	now    time.Time     // when it came, by Intuit's clock
+	answer *Refusal      // what refuses it; nil: nothing does
 }
 
 // endpoint answers a call with a whole JSON body.
@@ -38,7 +41,9 @@ func (s *Sim) routes() http.Handler {
 	mux.HandleFunc("GET /v3/company/{realm}/query", s.api(kindQuery, s.serveQuery))
 	mux.HandleFunc("POST /v3/company/{realm}/query", s.api(kindQuery, s.serveQuery))
 	mux.HandleFunc("POST /v3/company/{realm}/batch", s.api(kindBatch, s.serveBatch))
+	mux.HandleFunc("GET /v3/company/{realm}/exchangerate", s.api(kindRead, s.serveRate))
 	mux.HandleFunc("GET /v3/company/{realm}/{entity}/{id}", s.api(kindRead, s.serveRead))
+	mux.HandleFunc("GET /v3/company/{realm}/preferences", s.api(kindRead, s.servePreferences))
 	mux.HandleFunc("GET /connect/oauth2", s.authorizePage)
 	mux.HandleFunc("POST /oauth2/v1/tokens/bearer", s.bearer)
 	mux.HandleFunc("POST /v2/oauth2/tokens/revoke", s.revokeToken)
@@ -55,7 +60,7 @@ func (s *Sim) api(kind string, serve endpoint) http.HandlerFunc {
 			return
 		}
 		n, faults := s.calls.Add(1), s.faults.Load()
-		c := &call{Request: r, realm: s.realm(r.PathValue("realm")), faults: faults, rng: s.whim(n), lag: s.lag(n, faults)}
+		c := &call{Request: r, kind: kind, realm: s.realm(r.PathValue("realm")), faults: faults, rng: s.whim(n), lag: s.lag(n, faults), now: s.now()}
 		w.Header().Set("Intuit_tid", uuid(c.rng))
 		body, f := s.admitted(c, kind, serve)
 		if f != nil {
@@ -91,6 +96,9 @@ func (s *Sim) admitted(c *call, kind string, serve endpoint) ([]byte, *fault) {
 		return nil, throttled()
 	case fail:
 		return nil, systemFault(pick(c.rng, []int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable}))
+	}
+	if f := c.refused(""); f != nil {
+		return nil, f
 	}
 	if f := acceptable(c); f != nil {
 		return nil, f
@@ -129,6 +137,13 @@ func acceptable(c *call) *fault {
 }
 
 func (s *Sim) refuse(w http.ResponseWriter, c *call, f *fault) {
+	if c.realm != nil {
+		c.realm.meter.failed()
+	}
+	if c.answer != nil {
+		c.answer.write(w, f, s.now())
+		return
+	}
 	switch f.status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="Intuit", error="invalid_token"`)

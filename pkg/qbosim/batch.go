@@ -42,6 +42,9 @@ func (s *Sim) serveBatch(c *call) ([]byte, *fault) {
 		default:
 			f = &fault{http.StatusBadRequest, "ValidationFault", "500", "Unsupported Operation", "only Query and CDCQuery are supported"}
 		}
+		if c.answer != nil && c.answer.Code == "" {
+			return nil, f // what is no Fault cannot be of one item
+		}
 		if f != nil {
 			answer = map[string]any{"bId": item.BID, "Fault": f.body()}
 		}

@@ -30,6 +30,9 @@ func (s *Sim) serveCDC(c *call) ([]byte, *fault) {
 // cdcLocked is the array of a CDCResponse: one object per entity, in no
 // particular order, {} for those without a change.
 func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) ([]byte, *fault) {
+	if s.cdcFields == CDCFieldsRefused && c.enhanced() {
+		return nil, unknownInclude()
+	}
 	asked, f := cdcEntities(entities)
 	if f != nil {
 		return nil, f
@@ -37,6 +40,11 @@ func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) (
 	since, f := parseSince(changedSince, now)
 	if f != nil {
 		return nil, f
+	}
+	for _, info := range asked {
+		if f := c.refused(info.Name); f != nil {
+			return nil, f
+		}
 	}
 	c.rng.Shuffle(len(asked), func(i, j int) { asked[i], asked[j] = asked[j], asked[i] })
 	asOf, left := c.asOf(now), cdcMax
@@ -48,26 +56,25 @@ func (s *Sim) cdcLocked(c *call, now time.Time, entities, changedSince string) (
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		found, f := s.changedLocked(c, info, since, asOf, left, newest)
+		found, active, f := s.changedLocked(c, info, since, asOf, left, newest)
 		if f != nil {
 			return nil, f
 		}
 		left -= len(found)
-		c.writeBlock(&b, info.Name, found)
+		c.writeBlock(&b, info.Name, found, active)
 	}
 	b.WriteString(`]}]`)
 	return b.Bytes(), nil
 }
 
 // changedLocked is at most max records that changed, each at the state the API
-// shows. Deleted ones come last: a cut loses them first.
-func (s *Sim) changedLocked(c *call, info entity.Info, since, asOf time.Time, max int, newest bool) ([][]byte, *fault) {
+// shows. Deleted ones come last, after the active ones: a cut loses them first.
+func (s *Sim) changedLocked(c *call, info entity.Info, since, asOf time.Time, max int, newest bool) (found [][]byte, active int, f *fault) {
 	t := c.realm.tables[info.Name]
 	if t == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	changed := t.since(since)
-	var found [][]byte
 	for _, deleted := range []bool{false, true} {
 		for i := range changed {
 			if len(found) == max {
@@ -81,12 +88,15 @@ func (s *Sim) changedLocked(c *call, info entity.Info, since, asOf time.Time, ma
 				continue
 			}
 			if c.poisoned(info.Name, l.record.id) {
-				return nil, poisoned()
+				return nil, 0, poisoned()
 			}
 			found = append(found, s.shownByCDC(c, info, l))
+			if !deleted {
+				active++
+			}
 		}
 	}
-	return found, nil
+	return found, active, nil
 }
 
 // shownByCDC is the object of a record. Whether a deleted one has MetaData is
@@ -94,12 +104,14 @@ func (s *Sim) changedLocked(c *call, info entity.Info, since, asOf time.Time, ma
 func (s *Sim) shownByCDC(c *call, info entity.Info, l logged) []byte {
 	bare := c.faults.BareDeletes
 	if !l.state().Deleted || bare == 0 || !chance(s.draw("bare", c.realm.nth, info.Name, l.record.id), bare) {
-		return l.state().Raw
+		return c.shown(l.state().Raw, s.cdcFields == CDCFieldsAll && c.enhanced())
 	}
 	return fmt.Appendf(nil, `{"domain":"QBO","status":"Deleted","Id":%q}`, l.record.id)
 }
 
-func (c *call) writeBlock(b *bytes.Buffer, name string, found [][]byte) {
+// writeBlock writes the changes of an entity. A block of deleted objects alone says no
+// startPosition (intuit/QuickBooks-V3-PHP-SDK#116, #431).
+func (c *call) writeBlock(b *bytes.Buffer, name string, found [][]byte, active int) {
 	if len(found) == 0 {
 		b.WriteString(`{}`)
 		return
@@ -107,10 +119,15 @@ func (c *call) writeBlock(b *bytes.Buffer, name string, found [][]byte) {
 	fmt.Fprintf(b, `{%q:[`, name)
 	b.Write(bytes.Join(found, []byte{','}))
 	b.WriteByte(']')
-	if chance(c.rng, 0.75) {
+	start, total := chance(c.rng, 0.75), chance(c.rng, 0.25)
+	switch {
+	case active == 0:
+		total = true
+		fmt.Fprintf(b, `,"maxResults":%d`, len(found))
+	case start:
 		fmt.Fprintf(b, `,"startPosition":1,"maxResults":%d`, len(found))
 	}
-	if chance(c.rng, 0.25) {
+	if total {
 		fmt.Fprintf(b, `,"totalCount":%d`, len(found))
 	}
 	b.WriteByte('}')

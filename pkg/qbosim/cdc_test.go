@@ -198,6 +198,27 @@ func TestCDC_DeletedObjectsComeLastAndAreCutFirst(t *testing.T) {
 	require.True(t, deleted["1"] && deleted["603"], "now the oldest, now the newest deletions are kept")
 }
 
+func TestCDC_ABlockOfDeletionsHasNoStartPosition(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	since := b.Now()
+	one, two := b.create("Invoice", nil), b.create("Invoice", nil)
+	require.NoError(t, b.Delete(one))
+	started := false
+	for range 30 {
+		_, ok := b.cdc("Invoice", since).CDCResponse[0].QueryResponse[0]["startPosition"]
+		started = started || ok
+	}
+	require.True(t, started, "a block with active objects may have one")
+	require.NoError(t, b.Delete(two))
+	for range 30 {
+		block := b.cdc("Invoice", since).CDCResponse[0].QueryResponse[0]
+		require.NotContains(t, block, "startPosition")
+		require.JSONEq(t, `2`, string(block["maxResults"]))
+		require.JSONEq(t, `2`, string(block["totalCount"]))
+	}
+}
+
 func TestCDC_IsInclusive(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -58,7 +58,7 @@ func (s *Sim) HardDelete(ref Ref) error {
 	return s.change(ref.Realm, func(tx *tx) error { return tx.delete(ref) })
 }
 
-// Deactivate makes a record of a name list inactive: an update for CDC and
+// Deactivate makes a record of a name list, or a Budget, inactive: an update for CDC and
 // Query, a Delete for webhooks.
 func (s *Sim) Deactivate(ref Ref) error {
 	return s.change(ref.Realm, func(tx *tx) error { return tx.deactivate(ref) })
@@ -152,9 +152,17 @@ func (tx *tx) create(name string, given map[string]any) (Ref, error) {
 		return Ref{}, err
 	}
 	id := tx.realm.tableLocked(info).nextID()
+	if info.Name == "Preferences" && id != preferencesID {
+		return Ref{}, fmt.Errorf("create %s: %w: a company has one", info.Name, ErrNotSupported)
+	}
 	f := tx.sampler("record", info.Name, id).record(info, id)
 	if err := f.merge(given); err != nil {
 		return Ref{}, err
+	}
+	if info.Name == exchangeRate {
+		if id = f.rateKey(); tx.realm.tableLocked(info).records[id] != nil {
+			return Ref{}, fmt.Errorf("%s %s is there already: %w", info.Name, id, ErrNotSupported)
+		}
 	}
 	if err := tx.put(info, id, nil, opCreate, f); err != nil {
 		return Ref{}, err
@@ -202,7 +210,7 @@ func (tx *tx) deactivate(ref Ref) error {
 	if err != nil {
 		return err
 	}
-	if !info.List {
+	if !hidesInactive(info) {
 		return fmt.Errorf("deactivate %s: %w", info.Name, ErrNotSupported)
 	}
 	f.setActive(false)
@@ -294,12 +302,12 @@ func (tx *tx) put(info entity.Info, id string, rec *record, operation string, f 
 	if meta, ok := f["MetaData"].(map[string]any); ok {
 		created, _ = meta["CreateTime"].(string)
 	}
-	raw, err := f.render(id, syncToken, created, updated)
+	raw, err := f.render(info.Name, id, syncToken, created, updated)
 	if err != nil {
 		return err
 	}
 	tx.writes = append(tx.writes, written{
-		Entity: info.Name, ID: id, Operation: operation, SyncToken: syncToken, Inactive: info.List && f.inactive(), Raw: raw,
+		Entity: info.Name, ID: id, Operation: operation, SyncToken: syncToken, Inactive: hidesInactive(info) && f.inactive(), Raw: raw,
 	})
 	return nil
 }
@@ -316,7 +324,7 @@ func (tx *tx) drop(info entity.Info, rec *record, operation string) error {
 // notify makes the webhook event, where Intuit offers one for the operation.
 func (tx *tx) notify(info entity.Info, id, operation, mergedID string) {
 	if !slices.Contains(info.Operations, operation) {
-		if operation != opDelete || !info.List || !slices.Contains(info.Operations, opUpdate) {
+		if operation != opDelete || !hidesInactive(info) || !slices.Contains(info.Operations, opUpdate) {
 			return
 		}
 		operation = opUpdate // a list without Delete: becoming inactive is an update
@@ -331,8 +339,12 @@ func (tx *tx) notify(info entity.Info, id, operation, mergedID string) {
 }
 
 func (tx *tx) sampler(question string, about ...string) sampler {
-	return sampler{Rand: tx.sim.draw(question, append([]string{tx.realm.nth}, about...)...), realm: tx.realm}
+	return sampler{Rand: tx.sim.draw(question, append([]string{tx.realm.nth}, about...)...), realm: tx.realm, custom: tx.sim.custom}
 }
+
+// hidesInactive reports whether a Query leaves out inactive records of the entity
+// unless they are asked for. Budget is no name list, and does so all the same.
+func hidesInactive(info entity.Info) bool { return info.List || info.Name == "Budget" }
 
 func lookup(name string) (entity.Info, error) {
 	info, ok := entity.Lookup(name)

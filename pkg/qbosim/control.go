@@ -20,6 +20,7 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sim/realms/{realm}/revoke", control(s.controlToken(s.RevokeRealm)))
 	mux.HandleFunc("POST /sim/change", control(s.controlChange))
 	mux.HandleFunc("POST /sim/step", control(s.controlStep))
+	mux.HandleFunc("POST /sim/populate", control(func(_ *http.Request, in struct{ Realm string }) (any, error) { return s.Populate(in.Realm) }))
 	mux.HandleFunc("POST /sim/forge", control(s.controlForge))
 	mux.HandleFunc("POST /sim/unknown", control(s.controlUnknown))
 	mux.HandleFunc("GET /sim/truth", control(s.controlTruth))
@@ -29,6 +30,9 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("PUT /sim/faults", control(s.controlFaults))
 	mux.HandleFunc("POST /sim/load", control(s.controlLoad))
 	mux.HandleFunc("PUT /sim/webhook", control(s.controlWebhook))
+	mux.HandleFunc("GET /sim/subscriptions", control(func(*http.Request, struct{}) (any, error) { return s.subscriptions(), nil }))
+	mux.HandleFunc("PUT /sim/subscriptions", control(s.controlSubscriptions))
+	mux.HandleFunc("GET /sim/recorded", control(func(*http.Request, struct{}) (any, error) { return RecordedResponses(), nil }))
 	mux.HandleFunc("POST /sim/flush", control(s.controlFlush))
 	mux.HandleFunc("GET /sim/settled", control(func(*http.Request, struct{}) (any, error) { return s.Settled(), nil }))
 }
@@ -222,6 +226,11 @@ func (s *Sim) controlLoad(*http.Request, struct{}) (any, error) {
 func (s *Sim) controlWebhook(_ *http.Request, in struct{ URL string }) (any, error) {
 	s.SetWebhookURL(in.URL)
 	return in, nil
+}
+
+func (s *Sim) controlSubscriptions(_ *http.Request, in subscriptionJSON) (any, error) {
+	s.SetUnselected(in.Unselected)
+	return s.subscriptions(), nil
 }
 
 func (s *Sim) controlFlush(r *http.Request, _ struct{}) (any, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -37,7 +38,6 @@ type delivery struct {
 func (s *Sim) delivery(events []event, format Format) *delivery {
 	d := &delivery{header: http.Header{}, retryAt: time.Now()}
 	rng := s.draw("delivery", count(events[0].Seq))
-	d.header.Set("Content-Type", "application/json; charset=utf-8")
 	var content any
 	if format == Legacy {
 		entities := make([]legacyEntity, len(events))
@@ -53,21 +53,38 @@ func (s *Sim) delivery(events []event, format Format) *delivery {
 			list[i] = e.cloud(s)
 		}
 		content = list
-		if chance(rng, 0.25) {
-			d.header.Set("Content-Type", "application/cloudevents+json")
-		}
 	}
 	d.body, _ = json.Marshal(content)
 	for _, e := range events {
 		d.seqs = append(d.seqs, e.Seq)
 	}
-	d.header.Set("Accept", "application/json")
-	d.header.Set("User-Agent", "intuit_notification_server/0.1")
+	s.headers(d.header, format, rng)
 	d.header.Set("Intuit-Signature", webhook.Sign(d.body, s.verifier))
-	d.header.Set("Intuit-Created-Time", s.now().In(zones[0]).Format(offsetWithoutColon))
-	d.header.Set("Intuit-T-Id", uuid(rng))
-	d.header.Set("Intuit-Notification-Schema-Version", "0.1")
 	return d
+}
+
+// createdMillis is the form of intuit-created-time with CloudEvents.
+const createdMillis = "2006-01-02T15:04:05.000Z07:00"
+
+// headers sets those of a format: of CloudEvents as recorded in 2026
+// (testdata/ce_captured_headers_2026.txt), of the legacy format as on Intuit's page.
+func (s *Sim) headers(h http.Header, format Format, rng *rand.Rand) {
+	if format == Legacy {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+		h.Set("Accept", "application/json")
+		h.Set("User-Agent", "intuit_notification_server/0.1")
+		h.Set("Intuit-Created-Time", s.now().In(zones[0]).Format(offsetWithoutColon))
+		h.Set("Intuit-Notification-Schema-Version", "0.1")
+		h.Set("Intuit-T-Id", uuid(rng))
+		return
+	}
+	h.Set("Content-Type", "application/cloudevents-batch+json; charset=utf-8")
+	h.Set("User-Agent", "intuit_notification_server/1.0")
+	h.Set("Intuit-Created-Time", s.now().UTC().Format(createdMillis))
+	h.Set("Intuit-Notification-Schema-Version", "2.0")
+	h.Set("Intuit-Signature-Algorithm", "HMAC-SHA256")
+	h.Set("Intuit-Signature-Id", uuid(rng))
+	h.Set("Intuit-T-Id", uuid(rng))
 }
 
 // poster sends deliveries. It follows no redirect: a redirect is a failure.

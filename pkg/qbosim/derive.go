@@ -71,7 +71,7 @@ func (tx *tx) rewrite(info entity.Info, rec *record, f fields, syncToken string,
 	if !at.Truncate(time.Second).Equal(last.LastUpdated) {
 		updated = apiTime(at, tx.sim.draw("zone", tx.realm.nth, info.Name, rec.id, syncToken))
 	}
-	raw, err := f.render(rec.id, syncToken, created, updated)
+	raw, err := f.render(info.Name, rec.id, syncToken, created, updated)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,8 @@
 //	POST /v3/company/{realm}/batch              Query and CDCQuery items
 //	GET  /v3/company/{realm}/{entity}/{id}      entity in lower case
 //	GET  /v3/company/{realm}/companyinfo/{realm}
+//	GET  /v3/company/{realm}/exchangerate?sourcecurrencycode=&asofdate=
+//	GET  /v3/company/{realm}/preferences
 //	GET  /connect/oauth2                        consents at once, or asks (Options.AskConsent); realmId chooses the company
 //	POST /oauth2/v1/tokens/bearer
 //	POST /v2/oauth2/tokens/revoke
@@ -48,8 +50,18 @@
 // first, an entity after the cut shows as {}, the entities come in any
 // order, and one wrong name, one unencoded '+' or one poison record fails the
 // whole call. changedSince is inclusive. Query does not show inactive records
-// of name lists unless asked, knows neither OR nor projections, and takes
-// entity names in their exact spelling. A request must accept JSON.
+// of name lists, and inactive Budgets, unless asked, knows neither OR nor projections, and takes
+// entity names in their exact spelling. A request must accept JSON. An answer shows
+// three custom fields of a record; all of them only a Query or a read that asks for
+// include=enhancedAllCustomFields (of CDC, see [Options].CDCFields).
+//
+// [Faults.Refuse] answers something else than what was asked for: for one entity
+// (wherever it is named: in a CDC list it refuses the whole answer) or for all calls,
+// for a time of Intuit's clock or until it is lifted, with one of
+// [RecordedResponses] or a status, code and body of your own. [Faults.RefuseRefresh]
+// answers invalid_grant and leaves the refresh token good, as for the keys of another
+// app ([Options.OtherClients]) and in an incident of Intuit's. A token is revoked
+// once: 400 for a malformed request, an unknown token and a revoked one alike.
 //
 // Faults come in the three shapes that were recorded: JSON, JSON in lower case,
 // and XML.
@@ -58,7 +70,7 @@
 //
 // A change makes an event when an endpoint is set, the realm is connected (a
 // code was exchanged and nothing revoked since) and Intuit offers webhooks for
-// the operation. Events gather for Options.Aggregate and go out in deliveries
+// the operation and it is selected ([Sim.SetUnselected]). Events gather for Options.Aggregate and go out in deliveries
 // of at most 20, one at a time. Only the answer 200 within three seconds
 // acknowledges one; anything else is repeated by Intuit's schedule, and all
 // later events of the app are withheld until then.
@@ -77,11 +89,14 @@
 //	                                      create update delete harddelete deactivate void email merge derive
 //	POST /sim/forge                       {"realm","entity","id","at"}: a webhook claims a deletion, see [Sim.ForgeDelete]
 //	POST /sim/unknown                     {"realm","count"}: webhook events of a company that is no realm here
+//	POST /sim/populate                    {"realm"}: a record of each entity that it has none of
 //	POST /sim/step                        {"realm","count"}: drawn changes; their records
 //	GET  /sim/truth?realm=                the latest state of each record
 //	GET  /sim/history?realm=&entity=&id=  all states of one record, oldest first
 //	GET  /sim/stats                       a [Stats]
 //	GET  /sim/faults, PUT /sim/faults     a [Faults], durations as "1.5s"
+//	GET  /sim/recorded                    the recorded responses that "refuse" can name
+//	GET  /sim/subscriptions, PUT …        {"unselected":["invoice.update"]}: event types that are not ticked
 //	POST /sim/load                        outages count from now
 //	PUT  /sim/webhook                     {"url"}: the app's endpoint
 //	POST /sim/flush                       sends what is queued; at most 30 s

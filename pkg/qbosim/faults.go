@@ -63,6 +63,16 @@ type Faults struct {
 	// Poison names records that fail every CDC, Query and read they are in
 	// with 400 and code 4002.
 	Poison []Ref
+	// Refuse answers calls with something else than what was asked for.
+	Refuse []Refusal
+	// RefuseRefresh answers refreshes with invalid_grant and leaves the token good.
+	RefuseRefresh []TokenRefusal
+	// RefuseRevoke answers every revocation with 400 and revokes nothing, as a malformed
+	// request is answered.
+	RefuseRevoke bool
+	// Unfilterable are entities of which Query takes neither conditions nor an order
+	// (400, code 4001), as Preferences is documented to be.
+	Unfilterable []string
 	// Latency is added to every API call, within the time it counts as
 	// concurrent.
 	Latency time.Duration
@@ -102,18 +112,50 @@ func (f Faults) validate() error {
 			return fmt.Errorf("outage %v:%v: give a start of 0 or later and a length above 0", o.From, o.For)
 		}
 	}
+	return f.validateRefusals()
+}
+
+func (f Faults) validateRefusals() error {
+	for _, r := range f.Refuse {
+		if err := r.validate(); err != nil {
+			return err
+		}
+	}
+	for _, r := range f.RefuseRefresh {
+		if err := r.validate(); err != nil {
+			return err
+		}
+	}
+	for _, name := range f.Unfilterable {
+		if _, ok := entity.Lookup(name); !ok {
+			return fmt.Errorf("unfilterable %q: %w", name, ErrUnknownEntity)
+		}
+	}
 	return nil
 }
 
 // activeFaults are the faults with what is looked up often.
 type activeFaults struct {
 	Faults
-	poison map[Ref]bool
+	poison       map[Ref]bool
+	refusals     []since[Refusal]
+	refreshes    []since[TokenRefusal]
+	unfilterable map[string]bool
 }
 
-// SetFaults replaces all faults from now on. Shares above 1 mean always.
+// SetFaults replaces all faults from now on. Shares above 1 mean always. A refusal
+// that was in force already goes on from when it began.
 func (s *Sim) SetFaults(f Faults) {
-	active := &activeFaults{Faults: f.clone(), poison: map[Ref]bool{}}
+	active := &activeFaults{Faults: f.clone(), poison: map[Ref]bool{}, unfilterable: map[string]bool{}}
+	before := s.faults.Load()
+	if before == nil {
+		before = &activeFaults{}
+	}
+	active.refusals = begin(before.refusals, expandAll(f.Refuse), s.now())
+	active.refreshes = begin(before.refreshes, f.RefuseRefresh, s.now())
+	for _, name := range f.Unfilterable {
+		active.unfilterable[entity.Canonical(name)] = true
+	}
 	for _, ref := range f.Poison {
 		if info, ok := entity.Lookup(ref.Entity); ok {
 			ref.Entity = info.Name
@@ -128,6 +170,7 @@ func (s *Sim) Faults() Faults { return s.faults.Load().clone() }
 
 func (f Faults) clone() Faults {
 	f.Outages, f.Poison = slices.Clone(f.Outages), slices.Clone(f.Poison)
+	f.Refuse, f.RefuseRefresh, f.Unfilterable = slices.Clone(f.Refuse), slices.Clone(f.RefuseRefresh), slices.Clone(f.Unfilterable)
 	return f
 }
 
@@ -170,6 +213,11 @@ type faultsJSON struct {
 	SilentDerived float64  `json:"silentDerived"`
 	UnknownRealms float64  `json:"unknownRealms"`
 	BackwardTime  float64  `json:"backwardTime"`
+
+	Refuse        []Refusal      `json:"refuse"`
+	RefuseRefresh []TokenRefusal `json:"refuseRefresh"`
+	RefuseRevoke  bool           `json:"refuseRevoke"`
+	Unfilterable  []string       `json:"unfilterable"`
 }
 
 type outageJSON struct {
@@ -195,6 +243,7 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 		Poison: f.Poison, Latency: duration(f.Latency), ReplicaLag: duration(f.ReplicaLag),
 		WrongDeletes: f.WrongDeletes, FutureDeletes: f.FutureDeletes, BareDeletes: f.BareDeletes,
 		Derived: f.Derived, SilentDerived: f.SilentDerived, UnknownRealms: f.UnknownRealms, BackwardTime: f.BackwardTime,
+		Refuse: f.Refuse, RefuseRefresh: f.RefuseRefresh, RefuseRevoke: f.RefuseRevoke, Unfilterable: f.Unfilterable,
 	}
 	for _, o := range f.Outages {
 		out.Outages = append(out.Outages, outageJSON{From: duration(o.From), For: duration(o.For)})
@@ -215,6 +264,7 @@ func (f *Faults) UnmarshalJSON(data []byte) error {
 		Poison: in.Poison, Latency: time.Duration(in.Latency), ReplicaLag: time.Duration(in.ReplicaLag),
 		WrongDeletes: in.WrongDeletes, FutureDeletes: in.FutureDeletes, BareDeletes: in.BareDeletes,
 		Derived: in.Derived, SilentDerived: in.SilentDerived, UnknownRealms: in.UnknownRealms, BackwardTime: in.BackwardTime,
+		Refuse: in.Refuse, RefuseRefresh: in.RefuseRefresh, RefuseRevoke: in.RefuseRevoke, Unfilterable: in.Unfilterable,
 	}
 	for _, o := range in.Outages {
 		f.Outages = append(f.Outages, Outage{From: time.Duration(o.From), For: time.Duration(o.For)})

@@ -17,6 +17,8 @@ type meter struct {
 	calls         int
 	kinds         map[string]int
 	throttled     int
+	refusedCalls  int            // of every kind
+	refusedNames  map[string]int // of an entity, by its name and kind
 	maxPerMinute  int
 	maxConcurrent int
 }
@@ -76,6 +78,21 @@ func (m *meter) refused() {
 	m.throttled++
 }
 
+func (m *meter) failed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refusedCalls++
+}
+
+func (m *meter) refusedEntity(name, kind string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refusedNames == nil {
+		m.refusedNames = map[string]int{}
+	}
+	m.refusedNames[name+"/"+kind]++
+}
+
 func (m *meter) addTo(st *Stats, realm string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,6 +104,10 @@ func (m *meter) addTo(st *Stats, realm string) {
 		st.CallsByKind[kind] += n
 	}
 	st.Throttled += m.throttled
+	st.Refused += m.refusedCalls
+	for name, n := range m.refusedNames {
+		st.RefusedEntities[realm+"/"+name] = n
+	}
 	st.MaxPerMinute = max(st.MaxPerMinute, m.maxPerMinute)
 	st.MaxConcurrent = max(st.MaxConcurrent, m.maxConcurrent)
 }

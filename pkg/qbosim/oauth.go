@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
 const (
@@ -78,7 +80,8 @@ func (s *Sim) consenting(asked string) string {
 
 // bearer is the token endpoint: exchange and refresh.
 func (s *Sim) bearer(w http.ResponseWriter, r *http.Request) {
-	if !s.authenticClient(w, r) {
+	client, ok := s.authenticClient(w, r)
+	if !ok {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
@@ -90,9 +93,18 @@ func (s *Sim) bearer(w http.ResponseWriter, r *http.Request) {
 	var err error
 	switch r.PostForm.Get("grant_type") {
 	case "authorization_code":
+		if client != s.clientID { // a code is its app's alone too
+			oauthError(w, http.StatusBadRequest, "invalid_grant", WrongClient)
+			return
+		}
 		g, _, err = s.tokens.exchange(r.PostForm.Get("code"), r.PostForm.Get("redirect_uri"), r.PostForm.Get("code_verifier"))
 	case "refresh_token":
-		g, err = s.tokens.renew(r.PostForm.Get("refresh_token"))
+		refresh := r.PostForm.Get("refresh_token")
+		if description, refused := s.refusesRefresh(client, refresh); refused {
+			oauthError(w, http.StatusBadRequest, "invalid_grant", description)
+			return
+		}
+		g, err = s.tokens.renew(refresh)
 	default:
 		oauthError(w, http.StatusBadRequest, "unsupported_grant_type", "")
 		return
@@ -117,33 +129,57 @@ func (s *Sim) bearer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) revokeToken(w http.ResponseWriter, r *http.Request) {
-	if !s.authenticClient(w, r) {
+	if _, ok := s.authenticClient(w, r); !ok {
 		return
 	}
 	var asked struct{ Token string }
 	body := http.MaxBytesReader(w, r.Body, 64<<10)
-	if err := json.NewDecoder(body).Decode(&asked); err != nil || !s.tokens.revoke(asked.Token) {
+	// Malformed, unknown and revoked already are answered alike: 400 proves nothing.
+	if err := json.NewDecoder(body).Decode(&asked); err != nil || s.faults.Load().RefuseRevoke || !s.tokens.revoke(asked.Token) {
 		oauthError(w, http.StatusBadRequest, "invalid_request", "")
 		return
 	}
 	w.WriteHeader(http.StatusOK)
 }
 
-// authenticClient checks the app's id and secret, which come as Basic auth.
-func (s *Sim) authenticClient(w http.ResponseWriter, r *http.Request) bool {
+// refusesRefresh reports whether a refresh is refused though its token is good: by the
+// faults, or since the keys are another app's.
+func (s *Sim) refusesRefresh(client, refresh string) (description string, refused bool) {
+	if client != s.clientID {
+		s.tokens.countRefused()
+		return WrongClient, true
+	}
+	realm, known := s.tokens.realmOf(refresh)
+	if !known {
+		return "", false
+	}
+	description, refused = s.faults.Load().refusedRefresh(realm, s.now())
+	if refused {
+		s.tokens.countRefused()
+	}
+	return description, refused
+}
+
+// authenticClient checks an app's id and secret, which come as Basic auth, and returns
+// the id.
+func (s *Sim) authenticClient(w http.ResponseWriter, r *http.Request) (id string, ok bool) {
 	id, password, ok := r.BasicAuth()
-	if ok && (s.clientID == "" || id == s.clientID && password == s.clientSecret.Reveal()) {
-		return true
+	switch {
+	case ok && s.clientID == "":
+		return "", true
+	case ok && id == s.clientID && password == s.clientSecret.Reveal():
+		return id, true
+	case ok && slices.Contains(s.others, Client{ID: id, Secret: secret.String(password)}):
+		return id, true
 	}
 	w.Header().Set("WWW-Authenticate", `Basic realm="Intuit"`)
 	oauthError(w, http.StatusUnauthorized, "invalid_client", "")
-	return false
+	return "", false
 }
 
 // refuseGrant answers in one of the forms that were recorded.
 func (s *Sim) refuseGrant(w http.ResponseWriter) {
-	description := pick(s.whim(s.calls.Add(1)), []string{"", "Incorrect or invalid refresh token", "Token invalid"})
-	oauthError(w, http.StatusBadRequest, "invalid_grant", description)
+	oauthError(w, http.StatusBadRequest, "invalid_grant", grantDescription(s.whim(s.calls.Add(1))))
 }
 
 func oauthError(w http.ResponseWriter, status int, name, description string) {

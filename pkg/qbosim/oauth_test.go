@@ -251,6 +251,7 @@ func TestExpireAccess_LeavesTheRefreshTokenGood(t *testing.T) {
 	b.ExpireAccess(realm)
 	require.Equal(t, 401, b.statusWith(got.AccessToken))
 	require.Equal(t, 200, b.statusWith(b.refresh(got.RefreshToken).AccessToken))
+	require.Equal(t, map[string]int{realm: 1}, b.Stats().RefreshesByRealm)
 }
 
 func TestRevoke_EndsTheConnection(t *testing.T) {

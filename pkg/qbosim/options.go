@@ -49,6 +49,9 @@ type Options struct {
 	// ClientID and ClientSecret are what the token endpoints ask for.
 	ClientID     string
 	ClientSecret secret.String
+	// OtherClients are the keys of other apps: the token endpoints take them, and answer
+	// a refresh of this app's token with invalid_grant without using it up.
+	OtherClients []Client
 	// RedirectURLs are the ones the app may name at the authorize endpoint.
 	// None allows any.
 	RedirectURLs []string
@@ -58,14 +61,28 @@ type Options struct {
 	// RequirePKCE refuses a consent without a code challenge. One that is given is
 	// always checked.
 	RequirePKCE bool
-	Faults      Faults
-	Limits      Limits
+	// CustomFields is how many custom fields a made-up record has whose entity may have
+	// some. An answer holds three unless it is asked for all.
+	CustomFields int
+	// CDCFields defaults to CDCFieldsCut, the case that hurts.
+	CDCFields CDCFields
+	// Unselected are the event types that are not ticked in the portal; see also
+	// [Sim.SetUnselected].
+	Unselected []Unselected
+	Faults     Faults
+	Limits     Limits
 	// AccessTokenTTL defaults to one hour.
 	AccessTokenTTL time.Duration
 	// RotateEvery is the least age at which a refresh replaces the refresh
 	// token. Intuit's is about 24 h; 0, the strictest, is every refresh.
 	RotateEvery time.Duration
 	Logger      *zap.Logger
+}
+
+// Client is the keys of an app.
+type Client struct {
+	ID     string
+	Secret secret.String
 }
 
 // Limits are per realm. Zero fields take Intuit's figures.
@@ -77,6 +94,7 @@ type Limits struct {
 
 func (o *Options) setDefaults() error {
 	def(&o.Format, CloudEvents)
+	def(&o.CDCFields, CDCFieldsCut)
 	def(&o.Aggregate, 200*time.Millisecond)
 	def(&o.RetryScale, 1)
 	def(&o.AccessTokenTTL, time.Hour)

@@ -53,6 +53,12 @@ func (c *call) queryLocked(now time.Time, statement string) ([]byte, *fault) {
 	if f != nil {
 		return nil, f
 	}
+	if f := c.refused(sel.info.Name); f != nil {
+		return nil, f
+	}
+	if f := c.unfilterable(sel); f != nil {
+		return nil, f
+	}
 	t := c.realm.tables[sel.info.Name]
 	if t == nil {
 		t = &table{info: sel.info}
@@ -70,13 +76,13 @@ func (c *call) queryLocked(now time.Time, statement string) ([]byte, *fault) {
 		if c.poisoned(sel.info.Name, r.record.id) {
 			return nil, poisoned()
 		}
-		found = append(found, r.Raw)
+		found = append(found, c.shown(r.Raw, c.enhanced()))
 	}
 	if len(found) == 0 {
 		return []byte(`{}`), nil
 	}
 	return fmt.Appendf(nil, `{%q:[%s],"startPosition":%d,"maxResults":%d}`,
-		sel.info.Name, bytes.Join(found, []byte{','}), sel.start, len(found)), nil
+		spelled(sel.info.Name), bytes.Join(found, []byte{','}), sel.start, len(found)), nil
 }
 
 // page are the rows from the start position on, in order. It stops at the last

@@ -41,9 +41,15 @@ func fieldsOf(info entity.Info) map[string]fieldKind {
 			f[name] = kind
 		}
 	}
-	if info.List {
+	if info.Name == exchangeRate {
+		delete(f, fieldID)
+		add(kindText, "SourceCurrencyCode", "AsOfDate")
+		return f
+	}
+	if hidesInactive(info) {
 		add(kindBool, fieldActive)
-	} else {
+	}
+	if !info.List {
 		add(kindText, "TxnDate", "DocNumber")
 	}
 	switch info.Name {

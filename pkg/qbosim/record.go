@@ -40,17 +40,50 @@ func parse(raw []byte) (fields, error) {
 	if err := d.Decode(&f); err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
+	if wrapped, ok := f[repeated].(map[string]any); ok && len(f) == 1 {
+		return wrapped, nil
+	}
 	return f, nil
 }
 
+const (
+	recurringTransaction = "RecurringTransaction"
+	exchangeRate         = "ExchangeRate"
+	// repeated is what a RecurringTransaction wraps here: {"Bill": {"Id": ...}}.
+	repeated = "Bill"
+)
+
+// shape makes the document of an entity that has one of its own: a transaction that is
+// repeated is wrapped, an exchange rate has no Id.
+func shape(name string, f fields) any {
+	switch name {
+	case recurringTransaction:
+		return map[string]any{repeated: f}
+	case exchangeRate:
+		delete(f, "Id")
+	}
+	return f
+}
+
+// key is the id of an exchange rate, which has none: "EUR-2026-11-30".
+func (f fields) rateKey() string { return fmt.Sprintf("%v-%v", f["SourceCurrencyCode"], f["AsOfDate"]) }
+
+// spelled is the name of an entity in answers.
+func spelled(name string) string {
+	if name == "CreditCardPayment" {
+		return "CreditCardPaymentTxn"
+	}
+	return name
+}
+
 // render writes the record with what QuickBooks adds.
-func (f fields) render(id, syncToken, created, updated string) ([]byte, error) {
+func (f fields) render(name, id, syncToken, created, updated string) ([]byte, error) {
 	f["domain"] = "QBO"
 	f["sparse"] = false
 	f["Id"] = id
 	f["SyncToken"] = syncToken
 	f["MetaData"] = map[string]any{"CreateTime": created, "LastUpdatedTime": updated}
-	raw, err := json.Marshal(f)
+	raw, err := json.Marshal(shape(name, f))
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}

@@ -21,11 +21,20 @@ var (
 // not keep the books: a payment leaves its invoice's balance alone.
 type sampler struct {
 	*rand.Rand
-	realm *realm // its references; locked by the caller
+	realm  *realm // its references; locked by the caller
+	custom int    // custom fields of a record
 }
 
 // record makes up the fields of a new record.
 func (s sampler) record(info entity.Info, id string) fields {
+	f := s.fieldsOf(info, id)
+	if s.custom > 0 && hasCustomFields(info.Name) {
+		f["CustomField"] = s.customFields(s.custom)
+	}
+	return f
+}
+
+func (s sampler) fieldsOf(info entity.Info, id string) fields {
 	switch info.Name {
 	case "Customer":
 		return s.customer(id)
@@ -44,6 +53,9 @@ func (s sampler) record(info entity.Info, id string) fields {
 	case "TimeActivity":
 		return s.timeActivity()
 	}
+	if f := s.unannounced(info.Name, id); f != nil {
+		return f
+	}
 	if info.List {
 		name := info.Name + " " + id
 		return fields{"Name": name, "FullyQualifiedName": name, "Active": true}
@@ -58,6 +70,15 @@ func (s sampler) change(info entity.Info, f fields) {
 		return
 	}
 	switch info.Name {
+	case exchangeRate:
+		f["Rate"] = s.amount()
+		return
+	case "CompanyInfo":
+		f["CompanyAddr"] = s.address()
+		return
+	case "Attachable":
+		f["Note"] = "Checked " + s.number()
+		return
 	case "Customer", "Vendor":
 		f["PrimaryPhone"] = s.phone()
 		if s.IntN(2) == 0 {

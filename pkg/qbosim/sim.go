@@ -27,12 +27,15 @@ type Sim struct {
 	retryScale   float64
 	clientID     string
 	clientSecret secret.String
+	others       []Client
 	redirects    []string
 	askConsent   bool
 	requirePKCE  bool
 	limits       Limits
 	accessTTL    time.Duration
 	rotateEvery  time.Duration
+	custom       int
+	cdcFields    CDCFields
 
 	journal *journal
 	tokens  *tokens
@@ -41,7 +44,9 @@ type Sim struct {
 	load    atomic.Pointer[time.Time] // when it began
 	calls   atomic.Uint64             // answered so far: what they are drawn by
 	unknown atomic.Uint64             // events of SendUnknown so far
-	handler http.Handler
+	// unselected are the event types that are not ticked in the portal.
+	unselected atomic.Pointer[[]Unselected]
+	handler    http.Handler
 
 	mu     sync.RWMutex // guards realms
 	realms map[string]*realm
@@ -54,13 +59,15 @@ func New(o Options) (*Sim, error) {
 	}
 	s := &Sim{
 		seed: o.Seed, now: o.Now, log: o.Logger, verifier: o.VerifierToken, format: o.Format,
-		aggregate: o.Aggregate, retryScale: o.RetryScale, clientID: o.ClientID, clientSecret: o.ClientSecret,
+		aggregate: o.Aggregate, retryScale: o.RetryScale, clientID: o.ClientID, clientSecret: o.ClientSecret, others: slices.Clone(o.OtherClients),
 		redirects: slices.Clone(o.RedirectURLs), askConsent: o.AskConsent, requirePKCE: o.RequirePKCE, limits: o.Limits, accessTTL: o.AccessTokenTTL, rotateEvery: o.RotateEvery,
+		custom: o.CustomFields, cdcFields: o.CDCFields,
 		realms: map[string]*realm{},
 	}
 	s.tokens = newTokens(s)
 	s.hooks = newHooks(s, o.WebhookURL)
 	s.SetFaults(o.Faults)
+	s.SetUnselected(o.Unselected)
 	s.BeginLoad()
 	s.handler = s.routes()
 	var err error

@@ -1,6 +1,10 @@
 package qbosim
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+)
 
 // weighted is a choice by weight, in percent.
 type weighted struct {
@@ -59,6 +63,40 @@ func (tx *tx) step() (Ref, error) {
 		return ref, tx.email(ref)
 	case operation == opMerge && slices.Contains(info.Operations, opMerge) && other != ref:
 		return ref, tx.merge(ref, other)
+	}
+	return ref, tx.update(ref, nil)
+}
+
+// StepOther makes one change of an entity that Step leaves alone: most of these send no
+// webhooks, or are hardly ever written. It is drawn as Step is.
+func (s *Sim) StepOther(realm string) (Ref, error) {
+	var ref Ref
+	err := s.change(realm, func(tx *tx) (err error) {
+		tx.steps++
+		ref, err = tx.stepOther()
+		return err
+	})
+	return ref, err
+}
+
+func (tx *tx) stepOther() (Ref, error) {
+	s := tx.sampler("step other", count(tx.steps))
+	names := slices.DeleteFunc(entity.Queryable(), func(name string) bool {
+		return slices.ContainsFunc(stepEntities[:], func(w weighted) bool { return w.name == name })
+	})
+	info, err := lookup(pick(s.Rand, names))
+	if err != nil {
+		return Ref{}, err
+	}
+	operation := choose(s, stepOperations[:])
+	t := tx.realm.tableLocked(info)
+	single := info.Name == "CompanyInfo" || info.Name == "Preferences"
+	if len(t.live) == 0 || operation == opCreate && !single {
+		return tx.create(info.Name, nil)
+	}
+	ref := Ref{Realm: tx.realm.id, Entity: info.Name, ID: pick(s.Rand, t.live).id}
+	if operation == opDelete && !single && !info.Lasting {
+		return ref, tx.remove(ref)
 	}
 	return ref, tx.update(ref, nil)
 }

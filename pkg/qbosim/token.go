@@ -37,7 +37,9 @@ type tokens struct {
 	refresh map[string]string // every refresh token ever issued → its realm
 	grants  map[string]grant  // by realm: the newest; none once revoked
 	good    int               // refreshes that succeeded
+	goodBy  map[string]int    // those of each realm
 	replays int               // refreshes with a replaced token
+	refused int               // refreshes with a good token, by a fault or wrong keys
 }
 
 type code struct {
@@ -70,7 +72,7 @@ type grant struct {
 
 func newTokens(s *Sim) *tokens {
 	return &tokens{
-		sim: s, codes: map[string]code{}, access: map[string]access{}, refresh: map[string]string{}, grants: map[string]grant{},
+		sim: s, codes: map[string]code{}, access: map[string]access{}, refresh: map[string]string{}, grants: map[string]grant{}, goodBy: map[string]int{},
 	}
 }
 
@@ -196,6 +198,7 @@ func (t *tokens) renew(refresh string) (grant, error) {
 	g, err := t.issueLocked(realm, g)
 	if err == nil {
 		t.good++
+		t.goodBy[realm]++
 	}
 	return g, err
 }
@@ -234,11 +237,13 @@ func (t *tokens) check(token string) (realm string, err error) {
 	return a.realm, nil
 }
 
-// revoke takes an access or a refresh token, either ends the connection.
+// revoke takes an access or the newest refresh token, either ends the connection. It
+// is false for one that is not known, was replaced or is revoked already.
 func (t *tokens) revoke(token string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	realm, ok := t.refresh[token]
+	ok = ok && t.grants[realm].Refresh == token
 	if a, found := t.access[token]; found {
 		realm, ok = a.realm, true
 	}
@@ -246,6 +251,19 @@ func (t *tokens) revoke(token string) bool {
 		t.revokeLocked(realm)
 	}
 	return ok
+}
+
+func (t *tokens) realmOf(refresh string) (string, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	realm, ok := t.refresh[refresh]
+	return realm, ok
+}
+
+func (t *tokens) countRefused() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused++
 }
 
 func (t *tokens) revokeLocked(realm string) {

@@ -44,7 +44,7 @@ type State struct {
 	Raw []byte `json:"raw"`
 }
 
-// Truth is the latest state of every record of a realm, deleted ones included,
+// Truth is the latest state of all records of a realm, deleted ones included,
 // whatever the API shows at the moment.
 func (s *Sim) Truth(realm string) map[Ref]State {
 	r := s.realm(realm)

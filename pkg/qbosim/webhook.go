@@ -23,7 +23,7 @@ type hooks struct {
 	counts  hookCounts
 }
 
-type hookCounts struct{ webhooks, events, dropped, attempts, failures, forged, unknown int }
+type hookCounts struct{ webhooks, events, dropped, attempts, failures, forged, unknown, unselected int }
 
 // add counts an event that is there by a fault.
 func (c *hookCounts) add(e event) {
@@ -77,6 +77,8 @@ func (h *hooks) admit(events []event) []event {
 		gather := max(h.sim.aggregate, time.Millisecond)
 		behind, again := gather*time.Duration(1+rng.IntN(4)), gather*time.Duration(1+rng.IntN(4))
 		switch {
+		case !h.sim.selected(e):
+			h.counts.unselected++
 		case dropped || down:
 			h.counts.dropped++
 		default:

@@ -41,6 +41,8 @@ var Names = map[string]Bug{
 	"stale-read-covered":               StaleReadCovered,
 	"one-sweep-deletes":                OneSweepDeletes,
 	"invented-time-recent":             InventedTimeRecent,
+	"refusal-forgotten":                RefusalForgotten,
+	"refresh-on-every-401":             RefreshOnEvery401,
 }
 
 var (

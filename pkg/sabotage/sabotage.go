@@ -88,6 +88,11 @@ const (
 	// StaleReadCovered takes a read that is older than its event for the new state
 	// (I2).
 	StaleReadCovered
+	// RefusalForgotten asks for an entity that a company has refused at every scan (I16).
+	RefusalForgotten
+	// RefreshOnEvery401 answers each 401 with a refresh, also of a token that was issued
+	// a moment ago (I7).
+	RefreshOnEvery401
 )
 
 // Point is a place between two steps of what becomes of a notification, or of a

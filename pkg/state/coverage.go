@@ -107,15 +107,20 @@ type totals struct {
 	counts       Coverage
 	heard        map[Kind]time.Time
 	told, gapped map[string]time.Time // by realm
+	live         map[int64]bool       // spans in which webhooks' events happened
+	unheard      []unheard
 }
 
 func newTotals() totals {
-	return totals{counts: Coverage{}, heard: map[Kind]time.Time{}, told: map[string]time.Time{}, gapped: map[string]time.Time{}}
+	return totals{counts: Coverage{}, heard: map[Kind]time.Time{}, told: map[string]time.Time{}, gapped: map[string]time.Time{}, live: map[int64]bool{}}
 }
 
 func (s *Store) addTotals(ctx context.Context, t totals) error {
 	if len(t.counts)+len(t.heard)+len(t.told)+len(t.gapped) == 0 {
 		return nil
+	}
+	if err := s.noteUnheard(ctx, t.live, t.unheard); err != nil {
+		return err
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -154,6 +159,9 @@ func (s *Store) CountGaps(ctx context.Context, realm string, gaps []Gap, first m
 			continue
 		}
 		k := Kind{g.Entity, g.Operation}
+		if g.speaks() {
+			t.unheard = append(t.unheard, unheard{k, realm, span(g.Event)})
+		}
 		n := Tally{Gaps: 1}
 		if first[k] {
 			n.Scans = 1

@@ -17,6 +17,9 @@ type EntityUse struct {
 	// If Used, it is the count that first found some, until they have been loaded; zero
 	// after that.
 	Counted time.Time
+	// Changed is when a record of it last changed, in whole seconds; zero if that is not
+	// known. An entity that sends no webhooks is read as often as it changes.
+	Changed time.Time
 }
 
 // EntityUse returns what is known of a realm, by entity.
@@ -29,12 +32,14 @@ func (s *Store) EntityUse(ctx context.Context, realm string) (map[string]EntityU
 	}
 	all := make(map[string]EntityUse, len(fields))
 	for entity, text := range fields {
-		used, counted, _ := strings.Cut(text, ",")
+		used, rest, _ := strings.Cut(text, ",")
+		counted, changed, _ := strings.Cut(rest, ",")
 		at, err := strconv.ParseInt(counted, 10, 64)
 		if err != nil {
 			continue // unknown: it is counted again
 		}
-		all[entity] = EntityUse{Used: used == "1", Counted: fromSeconds(at)}
+		since, _ := strconv.ParseInt(changed, 10, 64) // 0: not known
+		all[entity] = EntityUse{Used: used == "1", Counted: fromSeconds(at), Changed: fromSeconds(since)}
 	}
 	return all, nil
 }
@@ -50,7 +55,11 @@ func (s *Store) SetEntityUse(ctx context.Context, realm string, uses map[string]
 		if u.Used {
 			used = "1"
 		}
-		fields = append(fields, entity, fmt.Sprintf("%s,%d", used, seconds(u.Counted)))
+		text := fmt.Sprintf("%s,%d", used, seconds(u.Counted))
+		if !u.Changed.IsZero() {
+			text += fmt.Sprintf(",%d", seconds(u.Changed))
+		}
+		fields = append(fields, entity, text)
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()

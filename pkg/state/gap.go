@@ -31,6 +31,9 @@ const (
 	// VerdictNotSelected: webhooks do come, but not of that entity and operation in any
 	// realm for a month: it is probably not ticked in Intuit's portal.
 	VerdictNotSelected = "not-selected"
+	// VerdictDeselected: webhooks of that entity and operation came once, and do no more
+	// in several realms, while others do: see [Store.Deselected].
+	VerdictDeselected = "deselected"
 	// VerdictNoWebhooks: Intuit offers none for the entity, or the operation.
 	VerdictNoWebhooks = "no-webhooks"
 	// VerdictBeforeConnection: Intuit sends none for what was before.
@@ -44,7 +47,7 @@ const (
 // Verdicts are all of them.
 func Verdicts() []string {
 	return []string{
-		VerdictLost, VerdictLate, VerdictOutage, VerdictNotSelected, VerdictNoWebhooks, VerdictBeforeConnection, VerdictLapsed, VerdictRestored,
+		VerdictLost, VerdictLate, VerdictOutage, VerdictNotSelected, VerdictDeselected, VerdictNoWebhooks, VerdictBeforeConnection, VerdictLapsed, VerdictRestored,
 	}
 }
 
@@ -67,6 +70,14 @@ type Gap struct {
 	Verdict string `json:"verdict"`
 	// Late is when its webhook came after all; zero if it did not.
 	Late time.Time `json:"late,omitzero"`
+	// Derived: only derived fields moved, such as a balance. Whether a webhook is due for
+	// that is not known, so it speaks for no deselection. It is not stored.
+	Derived bool `json:"-"`
+}
+
+// speaks reports whether the gap is evidence that webhooks of its kind are not sent.
+func (g Gap) speaks() bool {
+	return (g.Verdict == VerdictLost || g.Verdict == VerdictDeselected) && !g.Derived && !g.Event.IsZero()
 }
 
 // Due reports whether a webhook should have told of the change: only then it counts

@@ -72,6 +72,12 @@ func fill(t *testing.T, s *state.Store) {
 	const realm = "9341453"
 	_, err := s.RegisterSinks(ctx, []string{"pg", "jsonl"})
 	require.NoError(t, err)
+	require.NoError(t, s.SetCompany(ctx, state.Company{
+		Realm: realm, Name: "Larry's Bakery", LegalName: "Larry's Bakery Inc", Country: "US", HomeCurrency: "USD", FiscalYearStart: "January",
+		TimeZoneOffset: "-08:00", ReadAt: noon,
+	}))
+	require.NoError(t, s.SetCompanyAsked(ctx, realm, noon.Add(-time.Hour)))
+	require.NoError(t, s.NoteMerges(ctx, realm, map[state.Ref]string{{Entity: "Customer", ID: "7"}: "3"}))
 	require.NoError(t, s.Advance(ctx, realm, "pg", []state.Advance{
 		{Ref: invoice("1"), Version: 1795435200000005, Covered: noon},
 		{Ref: invoice("2"), Version: 1795435200999999},
@@ -116,9 +122,11 @@ func fill(t *testing.T, s *state.Store) {
 	})
 	require.NoError(t, sightings.Flush(ctx))
 	require.NoError(t, s.SetPace(ctx, realm, state.Pace{Scanned: noon, Full: noon.Add(-time.Hour), Changed: noon.Add(-time.Minute), PerDay: 250}))
-	require.NoError(t, s.Refused(ctx, realm, state.Refusal{Entity: "Spaceship", Way: "cdc", At: noon}))
+	require.NoError(t, s.Refused(ctx, realm, state.Refusal{Entity: "Spaceship", Way: "cdc", At: noon, First: noon, Tries: 1, Text: "4001", Lasting: true}))
 	require.NoError(t, s.SetLoaded(ctx, realm, "Invoice", noon))
 	require.NoError(t, s.SetEntityUse(ctx, realm, map[string]state.EntityUse{"TaxRate": {Used: true}, "TimeActivity": {Counted: noon}}))
+	require.NoError(t, s.NoteFieldsProbed(ctx, realm, noon))
+	require.NoError(t, s.NoteEnhancedFields(ctx, realm))
 	_, err = s.NoteWatch(ctx, noon, true, 30*time.Second)
 	require.NoError(t, err)
 	require.NoError(t, s.AddOutage(ctx, state.Outage{Kind: state.OutageBroker, From: noon, To: noon.Add(time.Minute), Detail: "100 to 7"}))

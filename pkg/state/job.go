@@ -55,6 +55,7 @@ type Job struct {
 	Updated   time.Time   `json:"updated,omitzero"`
 	Ended     time.Time   `json:"ended,omitzero"`
 	Error     string      `json:"error,omitempty"`
+	Note      string      `json:"note,omitempty"` // what was left out, and why
 	Progress  JobProgress `json:"progress"`
 }
 
@@ -73,6 +74,8 @@ type JobProgress struct {
 	Resumed bool `json:"resumed,omitempty"`
 	// Incomplete are entities that could not be read as a whole.
 	Incomplete []string `json:"incomplete,omitempty"`
+	// Refused are entities that QuickBooks refuses in this company.
+	Refused []string `json:"refused,omitempty"`
 }
 
 // Rate is records a second since the job was started; 0 if there is none yet.

@@ -15,6 +15,7 @@ import (
 //	lf:1:follow:{R}            HASH "entity:id" → FollowUp         records that the next scan looks at by id
 //	lf:1:referenced:{R}        SET "entity:id"                     20,000; mostly none, see reconciler.refresh_referenced
 //	lf:1:refreshed:{R}         STRING Unix ms                      gone after a day
+//	lf:1:merged:{R}:entity:id  STRING id                           records merged away, into which one; 90 days
 //	lf:1:cur:{R}               ZSET entity → Unix s                entities (~40)
 //	lf:1:gen:{R}               STRING random                       one a realm whose cursors were rewound
 //	lf:1:scan:{R}              HASH scan id → JSON                 scans not verified yet; each as big as what it missed
@@ -25,10 +26,14 @@ import (
 //	lf:1:gaps:{R}              HASH "entity:id" → a line for each  MaxGaps, trimmed; gone after 90 days
 //	lf:1:seen:{R}              HASH "entity:operation" → Unix ms   entities × operations (~110)
 //	lf:1:cover:{R}:week        HASH "entity:operation" → counts    entities × operations; five weeks
+//	lf:1:company:{R}           HASH                                fixed: name, country, …, each up to 512 bytes
+//	lf:1:companies:{app}       ZSET realm → Unix ms                realms
 //	lf:1:pace:{R}              STRING "scanned,full,changed,a day"  one a realm
-//	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none
+//	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none, those that last
+//	lf:1:refusal:{R}           HASH "entity:way" → Refusal          the same and those that may pass, with their texts
 //	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded
-//	lf:1:use:{R}               HASH entity → "used,Unix s counted"  entities only Query finds (~10)
+//	lf:1:use:{R}               HASH entity → "used,Unix s counted[,Unix s changed]"  entities only Query finds (18)
+//	lf:1:fields:{R}            HASH                                 fixed: what CDC shows of custom fields
 //	lf:1:job:{R}               HASH                                 the last scan asked for; 7 days
 //	lf:1:jobs:{jobs}           ZSET realm → Unix ms, claimed till   realms somebody waits for
 //	lf:1:outages:{outage}      ZSET "kind,from,to,detail" → to      MaxOutages
@@ -47,6 +52,8 @@ import (
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days
 //	lf:1:cover:{app}:date      HASH "entity:operation" → counts    entities × operations; a month
 //	lf:1:heard:{app}           HASH "entity:operation" → Unix ms   entities × operations
+//	lf:1:live:{app}            ZSET ten minutes                    two weeks of them (2016)
+//	lf:1:unheard:{app}:entity:operation HASH realm → ten minutes   50 realms, six of each; two weeks
 //	lf:1:told:{app}            ZSET realm → Unix ms                realms
 //	lf:1:gapped:{app}          ZSET realm → Unix ms                realms
 //	lf:1:called:{app}:DATE     ZSET realm → calls made             MaxCalled, trimmed; 9 days
@@ -71,6 +78,9 @@ import (
 //	lf:tmp:1:recent:{R}        LIST µs of grants, newest first     LimitConfig.PerSecond
 //	lf:tmp:1:config:{N}        ZSET "replica config" → expiry ms    replicas of a service
 //	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
+//	lf:tmp:1:apprefused:{APP}:BY  ZSET realm → Unix ms             1,000; realms refused since one was answered
+//	lf:tmp:1:appproblem:{APP}:BY  HASH                             fixed; while Intuit refuses the app
+//	lf:tmp:1:appproblems:{all} SET app                             apps with such a problem
 const (
 	durable   = "lf:1:"
 	ephemeral = "lf:tmp:1:"

@@ -51,3 +51,33 @@ func TestRefusals_AreBounded(t *testing.T) {
 		require.Equal(t, "E002", all[1].Entity)
 	})
 }
+
+// Refusals that last are kept where earlier versions look for them; others are not.
+func TestRefusals_OfBothVersions(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *state.Store) {
+		ctx := t.Context()
+		old := state.Key("refused", "9")
+		all := func() []state.Refusal {
+			t.Helper()
+			all, err := s.Refusals(ctx, "9")
+			require.NoError(t, err)
+			return all
+		}
+		doubtful := state.Refusal{Entity: "Budget", Way: "query", At: minute(3), First: minute(1), Tries: 2, Text: "404", Next: minute(8)}
+		require.NoError(t, s.Refused(ctx, "9", doubtful))
+		require.Equal(t, []state.Refusal{doubtful}, all())
+		require.Zero(t, s.Redis().HLen(ctx, old).Val())
+
+		lasting := state.Refusal{Entity: "Budget", Way: "query", At: minute(5), First: minute(1), Tries: 3, Text: "404", Lasting: true}
+		require.NoError(t, s.Refused(ctx, "9", lasting))
+		require.Equal(t, []state.Refusal{lasting}, all())
+		require.Equal(t, fmt.Sprint(minute(5).UnixMilli()), s.Redis().HGet(ctx, old, "Budget:query").Val())
+
+		// An earlier version keeps one without a text, and removes one of ours.
+		require.NoError(t, s.Redis().HSet(ctx, old, "Class:cdc", minute(2).UnixMilli()).Err())
+		require.NoError(t, s.Redis().HDel(ctx, old, "Budget:query").Err())
+		require.Equal(t, []state.Refusal{{Entity: "Class", Way: "cdc", At: minute(2), First: minute(2), Lasting: true}}, all())
+		require.NoError(t, s.Accepted(ctx, "9", state.Refusal{Entity: "Class", Way: "cdc"}))
+		require.Empty(t, all())
+	})
+}

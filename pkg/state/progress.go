@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,6 +24,8 @@ type Progress struct {
 	Due time.Time
 	// Claimed: a reconciler has it in hand.
 	Claimed bool
+	// Refused are the entities that QuickBooks refuses there, sorted: their cursors stay.
+	Refused []string
 }
 
 // Progresses returns the progress of each realm, in the order of realms. Ask for some
@@ -39,6 +42,7 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 		loading    *redis.IntCmd
 		pace       *redis.StringCmd
 		due, claim *redis.FloatCmd
+		refused    *redis.StringSliceCmd
 	}
 	pipe := s.db.Pipeline()
 	asked := make([]answers, len(realms))
@@ -51,6 +55,7 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 			pace:    pipe.Get(ctx, Key("pace", realm)),
 			due:     pipe.ZScore(ctx, shardKey("due", shard), realm),
 			claim:   pipe.ZScore(ctx, shardKey("claim", shard), realm),
+			refused: pipe.HKeys(ctx, Key("refused", realm)),
 		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
@@ -59,7 +64,7 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 	all := make([]Progress, len(realms))
 	for i, a := range asked {
 		// A missing due or claim hides the error of another command of the pipeline.
-		if err := errors.Join(a.cursors.Err(), a.scans.Err(), a.loading.Err()); err != nil {
+		if err := errors.Join(a.cursors.Err(), a.scans.Err(), a.loading.Err(), a.refused.Err()); err != nil {
 			return nil, fmt.Errorf("read the progress of realm %s: %w", realms[i], err)
 		}
 		p := Progress{Cursors: make(map[string]time.Time, len(a.cursors.Val())), Scans: int(a.scans.Val()), Loading: int(a.loading.Val())}
@@ -82,6 +87,12 @@ func (s *Store) Progresses(ctx context.Context, realms []string) ([]Progress, er
 			p.Due = fromMillis(int64(a.due.Val()))
 		}
 		p.Claimed = a.claim.Err() == nil
+		for _, field := range a.refused.Val() {
+			if name, way := pairOf(field); way == RefusedByQuery {
+				p.Refused = append(p.Refused, name)
+			}
+		}
+		slices.Sort(p.Refused)
 		all[i] = p
 	}
 	return all, nil

@@ -26,13 +26,20 @@ func TestProgresses_AreThoseOfEachRealm(t *testing.T) {
 	pace := state.Pace{Scanned: now, Full: now.Add(-time.Hour), PerDay: 7}
 	require.NoError(t, s.SetPace(ctx, "1", pace))
 	require.NoError(t, s.SetLoaded(ctx, "1", "Vendor", now))
+	for _, r := range []state.Refusal{
+		{Entity: "Class", Way: state.RefusedByQuery, Lasting: true}, {Entity: "Budget", Way: state.RefusedByQuery, Lasting: true},
+		{Entity: "Bill", Way: state.RefusedByCDC, Lasting: true}, {Entity: "Term", Way: state.RefusedByQuery},
+	} {
+		r.At = now
+		require.NoError(t, s.Refused(ctx, "1", r))
+	}
 
 	got, err := s.Progresses(ctx, []string{"3", "1", "none", "2"})
 	require.NoError(t, err)
 	none := map[string]time.Time{}
 	require.Empty(t, cmp.Diff([]state.Progress{
 		{Cursors: none, Due: now.Add(time.Minute), Claimed: true},
-		{Cursors: map[string]time.Time{"Invoice": now, "Bill": now.Add(-time.Hour)}, Scans: 2, Loading: 1, Pace: pace},
+		{Cursors: map[string]time.Time{"Invoice": now, "Bill": now.Add(-time.Hour)}, Scans: 2, Loading: 1, Pace: pace, Refused: []string{"Budget", "Class"}},
 		{Cursors: none},
 		{Cursors: none, Due: now},
 	}, got))

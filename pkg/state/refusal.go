@@ -3,35 +3,83 @@ package state
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
-// MaxRefusals is how many names of a realm are remembered.
+// MaxRefusals is how many refusals of a realm are kept.
 const MaxRefusals = 100
 
-// Refusal is an entity that the API does not know in a realm.
+// The ways of asking for an entity that can be refused.
+const (
+	RefusedByCDC    = "cdc"    // ChangeDataCapture does not serve it: it is scanned by Query
+	RefusedByQuery  = "query"  // nothing serves it: it is left out
+	RefusedByFilter = "filter" // it is served, but not by a condition: all of it is read
+)
+
+// Refusal is an entity that the API does not serve in a realm.
 type Refusal struct {
-	Entity string
-	Way    string    // of asking: cdc, query
-	At     time.Time // milliseconds
+	Entity string    `json:"-"`
+	Way    string    `json:"-"`              // of asking: cdc, query, filter
+	At     time.Time `json:"at"`             // of the last response, in milliseconds
+	First  time.Time `json:"first,omitzero"` // of the first one in a row
+	Tries  int       `json:"tries,omitempty"`
+	Text   string    `json:"text,omitempty"` // Intuit's
+	// Lasting refusals are concluded: the entity is left out. Others may be a momentary
+	// failure: the entity is asked for again at Next.
+	Lasting bool      `json:"lasting,omitempty"`
+	Next    time.Time `json:"next,omitzero"`
 }
 
-// Refusals returns what the API has refused by name in a realm, sorted by entity.
+// Words says what a refusal means.
+func (r Refusal) Words() string {
+	switch {
+	case r.Way == RefusedByCDC:
+		return "scanned by Query, ChangeDataCapture refuses it"
+	case r.Way == RefusedByFilter:
+		return "read as a whole, QuickBooks does not filter it"
+	case r.Lasting:
+		return "left out since " + r.First.UTC().Format(time.DateOnly) + ", QuickBooks refuses it for this company"
+	}
+	return "refused by QuickBooks, will retry"
+}
+
+// Refusals returns what the API has refused in a realm, sorted by entity.
 func (s *Store) Refusals(ctx context.Context, realm string) ([]Refusal, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	fields, err := s.db.HGetAll(ctx, Key("refused", realm)).Result()
-	if err != nil {
+	pipe := s.db.Pipeline()
+	lasting, details := pipe.HGetAll(ctx, Key("refused", realm)), pipe.HGetAll(ctx, Key("refusal", realm))
+	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("read what realm %s refuses: %w", realm, err)
 	}
-	var all []Refusal
-	for field, text := range fields {
-		entity, way := pairOf(field)
+	by := map[string]Refusal{}
+	for field, text := range details.Val() {
+		var r Refusal
+		if json.Unmarshal([]byte(text), &r) != nil || r.Lasting {
+			continue // a lasting one counts if the other key has it: an earlier version may have forgotten it there
+		}
+		by[field] = r
+	}
+	for field, text := range lasting.Val() {
+		var r Refusal
+		_ = json.Unmarshal([]byte(details.Val()[field]), &r) // without details it is of an earlier version
 		ms, _ := strconv.ParseInt(text, 10, 64)
-		all = append(all, Refusal{Entity: entity, Way: way, At: fromMillis(ms)})
+		r.At, r.Lasting, r.Next = fromMillis(ms), true, time.Time{}
+		if r.First.IsZero() {
+			r.First = r.At
+		}
+		by[field] = r
+	}
+	var all []Refusal
+	for field, r := range by {
+		r.Entity, r.Way = pairOf(field)
+		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b Refusal) int {
 		return cmp.Or(cmp.Compare(a.Entity, b.Entity), cmp.Compare(a.Way, b.Way))
@@ -39,15 +87,32 @@ func (s *Store) Refusals(ctx context.Context, realm string) ([]Refusal, error) {
 	return all, nil
 }
 
-// Refused notes one. Beyond [MaxRefusals] a new name is not kept: it is asked for,
-// and refused, again.
+// Refused keeps one. Beyond [MaxRefusals] a new one is not kept: the entity is asked
+// for, and refused, again.
 func (s *Store) Refused(ctx context.Context, realm string, r Refusal) error {
+	if sabotage.On(sabotage.RefusalForgotten) {
+		return nil
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	key, field := Key("refused", realm), pairField(r.Entity, r.Way)
-	n, err := s.db.HLen(ctx, key).Result()
-	if err == nil && (n < MaxRefusals || s.db.HExists(ctx, key, field).Val()) {
-		err = s.db.HSet(ctx, key, field, millis(r.At)).Err()
+	lasting, details, field := Key("refused", realm), Key("refusal", realm), pairField(r.Entity, r.Way)
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode what realm %s refuses: %w", realm, err)
+	}
+	n, err := s.db.HLen(ctx, details).Result()
+	if err == nil && n >= MaxRefusals && !s.db.HExists(ctx, details, field).Val() {
+		return nil
+	}
+	if err == nil {
+		pipe := s.db.TxPipeline()
+		pipe.HSet(ctx, details, field, text)
+		if r.Lasting {
+			pipe.HSet(ctx, lasting, field, millis(r.At))
+		} else {
+			pipe.HDel(ctx, lasting, field)
+		}
+		_, err = pipe.Exec(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("note what realm %s refuses: %w", realm, err)
@@ -55,11 +120,15 @@ func (s *Store) Refused(ctx context.Context, realm string, r Refusal) error {
 	return nil
 }
 
-// Accepted forgets one: the API knows the name by now.
+// Accepted removes one: the API serves the entity.
 func (s *Store) Accepted(ctx context.Context, realm string, r Refusal) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := s.db.HDel(ctx, Key("refused", realm), pairField(r.Entity, r.Way)).Err(); err != nil {
+	field := pairField(r.Entity, r.Way)
+	pipe := s.db.TxPipeline()
+	pipe.HDel(ctx, Key("refused", realm), field)
+	pipe.HDel(ctx, Key("refusal", realm), field)
+	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("forget what realm %s refused: %w", realm, err)
 	}
 	return nil

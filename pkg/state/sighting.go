@@ -93,6 +93,7 @@ func (x *Sightings) Note(realm string, webhooks ...Webhook) {
 		t := w.tally()
 		r.counts[at].Add(t)
 		x.totals.counts.Add(w.Kind, t)
+		x.totals.live[span(w.Event)] = true
 		if w.Event.After(x.totals.heard[w.Kind]) {
 			x.totals.heard[w.Kind] = w.Event
 		}

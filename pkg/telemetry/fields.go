@@ -13,6 +13,14 @@ import (
 // Realm is the QuickBooks company.
 func Realm(id string) zap.Field { return zap.String("realm_id", id) }
 
+// Company is the name of the realm's company; no field if it is not known.
+func Company(name string) zap.Field {
+	if name == "" {
+		return zap.Skip()
+	}
+	return zap.String("company", name)
+}
+
 // Entity is the kind of record, as the API spells it.
 func Entity(name string) zap.Field { return zap.String("entity", name) }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -20,6 +21,7 @@ type request struct {
 	began time.Time // by this machine's clock: the budget runs from here
 	peer  string
 	app   *app // nil until it is found
+	by    *app // whose token signed it, if that is another app
 	bytes int
 	tid   string
 	trace string // the W3C trace context of what goes on the stream, if there is one
@@ -71,10 +73,12 @@ func (s slots) leave() { <-s }
 // handle reads and verifies, then stores.
 func (s *Server) handle(c echo.Context, r *request) (err error) {
 	defer recovered(crashed, &err)
-	if r.app = s.app(c.Param("app")); r.app == nil {
-		return refuse(unknownApp, nil) // before the body: a stranger costs nothing
-	}
 	req := c.Request()
+	// A trailing slash is easily typed in the portal, and names the same app.
+	if r.app = s.app(strings.TrimSuffix(c.Param("app"), "/")); r.app == nil {
+		s.reportMisdirected(c.Response().Writer, req, r)
+		return refuse(unknownApp, nil)
+	}
 	body, reserved, err := readBody(c.Response().Writer, req, s.config.MaxBody, r.began.Add(s.config.BodyTimeout), s.memory)
 	defer s.memory.release(reserved)
 	if err != nil {
@@ -83,6 +87,7 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 	sabotage.At(sabotage.Received)
 	token, err := r.app.verifier.Verify(body, req.Header.Get(webhook.SignatureHeader))
 	if err != nil {
+		r.by = s.signedBy(req, r, body)
 		return refuse(signatureOutcome(err), err)
 	}
 	r.app.matches[token].Inc()

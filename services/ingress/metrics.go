@@ -16,13 +16,15 @@ type metrics struct {
 	events   *prometheus.CounterVec // app
 	dead     *prometheus.CounterVec // app
 	bytes    *prometheus.CounterVec // app
-	ack      prometheus.Histogram
-	inFlight prometheus.Gauge
-	memory   prometheus.Gauge
-	reloads  *prometheus.CounterVec // outcome
-	lastRead prometheus.Gauge
-	expiry   prometheus.Gauge
-	accepted prometheus.Gauge
+	// misdirected are signed by an app, and were sent elsewhere.
+	misdirected *prometheus.CounterVec // app
+	ack         prometheus.Histogram
+	inFlight    prometheus.Gauge
+	memory      prometheus.Gauge
+	reloads     *prometheus.CounterVec // outcome
+	lastRead    prometheus.Gauge
+	expiry      prometheus.Gauge
+	accepted    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -33,11 +35,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerfeed_ingress_" + name, Help: help})
 	}
 	m := &metrics{
-		requests: counter("requests_total", "Requests by app (empty if unknown) and how they ended.", "app", "outcome"),
-		tokens:   counter("token_matches_total", "Signatures that fit, by the number of the verifier token in the app's list, from 1; from 0 again when the list has changed. A token that no longer counts can go.", "app", "token"),
-		events:   counter("events_total", "Events stored.", "app"),
-		dead:     counter("dead_letters_total", "Signed bodies and items that could not be read and were stored as dead letters.", "app"),
-		bytes:    counter("body_bytes_total", "Bytes of the bodies stored.", "app"),
+		requests:    counter("requests_total", "Requests by app (empty if unknown) and how they ended.", "app", "outcome"),
+		tokens:      counter("token_matches_total", "Signatures that fit, by the number of the verifier token in the app's list, from 1; from 0 again when the list has changed. A token that no longer counts can go.", "app", "token"),
+		events:      counter("events_total", "Events stored.", "app"),
+		dead:        counter("dead_letters_total", "Signed bodies and items that could not be read and were stored as dead letters.", "app"),
+		bytes:       counter("body_bytes_total", "Bytes of the bodies stored.", "app"),
+		misdirected: counter("misdirected_total", "Webhooks signed by the app that were sent to an unknown app or path: its URL in Intuit's portal is wrong. At most one a second is checked.", "app"),
 		ack: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "ledgerfeed_ingress_ack_seconds",
 			Help:    "From the headers of a request to its 200. Intuit waits 3 seconds.",
@@ -57,7 +60,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.tokens, m.events, m.dead, m.bytes, m.ack, m.inFlight, m.memory, m.reloads, m.lastRead, m.expiry, m.accepted,
+		m.requests, m.tokens, m.events, m.dead, m.bytes, m.misdirected, m.ack, m.inFlight, m.memory, m.reloads, m.lastRead, m.expiry, m.accepted,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
@@ -84,7 +87,7 @@ func (m *metrics) follow(apps, before map[string]*app) {
 		for _, o := range []outcome{stored, unavailable, overloaded, badSignature} {
 			m.requests.WithLabelValues(name, string(o))
 		}
-		for _, c := range []*prometheus.CounterVec{m.events, m.dead, m.bytes} {
+		for _, c := range []*prometheus.CounterVec{m.events, m.dead, m.bytes, m.misdirected} {
 			c.WithLabelValues(name)
 		}
 		a.matches = nil

@@ -42,6 +42,7 @@ func (s *Server) setApps(apps map[string]*app) {
 	}
 	s.metrics.follow(apps, before)
 	s.apps.Store(&apps)
+	s.signers.Store(newSigners(apps))
 }
 
 // reloader reads the settings again when their files change and on SIGHUP.

@@ -32,6 +32,9 @@ func (s *Server) report(r *request, o outcome, cause error) {
 	if r.trace != "" {
 		fields = append(fields, telemetry.Trace(r.trace))
 	}
+	if r.by != nil {
+		fields = append(fields, telemetry.Reason("signed with a token of app "+r.by.name+": is its address in Intuit's portal right?"))
+	}
 	if cause != nil {
 		fields = append(fields, telemetry.Error(cause))
 	}

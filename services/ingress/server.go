@@ -61,13 +61,16 @@ type Server struct {
 	metrics   *metrics
 	tracer    trace.Tracer
 	refusals  map[outcome]*throttle
-	access    *rate.Limiter
-	received  slots // requests in hand
-	storing   slots // of them with a good signature
-	memory    *memory
-	listener  *connections
-	http      *http.Server
-	draining  atomic.Bool
+	signers   atomic.Pointer[signers]
+	// misdirected is of requests for an app or path that is not there.
+	misdirected *misdirected
+	access      *rate.Limiter
+	received    slots // requests in hand
+	storing     slots // of them with a good signature
+	memory      *memory
+	listener    *connections
+	http        *http.Server
+	draining    atomic.Bool
 }
 
 // New listens, so that a port in use is an error at start; requests wait until
@@ -102,7 +105,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		config: o.Config, publisher: o.Publisher, ready: o.Ready, beat: o.Beat, now: o.Now, log: o.Logger, metrics: m,
-		refusals: map[outcome]*throttle{badSignature: {}, overloaded: {}},
+		refusals: map[outcome]*throttle{badSignature: {}, overloaded: {}}, misdirected: newMisdirected(),
 		tracer:   o.Tracer,
 		access:   rate.NewLimiter(rate.Limit(o.Config.AccessLog), o.Config.AccessLog),
 		received: make(slots, o.Config.MaxConnections),
@@ -226,7 +229,11 @@ func (s *Server) routes() http.Handler {
 
 // noRoute answers what has no handler: unknown paths and methods.
 func (s *Server) noRoute(err error, c echo.Context) {
-	s.answer(c, &request{began: time.Now(), peer: c.RealIP()}, asProblem(err))
+	r, p := &request{began: time.Now(), peer: c.RealIP()}, asProblem(err)
+	if p.outcome == noRoute {
+		s.reportMisdirected(c.Response().Writer, c.Request(), r)
+	}
+	s.answer(c, r, p)
 }
 
 // answer reports and sends a problem.

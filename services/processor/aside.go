@@ -5,6 +5,10 @@ import (
 	"errors"
 	"slices"
 
+	"go.uber.org/zap"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -21,8 +25,11 @@ const waitAfter = 5
 // left to a scan, and what else is to be done with the message is not done yet. What
 // waits for our own Redis stays: then nothing is delivered in any case.
 func (p *Processor) stepAside(ctx context.Context, m *message, o *outcome) (gone bool) {
-	// Where calls are used up, more tries within minutes are of no use.
-	soon := m.tries() < p.waitAfter && !errors.Is(o.unread, state.ErrBudget)
+	// Where calls are used up, refused or without a token, more tries within minutes are
+	// of no use.
+	refused := errors.Is(o.unread, access.ErrWait)
+	_, held := connection.RetryAfter(o.unread)
+	soon := m.tries() < p.waitAfter && !held && !errors.Is(o.unread, state.ErrBudget) && !refused
 	if m.waiting || soon || slices.ContainsFunc(o.unreads, func(u *unit) bool { return errors.Is(u.err, errPaused) }) {
 		return false
 	}
@@ -44,7 +51,11 @@ func (p *Processor) stepAside(ctx context.Context, m *message, o *outcome) (gone
 		return true
 	}
 	p.firsts.forget(m)
-	log.Warn("message cannot be read, it waits aside and is tried again", telemetry.Error(o.unread))
+	level := zap.WarnLevel
+	if refused {
+		level = zap.DebugLevel // it was said once, for the company or the app
+	}
+	log.Log(level, "message cannot be read, it waits aside and is tried again", telemetry.Error(o.unread))
 	return true
 }
 

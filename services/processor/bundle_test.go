@@ -76,7 +76,8 @@ type bundle struct {
 	clock         *clock
 	sim           *qbosim.Sim
 	api           *httptest.Server
-	broken        atomic.Pointer[func(*http.Request) bool] // requests the server fails on
+	broken        atomic.Pointer[func(*http.Request) bool]                      // requests the server fails on
+	respond       atomic.Pointer[func(http.ResponseWriter, *http.Request) bool] // responds in place of QuickBooks, or returns false
 	hooks         *inbox
 	redisURL      string
 	natsURL       string
@@ -87,7 +88,10 @@ type bundle struct {
 	config        processor.ProcessorConfig
 	behindAfter   time.Duration
 	rememberEvery time.Duration // how often Redis is asked what it has forgotten, 100 ms at least
+	accessDelay   time.Duration // see SetAccessDelay
 	waitAfter     int           // tries before a message steps aside; 0 as the program has it
+	refusals      int           // tries of a refusal before the dead letter, at least an hour of them if late; 0 as the program has it
+	late          bool
 	a, b          *memory
 	registry      *prometheus.Registry
 }
@@ -126,6 +130,9 @@ func (b *bundle) startQuickBooks() {
 	b.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if broken := b.broken.Load(); broken != nil && (*broken)(r) {
 			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		if respond := b.respond.Load(); respond != nil && (*respond)(w, r) {
 			return
 		}
 		b.sim.Handler().ServeHTTP(w, r)
@@ -184,6 +191,8 @@ func (b *bundle) connect(realm string) {
 	b.t.Helper()
 	b.sim.AddRealm(realm)
 	b.grant(realm, b.clock.Now())
+	// A reconciler has loaded the company, and found no custom fields beyond the third.
+	require.NoError(b.t, b.store.NoteFieldsProbed(b.t.Context(), realm, b.clock.Now()))
 }
 
 // grant gives us new tokens, of which the access token lasts an hour from now on.
@@ -222,6 +231,10 @@ func (b *bundle) run(o processor.Options) running {
 	if b.waitAfter > 0 {
 		p.SetWaitAfter(b.waitAfter)
 	}
+	if b.refusals > 0 {
+		p.SetRefusals(b.refusals, map[bool]time.Duration{true: time.Hour, false: time.Millisecond}[b.late])
+	}
+	p.SetAccessDelay(b.accessDelay)
 	p.SetBehind(50*time.Millisecond, b.behindAfter)
 	p.SetRoomDelay(50 * time.Millisecond)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))

@@ -12,6 +12,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -27,10 +28,38 @@ func (p *Processor) admit(ctx context.Context, b *batch) error {
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
 	case err != nil:
 		return paused(fmt.Errorf("look up the connection: %w", err))
-	case connected != connection.Live:
+	}
+	// Of a parked realm too: its events are acked, and no scan can tell of a merge.
+	if err := p.noteMerges(ctx, b); err != nil {
+		return err
+	}
+	switch {
+	case connected == connection.Disconnected:
+		p.noteLate(ctx, b)
+		return errParked
+	case connected != connection.Live && !connected.Refused():
 		return errParked
 	}
-	return nil
+	return p.admitted(ctx, b)
+}
+
+// noteLate counts webhooks of a realm that is disconnected: they show that Intuit does not
+// know of it. A count that fails is not worth another try.
+func (p *Processor) noteLate(ctx context.Context, b *batch) {
+	n := 0
+	for _, it := range b.items {
+		for _, u := range it.units {
+			if u.webhook() {
+				n++
+			}
+		}
+	}
+	if n == 0 {
+		return
+	}
+	if err := p.connections.NoteLate(ctx, b.realm, n); err != nil {
+		p.log.Debug("webhooks of a disconnected realm not counted", telemetry.Realm(b.realm), telemetry.Error(err))
+	}
 }
 
 // paused puts a message off for a moment because Redis did not answer. The delay

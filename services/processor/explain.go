@@ -64,8 +64,11 @@ func (r *reader) explain(ctx context.Context) {
 		fail(ask, err)
 		return
 	}
+	whole := r.p.cdcIsWhole(ctx, r.realm)
 	for _, it := range ask {
 		switch e, ok := changed[it.ref.ID]; {
+		case ok && !e.Deleted && !whole:
+			r.p.missing(it) // a Query shows it soon, with all its custom fields
 		case ok:
 			r.p.judge(it, e, at)
 		case it.leaving() != nil:
@@ -150,8 +153,9 @@ func (r *reader) changes(ctx context.Context, items []*item) (changed map[string
 	defer cancel()
 	result, err := r.client.CDC(ctx, r.realm, []string{r.info.Name}, since)
 	r.p.count.call("cdc", len(items), err)
-	if lasting(err) {
-		return nil, time.Time{}, nil // another record is poison: CDC says nothing
+	if lasting(err) || qbo.MeaningOf(err) == qbo.MeaningCompanyAccess {
+		// Another record is poison, or CDC is refused where Query is not: CDC says nothing.
+		return nil, time.Time{}, nil
 	}
 	if err != nil {
 		return nil, time.Time{}, cause(err)

@@ -11,6 +11,9 @@ func (p *Processor) SetPatience(lagDelay time.Duration, poisonAfter int) {
 	p.lagDelay, p.poisonAfter = lagDelay, poisonAfter
 }
 
+// SetRefusals is how often and how long a refusal is retried before the dead letter.
+func (p *Processor) SetRefusals(after int, d time.Duration) { p.refusedAfter, p.refusedFor = after, d }
+
 // SetWaitAfter is how often a message is tried before it steps aside.
 func (p *Processor) SetWaitAfter(tries int) { p.waitAfter = tries }
 
@@ -31,3 +34,9 @@ func (p *Processor) SetRoomDelay(d time.Duration) { p.roomDelay = d }
 
 // EnlistAgain is one look at what is registered.
 func (p *Processor) EnlistAgain(ctx context.Context) error { return p.enlistAgain(ctx) }
+
+// SetAccessDelay is how often what waits for a company that Intuit refuses looks again.
+func (p *Processor) SetAccessDelay(d time.Duration) { p.accessDelay = d }
+
+// SetCompaniesEvery is how often sinks are told of companies.
+func (p *Processor) SetCompaniesEvery(d time.Duration) { p.companies = d }

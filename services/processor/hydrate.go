@@ -7,7 +7,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -18,18 +17,8 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
-const (
-	// A batch that Intuit's server fails on so often is taken apart: one record
-	// may be the cause.
-	suspectAfter = 4
-	// A record that the server fails on so often, and on no other, is poison
-	// although no code says so. That is after some half an hour.
-	poisonAfter = 12
-	// A company that refuses us so often, some hour, will not have us.
-	forbiddenAfter = 20
-	// budgetDelay: a person may raise the budget, or the month end.
-	budgetDelay = 10 * time.Minute
-)
+// budgetDelay: a person may raise the budget, or the month end.
+const budgetDelay = 10 * time.Minute
 
 // hydrate finds out what to deliver of each item: mostly by one call for all.
 func (p *Processor) hydrate(ctx context.Context, b *batch) error {
@@ -68,24 +57,28 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 				continue
 			}
 		}
-		r.read(ctx, items)
+		r.readAll(ctx, items)
 		r.explain(ctx)
 	}
-	return nil
+	return p.recallMerges(ctx, b)
 }
 
 var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
 
 // reader asks the API about the items of one entity type.
 type reader struct {
-	p       *Processor
-	client  *qbo.Client
-	realm   string
-	info    entity.Info
-	known   bool
-	absent  []*item   // the API does not know them
-	at      time.Time // of the last answer, by Intuit's clock
-	suspect bool      // the server fails on this batch, and on nothing else
+	p      *Processor
+	client *qbo.Client
+	realm  string
+	info   entity.Info
+	known  bool
+	absent []*item   // the API does not know them
+	at     time.Time // of the last answer, by Intuit's clock
+
+	// See refusal.go.
+	divisions int              // of batches that failed
+	singles   int              // records that were read one by one from the start
+	counts    map[string]error // entities that were asked for a count, and the outcome
 }
 
 // read asks for items at once and, where that fails because of some of them,
@@ -93,18 +86,23 @@ type reader struct {
 func (r *reader) read(ctx context.Context, items []*item) {
 	result, err := r.query(ctx, items)
 	switch {
+	case err == nil && len(items) > 1 && len(result.Entities) >= qbo.MaxObjects:
+		// Cut off: what is absent may be behind the end.
+		half := len(items) / 2
+		r.read(ctx, items[:half])
+		r.read(ctx, items[half:])
 	case err == nil:
+		r.p.foundFields(ctx, r.realm, result.Entities, false)
 		if !r.known {
 			r.p.unknown.accept(r.realm, r.info.Name)
 		}
 		r.match(items, result)
 	case sabotage.On(sabotage.FailedReadIsEvidence):
 		r.absent = append(r.absent, items...)
-	case unknownEntity(err):
-		r.p.unknown.refuse(r.realm, r.info.Name)
-		fail(items, stream.Permanent(stream.ReasonUnknownEntity, err))
-	case !r.someOf(ctx, err, items):
-		fail(items, cause(err))
+	case errors.Is(err, qbo.ErrUnknownEntity):
+		r.unknownName(items, err)
+	case !r.divide(ctx, items, err):
+		r.refused(ctx, items, err)
 	case len(items) == 1:
 		r.readOne(ctx, items[0], err)
 	default:
@@ -117,14 +115,18 @@ func (r *reader) read(ctx context.Context, items []*item) {
 func (r *reader) query(ctx context.Context, items []*item) (qbo.QueryResult, error) {
 	ids := make([]string, len(items))
 	for i, it := range items {
-		ids[i] = qbo.Quote(it.ref.ID)
+		ids[i] = it.ref.ID
 	}
-	statement := fmt.Sprintf("SELECT * FROM %s WHERE Id IN (%s)", r.info.Name, strings.Join(ids, ", "))
+	statement := fmt.Sprintf("SELECT * FROM %s WHERE %s", r.info.Name, qbo.WithIDs(r.info.Name, ids))
 	if r.info.List {
 		// Without this a Query leaves out what was made inactive, which is not gone.
 		statement += " AND Active IN (true, false)"
 	}
-	statement += fmt.Sprintf(" MAXRESULTS %d", len(items))
+	rows := len(items)
+	if r.info.Lasting {
+		rows = qbo.MaxObjects // its condition may match more records than were named
+	}
+	statement += fmt.Sprintf(" MAXRESULTS %d", rows)
 	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
 	defer cancel()
 	result, err := r.client.Query(ctx, r.realm, statement)
@@ -137,6 +139,7 @@ func (r *reader) match(items []*item, result qbo.QueryResult) {
 	found := byID(result.Entities)
 	for _, it := range items {
 		if e, ok := found[it.ref.ID]; ok {
+			r.p.refusals.forget(r.realm, it.ref)
 			r.p.judge(it, e, result.Time)
 			continue
 		}
@@ -157,74 +160,29 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 	r.p.count.call("read", 1, err)
 	switch {
 	case err == nil:
+		r.p.refusals.forget(r.realm, it.ref)
+		r.p.foundFields(ctx, r.realm, []qbo.Entity{e}, false)
 		r.p.judge(it, e, at)
 	case errors.Is(err, qbo.ErrNotFound):
 		r.absent = append(r.absent, it)
-	case errors.Is(err, qbo.ErrPoison),
-		errors.Is(queried, qbo.ErrPoison) && lasting(err),
-		errors.Is(err, qbo.ErrServer) && r.suspect && it.tries() >= r.p.poisonAfter:
+	case errors.Is(err, qbo.ErrPoison), errors.Is(queried, qbo.ErrPoison) && lasting(err):
+		r.confirm(it, qbo.MeaningPoison, stream.ReasonPoison, err)
+	case errors.Is(err, qbo.ErrTooLarge):
+		r.confirm(it, qbo.MeaningRequest, stream.ReasonRefused, err)
+	case errors.Is(err, qbo.ErrServer) && r.answers() && it.tries() >= r.p.poisonAfter:
 		fail([]*item{it}, stream.Permanent(stream.ReasonPoison, err))
 	default:
-		fail([]*item{it}, cause(err))
+		r.refused(ctx, []*item{it}, err)
 	}
 }
 
-// someOf reports whether the error may be about some of the items only.
-func (r *reader) someOf(ctx context.Context, err error, items []*item) bool {
-	switch {
-	case errors.Is(err, qbo.ErrTooLong), errors.Is(err, qbo.ErrPoison), lasting(err):
-		return true
-	case !errors.Is(err, qbo.ErrServer):
-		return false
-	case r.suspect:
-		return true
-	}
-	return r.serverIsUp(ctx, items)
-}
-
-// serverIsUp asks for a count after a batch has failed several times. If that
-// works, it is not the server that is in trouble but a record. One call, so that
-// an outage of Intuit's does not cost one for each item.
-func (r *reader) serverIsUp(ctx context.Context, items []*item) bool {
-	tries := 0
-	for _, it := range items {
-		tries = max(tries, it.tries())
-	}
-	if tries < suspectAfter {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.p.config.ReadTimeout)
-	defer cancel()
-	_, err := r.client.Query(ctx, r.realm, "SELECT COUNT(*) FROM "+r.info.Name)
-	r.p.count.call("query", 0, err)
-	r.suspect = err == nil
-	return r.suspect
-}
-
-// lasting reports whether the API refuses the request itself, whenever it is made.
-func lasting(err error) bool {
-	var f *qbo.Fault
-	return errors.Is(err, qbo.ErrTooLarge) || errors.As(err, &f) && !qbo.Temporary(err) &&
-		!errors.Is(err, qbo.ErrUnauthorized) && !errors.Is(err, qbo.ErrForbidden)
-}
-
-func unknownEntity(err error) bool {
-	var f *qbo.Fault
-	if !errors.As(err, &f) || !errors.Is(err, qbo.ErrInvalidQuery) {
-		return false
-	}
-	for _, e := range f.Errors {
-		// "QueryValidationError: Metadata not found for Entity: TaxService"
-		if strings.Contains(strings.ToLower(e.Message+" "+e.Detail), "metadata not found") {
-			return true
-		}
-	}
-	return false
-}
-
-// cause says what becomes of items that could not be read.
+// cause says what becomes of items that could not be read, this time.
 func cause(err error) error {
 	var f *qbo.Fault
+	var token *qbo.OAuthError
+	if delay, ok := connection.RetryAfter(err); ok {
+		return stream.RetryAfter(err, delay)
+	}
 	switch {
 	case errors.Is(err, state.ErrBudget):
 		return stream.RetryAfter(err, budgetDelay)
@@ -234,11 +192,13 @@ func cause(err error) error {
 		return stream.Permanent(stream.ReasonRealmNotConnected, err)
 	case errors.Is(err, connection.ErrSealed):
 		return err // until somebody brings the key
-	case lasting(err):
-		return stream.Permanent(stream.ReasonRefused, err)
-	case errors.As(err, &f) && f.RetryAfter > 0:
-		return stream.RetryAfter(err, f.RetryAfter)
-	case f == nil && !qbo.Temporary(err) && !errors.Is(err, context.Canceled):
+	case errors.As(err, &token):
+		return err
+	case errors.As(err, &f):
+		if f.RetryAfter > 0 {
+			return stream.RetryAfter(err, f.RetryAfter)
+		}
+	case !qbo.Temporary(err) && !errors.Is(err, qbo.ErrTooLarge) && !errors.Is(err, context.Canceled):
 		return paused(err) // the limiter's or the tokens' Redis
 	}
 	return err
@@ -249,9 +209,6 @@ func fail(items []*item, err error) {
 	for _, it := range items {
 		for _, u := range it.open() {
 			u.err = err
-			if errors.Is(err, qbo.ErrForbidden) && u.attempt() >= forbiddenAfter {
-				u.err = stream.Permanent(stream.ReasonRefused, err)
-			}
 		}
 	}
 }

@@ -91,7 +91,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 		deaths: prometheus.NewCounterVec(counter("events_dead_total",
 			"Events that became dead letters."), []string{"reason"}),
 		parkings: prometheus.NewCounter(counter("events_parked_total",
-			"Events of realms whose authorisation has lapsed; the scan after the reconnect finds them.")),
+			"Events of realms whose authorisation has lapsed, that a person has parked, or that Intuit has refused for more than a day; the scan that follows finds them.")),
 		calls: prometheus.NewCounterVec(counter("calls_total",
 			"Calls to the QuickBooks API."), []string{"kind", "outcome"}),
 		ids: prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
@@ -54,22 +55,29 @@ type Processor struct {
 	now         func() time.Time
 	tracer      trace.Tracer
 
+	guard     *access.Guard
 	affinity  *affinity
 	eventOnly announcements
 
 	// The constants, but in tests.
 	lagDelay      time.Duration
 	poisonAfter   int
+	refusedAfter  int
+	refusedFor    time.Duration
 	waitAfter     int
 	rememberEvery time.Duration
 	behindEvery   time.Duration
 	behindAfter   time.Duration
 	roomDelay     time.Duration
+	accessDelay   time.Duration // 0: as the guard says
+	companies     time.Duration // how often sinks are told of companies
 
+	fields    customFields
 	unknown   *names       // entity names that no table holds
 	toldFull  atomic.Int64 // when it was last said that the dead letters are full
 	lanes     *lanes
 	firsts    firsts
+	refusals  *refusals
 	count     *counters
 	hand      *hand
 	sightings *state.Sightings
@@ -90,7 +98,8 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, waitAfter: waitAfter, rememberEvery: rememberInterval,
+		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, refusedAfter: refusedAfter, refusedFor: refusedFor,
+		waitAfter: waitAfter, rememberEvery: rememberInterval, companies: companiesEvery,
 		behindEvery: behindInterval, behindAfter: behindAfter, roomDelay: roomDelay,
 	}
 	if p.log == nil {
@@ -116,12 +125,16 @@ func New(o Options) (*Processor, error) {
 	for name := range filters {
 		return nil, fmt.Errorf("processor: processor.sink_filters: no sink is called %q", name)
 	}
+	p.guard = access.New(access.Options{State: o.State, Connections: o.Connections, QBO: o.QBO, Logger: p.log, Now: p.now})
 	p.affinity = newAffinity(o.State, p.log)
 	p.hand = newHand(o.Config, p.log)
 	p.count = newCounters(o.Registerer, p.hand, p.outputs)
 	p.lanes = newLanes(o.Config, p.now, p.deliver)
 	p.sightings = o.State.Sightings(p.late)
 	if p.firsts, err = newFirsts(); err != nil {
+		return nil, fmt.Errorf("processor: %w", err)
+	}
+	if p.refusals, err = newRefusals(); err != nil {
 		return nil, fmt.Errorf("processor: %w", err)
 	}
 	if p.unknown, err = newNames(); err != nil {
@@ -148,7 +161,7 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	defer p.see(b)
 	ctx, end := p.span(ctx, b)
 	defer end()
-	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrate}, {"follow", p.follow}, {"write", p.write}, {"mark", p.mark}}
+	steps := []step{{"admit", p.admit}, {"dedupe", p.dedupe}, {"sift", p.sift}, {"spare", p.spare}, {"hydrate", p.hydrateUnlessRefused}, {"follow", p.follow}, {"write", p.write}, {"mark", p.mark}}
 	if sabotage.On(sabotage.MarkBeforeWrite) {
 		steps[6], steps[7] = steps[7], steps[6]
 	}
@@ -207,6 +220,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	consumers.Go(func() error { return p.keepPaused(consuming) })
 	for s, out := range p.outputs {
 		consumers.Go(func() error { return p.keepGaps(consuming, out) })
+		consumers.Go(func() error { return p.keepCompanies(consuming, out) })
 		consumers.Go(func() error { return p.keepBehind(consuming, s) })
 		consumers.Go(func() error { return p.keepPosition(consuming, out) })
 	}

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -251,11 +252,20 @@ func (d death) of(p *Processor, u *unit) sinkSet {
 }
 
 // closes reports whether the reconciler need not wait for the unit any more. It
-// must wait where another try may succeed once a person has connected the realm,
-// and of a webhook nobody knows the version: a scan that finds one tries it once
-// more, and that is then given up for good.
+// must wait where another try may succeed once a person has connected the realm or the
+// entity can be read, and of a webhook nobody knows the version: a scan that finds one
+// tries it once more, and that is then given up for good.
 func (u *unit) closes(reason stream.Reason) bool {
-	return u.version > 0 && reason != stream.ReasonRealmNotConnected && reason != stream.ReasonRetryFull && !errors.Is(u.err, qbo.ErrForbidden)
+	switch reason {
+	case stream.ReasonRealmNotConnected, stream.ReasonRetryFull:
+		return false
+	case stream.ReasonRefused:
+		switch qbo.MeaningOf(u.err) {
+		case qbo.MeaningCompanyAccess, qbo.MeaningEntityUnavailable, qbo.MeaningTransient:
+			return false
+		}
+	}
+	return u.version > 0
 }
 
 // part is the envelope with some of its events only.
@@ -275,7 +285,7 @@ func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 	p.firsts.note(m, o.again)
 	// One line for what lasts, not one for each try of each message.
 	level := zap.DebugLevel
-	if n := m.tries(); !m.retry && (n == 5 || n%20 == 0) {
+	if n := m.tries(); !m.retry && (n == 5 || n%20 == 0) && !errors.Is(o.again, access.ErrWait) {
 		level = zap.WarnLevel
 	}
 	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))

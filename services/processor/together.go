@@ -16,14 +16,14 @@ const recentOverlap = time.Minute
 
 // readTogether asks CDC once for what changed of several entity types, in the place
 // of a Query for each. It returns what is to be read by Query all the same: what CDC
-// does not show, or everything if it cannot be asked.
+// does not show, or everything if it cannot be asked or leaves custom fields out.
 func (p *Processor) readTogether(ctx context.Context, client *qbo.Client, realm string, unclear map[string][]*item) map[string][]*item {
 	names := slices.Sorted(maps.Keys(unclear))
 	var all []*item
 	for _, name := range names {
 		all = append(all, unclear[name]...)
 	}
-	if !slices.ContainsFunc(all, func(it *item) bool { return it.tries() > 1 }) {
+	if !slices.ContainsFunc(all, func(it *item) bool { return it.tries() > 1 }) && p.cdcIsWhole(ctx, realm) {
 		since := began(all, p.now()).Add(-recentOverlap)
 		bound, cancel := context.WithTimeout(ctx, p.config.ReadTimeout)
 		defer cancel()
@@ -36,6 +36,9 @@ func (p *Processor) readTogether(ctx context.Context, client *qbo.Client, realm 
 			fail(all, cause(err))
 			return nil
 		default:
+			for _, name := range names {
+				p.foundFields(ctx, realm, result.Entities[name], true)
+			}
 			return p.matchTogether(unclear, result)
 		}
 	}

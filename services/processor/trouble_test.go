@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -62,8 +63,50 @@ func TestProcessor_AParkedRealmIsAckedAndCounted(t *testing.T) {
 			require.Zero(t, b.calls())
 			require.Empty(t, b.dead())
 			require.EqualValues(t, 1, p.Stats().Parked)
+			c, err := b.connections.Get(t.Context(), realm)
+			require.NoError(t, err)
+			if to == connection.Disconnected {
+				require.EqualValues(t, 1, c.Late.Events, "Intuit does not know that it is disconnected")
+			} else {
+				require.Zero(t, c.Late)
+			}
 		})
 	}
+}
+
+// Intuit's API refuses good tokens (intuit/oauth-jsclient#135): the event costs two calls
+// and one new token, and waits aside as long as the connection says.
+func TestProcessor_APermanent401WaitsAside(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var calls atomic.Int64
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"fault":{"error":[{"message":"message=AuthenticationFailed; errorCode=000100; statusCode=401","detail":"SRV-110-Authentication Failure","code":"100"}],"type":"AUTHENTICATION"}}`)
+	}))
+	t.Cleanup(api.Close)
+	var err error
+	b.client, err = qbo.New(qbo.Options{BaseURL: api.URL, Tokens: b.connections, Limiter: b.store.Limiter(unlimited)})
+	require.NoError(t, err)
+	before, err := b.connections.Get(t.Context(), realm)
+	require.NoError(t, err)
+	b.create("Bill", nil)
+	envs := b.webhooks()
+	p := b.start()
+	b.publish(envs...)
+	require.Eventually(t, func() bool {
+		lag, err := b.conn.Lag(t.Context(), stream.Waiting, "processor_waiting")
+		return err == nil && lag.Stored == 1
+	}, patient, 5*time.Millisecond, "it does not step aside")
+	after, err := b.connections.Get(t.Context(), realm)
+	require.NoError(t, err)
+	require.Equal(t, before.Generation+1, after.Generation, "one refresh")
+	require.Equal(t, connection.Live, after.State)
+	require.WithinDuration(t, b.clock.Now().Add(time.Minute), after.HeldUntil, 30*time.Second)
+	require.EqualValues(t, 2, calls.Load())
+	require.Empty(t, b.dead())
+	require.Zero(t, p.Stats().Dead)
 }
 
 // The token may turn out to be worthless only when it is used.
@@ -93,7 +136,7 @@ func TestProcessor_AnUnknownEntityGoesToTheDeadLetters(t *testing.T) {
 	b.settle(p)
 	want := []stream.Reason{stream.ReasonUnknownEntity, stream.ReasonUnknownEntity, stream.ReasonUnknownEntity}
 	require.Equal(t, want, reasons(b.dead()))
-	require.Equal(t, 1, b.calls(), "what is no name is not asked for")
+	require.Equal(t, 3, b.calls(), "what is no name is not asked for, the other one until it is sure")
 }
 
 // One record that the API fails on must cost a letter for itself, and nothing

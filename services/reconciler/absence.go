@@ -287,7 +287,7 @@ func (s *scan) confirmAll(ctx context.Context, o order, asked []*finding) error 
 		if err == nil {
 			err = s.verifyToo(ctx, f)
 		}
-		if err != nil && fatal(ctx, err) {
+		if err != nil && blocked(ctx, err) {
 			return err
 		}
 		if err != nil {

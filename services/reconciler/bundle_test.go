@@ -89,6 +89,7 @@ func setup(t testing.TB) *bundle {
 	b.startServers(t)
 	b.openConnections()
 	b.config = reconciler.DefaultReconcilerConfig()
+	b.config.RefreshCompany = 0 // a call a week would be in every count
 	b.config.StartJitter = 0
 	b.config.VerifyEvery = 5 * time.Millisecond
 	b.config.PollInterval = 5 * time.Millisecond

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,14 +13,43 @@ import (
 )
 
 // cdc asks for the changes of all the findings in one call and returns those
-// that Query must be asked for. An answer that is cut off, lacks an entity, or
-// is refused for its content is asked for again in halves, down to the one
-// entity that is the cause: which rows survive a cut is unknown, so nothing of
-// it counts as complete.
+// that Query must be asked for. A response that is cut off, lacks an entity, or
+// fails on a record is asked for again in halves, down to the one entity that is
+// the cause: which rows survive a cut is unknown, so nothing of it counts as
+// complete. Where entities are refused they are searched for.
 func (s *scan) cdc(ctx context.Context, fs []*finding) ([]*finding, error) {
 	if len(fs) == 0 {
 		return nil, nil
 	}
+	rest, refused, err := s.attempt(ctx, fs)
+	switch {
+	case err != nil || refused == nil:
+		return rest, err
+	case len(fs) == 1:
+		return s.refusedAlone(ctx, fs[0], refused)
+	case ofContent(refused):
+		s.r.metrics.splits.Inc()
+		half := len(fs) / 2
+		return s.both(ctx, fs[:half], fs[half:])
+	case !s.isolate && momentary(refused):
+		return nil, fmt.Errorf("cdc of %d entities: %w", len(fs), refused)
+	}
+	s.r.metrics.splits.Inc()
+	return s.search(ctx, fs, refused)
+}
+
+// momentary reports whether a refusal of several entities is most likely over soon, so
+// that the next scan finds it gone.
+func momentary(err error) bool {
+	switch qbo.MeaningOf(err) {
+	case qbo.MeaningTransient, qbo.MeaningMalformed:
+		return true
+	}
+	return false
+}
+
+// attempt makes one call. A refusal is a response that fewer entities may not get.
+func (s *scan) attempt(ctx context.Context, fs []*finding) (rest []*finding, refused, err error) {
 	names := make([]string, len(fs))
 	since := fs[0].changedSince
 	for i, f := range fs {
@@ -31,23 +59,25 @@ func (s *scan) cdc(ctx context.Context, fs []*finding) ([]*finding, error) {
 		}
 	}
 	res, err := s.callCDC(ctx, names, since)
-	whole := err == nil && !res.Truncated() && res.Complete(names) || err == nil && sabotage.On(sabotage.TruncatedAccepted)
 	switch {
-	case whole:
-		return s.take(ctx, fs, res)
-	case err != nil && !s.divisible(ctx, err):
-		return nil, fmt.Errorf("cdc of %d entities: %w", len(fs), err)
+	case err != nil && (causeOf(ctx, err) != causeNone || ofContent(err) && !blocked(ctx, err)):
+		return nil, err, nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("cdc of %d entities: %w", len(fs), err)
+	case !res.Truncated() && res.Complete(names) || sabotage.On(sabotage.TruncatedAccepted):
+		rest, err = s.take(ctx, fs, res)
 	case len(fs) == 1:
-		return s.alone(ctx, fs[0], res, err)
-	}
-	s.r.metrics.splits.Inc()
-	if err == nil {
+		rest, err = s.alone(ctx, fs[0], res)
+	default:
+		s.r.metrics.splits.Inc()
 		if i, n := heaviest(fs, res); n > res.Total/2 {
-			return s.apart(ctx, fs, i, res)
+			rest, err = s.apart(ctx, fs, i, res)
+			break
 		}
+		half := len(fs) / 2
+		rest, err = s.both(ctx, fs[:half], fs[half:])
 	}
-	half := len(fs) / 2
-	return s.both(ctx, fs[:half], fs[half:])
+	return rest, nil, err
 }
 
 func (s *scan) both(ctx context.Context, a, b []*finding) ([]*finding, error) {
@@ -77,7 +107,7 @@ func (s *scan) apart(ctx context.Context, fs []*finding, heavy int, res qbo.CDCR
 	if len(res.Entities[fs[heavy].entity]) < qbo.MaxObjects {
 		return s.both(ctx, others, fs[heavy:heavy+1])
 	}
-	alone, err := s.alone(ctx, fs[heavy], res, nil)
+	alone, err := s.alone(ctx, fs[heavy], res)
 	if err != nil {
 		return nil, err
 	}
@@ -89,9 +119,12 @@ func (s *scan) apart(ctx context.Context, fs []*finding, heavy int, res qbo.CDCR
 func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest []*finding, err error) {
 	var events, loaded []*ledgerfeedv1.Event
 	var whole []*finding
+	if err := s.probeFields(ctx, fs, res); err != nil {
+		return nil, err
+	}
 	for _, f := range fs {
 		f.told = true
-		missing, err := s.compare(ctx, f, f.wanted(res), res.Time)
+		missing, err := s.compareCDC(ctx, f, res)
 		if err != nil {
 			return nil, err
 		}
@@ -100,12 +133,16 @@ func (s *scan) take(ctx context.Context, fs []*finding, res qbo.CDCResult) (rest
 		} else {
 			loaded = append(loaded, missing...)
 		}
+		f.query = f.query || unkeyed(res, f.entity) // Query says how many there are
 		if f.query {
 			rest = append(rest, f)
 		} else {
 			whole = append(whole, f)
 		}
 		s.accepts(ctx, f, wayCDC)
+		if !f.query {
+			s.accepts(ctx, f, wayQuery) // should Query be needed, it is asked
+		}
 	}
 	sabotage.At(sabotage.Scanned)
 	if err := s.publish(ctx, ledgerfeedv1.Source_SOURCE_QUERY, loaded); err != nil {
@@ -139,21 +176,30 @@ func (f *finding) wanted(res qbo.CDCResult) []qbo.Entity {
 
 // alone handles the one entity that CDC does not answer as a whole: what the
 // answer does hold is true and is used, the rest is left to Query.
-func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult, cause error) ([]*finding, error) {
+func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult) ([]*finding, error) {
 	f.query = true
-	if cause == nil {
-		s.r.metrics.truncated.WithLabelValues(f.entity).Inc()
-		events, err := s.compare(ctx, f, f.wanted(res), res.Time)
-		if err != nil {
-			return nil, err
-		}
-		return []*finding{f}, s.publish(ctx, f.source(), events)
+	s.r.metrics.truncated.WithLabelValues(f.entity).Inc()
+	events, err := s.compareCDC(ctx, f, res)
+	if err != nil {
+		return nil, err
 	}
-	s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(cause))
-	if errors.Is(cause, qbo.ErrInvalidQuery) && !errors.Is(cause, qbo.ErrTooOld) {
-		s.refuses(ctx, f.entity, wayCDC)
+	return []*finding{f}, s.publish(ctx, f.source(), events)
+}
+
+// refusedAlone leaves the one entity that CDC refuses to Query.
+func (s *scan) refusedAlone(ctx context.Context, f *finding, refused error) ([]*finding, error) {
+	f.query = true
+	if ofContent(refused) {
+		s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(refused))
+		return []*finding{f}, nil
 	}
-	return []*finding{f}, nil
+	s.mu.Lock()
+	if f.asked == 0 {
+		f.asked = s.answers + 1
+	}
+	s.extra++ // for the Query
+	s.mu.Unlock()
+	return []*finding{f}, s.refuses(ctx, f, wayCDC, refused)
 }
 
 func (s *scan) callCDC(ctx context.Context, names []string, since time.Time) (qbo.CDCResult, error) {
@@ -161,4 +207,9 @@ func (s *scan) callCDC(ctx context.Context, names []string, since time.Time) (qb
 	s.called("cdc", err)
 	s.heard(res.Time)
 	return res, err
+}
+
+// unkeyed reports whether an answer holds rows of an entity that have no key.
+func unkeyed(res qbo.CDCResult, name string) bool {
+	return slices.ContainsFunc(res.NoID, func(e qbo.Entity) bool { return e.Name == name })
 }

@@ -47,10 +47,16 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 		want = append(want, state.Missing{Ref: state.Ref{Entity: f.entity, ID: item.ID}, Version: item.Version()})
 	}
 	s.saw(f, fresh)
+	s.noteCompany(ctx, fresh)
 	s.references(f, fresh)
 	lacks, differs, err := s.r.differences(ctx, s.realm, s.sinks, want, fresh)
 	if err != nil {
 		return nil, err
+	}
+	if f.cut {
+		if differs, err = s.recheck(ctx, f, fresh, want, differs); err != nil {
+			return nil, err
+		}
 	}
 	var missing []qbo.Entity
 	hashes := map[string]string{}
@@ -87,6 +93,9 @@ func (s *scan) saw(f *finding, items []qbo.Entity) {
 	s.items += len(items)
 	f.items += len(items)
 	for _, item := range items {
+		if item.LastUpdated.After(f.latest) {
+			f.latest = item.LastUpdated
+		}
 		// Not what a cursor that cannot move shows again and again.
 		if !f.load && item.LastUpdated.After(f.cursor) && item.LastUpdated.After(s.pace.Scanned.Add(-margin)) {
 			s.changed++

@@ -11,22 +11,24 @@ import (
 
 // ReconcilerConfig is what an operator sets of the reconciler.
 type ReconcilerConfig struct {
-	Interval          time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
-	MinInterval       time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
-	DormantInterval   time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
-	QueryInterval     time.Duration `koanf:"query_interval" doc:"How often the entities that only Query can find are scanned: two metered calls each if the realm uses the entity, else one that counts its records. Their turns are spread over the interval. A scan after an outage covers those in use, one that was asked for all. 0 means seven intervals."`
-	StartJitter       time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
-	OutageGap         time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, webhooks may have been lost: all realms become due once it is over. Where no reconciler listened, the broker's record of the last hour tells; without one, ten minutes count."`
-	Grace             time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
-	RefreshReferenced bool          `koanf:"refresh_referenced" doc:"Read once a day the accounts, customers, items and vendors that the day's transactions reference, so that derived fields (Balance, CurrentBalance, QtyOnHand) are a day old at most even where QuickBooks moves neither LastUpdatedTime nor SyncToken. Up to four metered calls for a company with transactions that day."`
-	RetryInterval     time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed."`
-	Realms            int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
-	CDCEntities       []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
-	QueryEntities     []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
-	VerifyEvery       time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
-	VerifyTimeout     time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
-	PollInterval      time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
-	LeaseTTL          time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
+	Interval            time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
+	MinInterval         time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
+	DormantInterval     time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
+	QueryInterval       time.Duration `koanf:"query_interval" doc:"How often an entity that only Query can find is read where a company uses it: one metered call (two above 500 records). Where it does not, one call counts its records in every second interval. The turns are spread over the interval. A scan after an outage covers those in use, one that was asked for all. 0 means seven intervals."`
+	UnannouncedInterval time.Duration `koanf:"unannounced_interval" doc:"The same for entities that send no webhooks (CreditCardPayment, TaxPayment, …), and the longest time between two reads where a company uses one: while its records change it is read with each daily scan, later after a tenth of the time since the last change. 0 means query_interval."`
+	StartJitter         time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
+	OutageGap           time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, webhooks may have been lost: all realms become due once it is over. Where no reconciler listened, the broker's record of the last hour tells; without one, ten minutes count."`
+	Grace               time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
+	RefreshReferenced   bool          `koanf:"refresh_referenced" doc:"Read once a day the accounts, customers, items and vendors that the day's transactions reference, so that derived fields (Balance, CurrentBalance, QtyOnHand) are a day old at most even where QuickBooks moves neither LastUpdatedTime nor SyncToken. Up to four metered calls for a company with transactions that day."`
+	RefreshCompany      time.Duration `koanf:"refresh_company" doc:"How old the name, country, currency, fiscal year and time zone of a company may be that people are shown. Where scans have not met CompanyInfo for that long, one call reads it. 0 never makes that call."`
+	RetryInterval       time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed; after each further failure in a row the time doubles, up to reconciler.interval."`
+	Realms              int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
+	CDCEntities         []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
+	QueryEntities       []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
+	VerifyEvery         time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
+	VerifyTimeout       time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
+	PollInterval        time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
+	LeaseTTL            time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
 }
 
 // DefaultReconcilerConfig scans each realm once a day.
@@ -38,6 +40,7 @@ func DefaultReconcilerConfig() ReconcilerConfig {
 		StartJitter:     5 * time.Minute,
 		OutageGap:       30 * time.Second,
 		Grace:           5 * time.Minute,
+		RefreshCompany:  7 * 24 * time.Hour,
 		RetryInterval:   5 * time.Minute,
 		Realms:          4,
 		CDCEntities:     entity.CDC(),
@@ -49,17 +52,13 @@ func DefaultReconcilerConfig() ReconcilerConfig {
 	}
 }
 
-// queryEntities are the entities CDC leaves out, and those that have webhooks
-// but were never seen in CDC: a lost webhook of these is found by Query only.
+// queryEntities are the entities that CDC leaves out, or was never seen to serve: only
+// Query finds their changes.
 func queryEntities() []string {
-	names := entity.QueryOnly()
-	for _, info := range entity.All() {
-		if !info.CDC && info.Query && len(info.Operations) > 0 && !slices.Contains(names, info.Name) {
-			names = append(names, info.Name)
-		}
-	}
-	slices.Sort(names)
-	return names
+	return slices.DeleteFunc(entity.Queryable(), func(name string) bool {
+		info, _ := entity.Lookup(name)
+		return info.CDC
+	})
 }
 
 // maxInterval leaves CDC's look-back of 30 days five days of room for retries.
@@ -78,8 +77,10 @@ func (c ReconcilerConfig) Validate() error {
 	bad(c.DormantInterval >= 0 && c.DormantInterval <= maxInterval, "dormant_interval", c.DormantInterval, "give a duration up to 600h (25 days), or 0 to scan every realm once an interval")
 	bad(c.OutageGap >= time.Second, "outage_gap", c.OutageGap, "give at least 1s; the ingress beats every 5s")
 	bad(c.QueryInterval >= 0, "query_interval", c.QueryInterval, "give a positive duration, or 0 for seven intervals")
+	bad(c.UnannouncedInterval >= 0, "unannounced_interval", c.UnannouncedInterval, "give a positive duration, or 0 for query_interval")
 	bad(c.StartJitter >= 0, "start_jitter", c.StartJitter, "give a positive duration or 0")
 	bad(c.Grace >= 0 && c.Grace <= 24*time.Hour, "grace", c.Grace, "give a duration from 0 to 24h")
+	bad(c.RefreshCompany == 0 || c.RefreshCompany >= time.Hour, "refresh_company", c.RefreshCompany, "give at least 1h, or 0 for never")
 	bad(c.RetryInterval > 0, "retry_interval", c.RetryInterval, "give a positive duration")
 	bad(c.Realms > 0, "realms", c.Realms, "give at least 1")
 	bad(c.VerifyEvery > 0, "verify_every", c.VerifyEvery, "give a positive duration")
@@ -98,4 +99,11 @@ func (c ReconcilerConfig) queryInterval() time.Duration {
 		return c.QueryInterval
 	}
 	return 7 * c.Interval
+}
+
+func (c ReconcilerConfig) unannouncedInterval() time.Duration {
+	if c.UnannouncedInterval > 0 {
+		return c.UnannouncedInterval
+	}
+	return c.queryInterval()
 }

@@ -29,7 +29,7 @@ func (s *scan) countAll(ctx context.Context, o order, fs []*finding) error {
 	if err != nil {
 		return err
 	}
-	room := countedADay
+	room := countedADay - s.extraCalls()
 	var told []*finding
 	first := map[string]time.Time{}
 	for _, f := range fs {
@@ -56,11 +56,13 @@ func (s *scan) countAll(ctx context.Context, o order, fs []*finding) error {
 		}
 		before := s.callsMade()
 		switch err := s.countOne(ctx, f); {
-		case err != nil && fatal(ctx, err):
+		case err != nil && blocked(ctx, err):
 			return err
-		case err != nil:
+		case err != nil && (causeOf(ctx, err) == causeNone || momentary(err)):
 			s.log.Warn("records not counted, the next scan does it", telemetry.Entity(f.entity), telemetry.Error(err))
 			continue
+		case err != nil:
+			s.log.Warn("count refused by quickbooks", telemetry.Entity(f.entity), telemetry.Error(err))
 		}
 		room -= s.callsMade() - before
 		if err := s.r.state.SetCounted(ctx, s.realm, map[string]time.Time{f.entity: now}); err != nil {
@@ -68,6 +70,13 @@ func (s *scan) countAll(ctx context.Context, o order, fs []*finding) error {
 		}
 	}
 	return nil
+}
+
+// extraCalls are the successful calls that refusals have cost.
+func (s *scan) extraCalls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.extra
 }
 
 func (s *scan) callsMade() int {

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,8 +52,14 @@ func (s *scan) followUps(ctx context.Context, o order) error {
 		look.list = listed(name)
 		for part := range slices.Chunk(all, maxIDs) {
 			if err := look.at(ctx, part); err != nil {
-				if fatal(ctx, err) {
+				if blocked(ctx, err) {
 					return err
+				}
+				if causeOf(ctx, err) != causeNone {
+					d := doubt{entity: name, way: wayQuery, err: err, answers: s.answered()}
+					if err := s.refusesEntity(ctx, d); err != nil {
+						return err
+					}
 				}
 				// Else a read that was too old would wait for the next day.
 				if qbo.Temporary(err) && (soonest < 0 || maxFollowUpDelay < soonest) {
@@ -116,8 +121,12 @@ func (l *look) at(ctx context.Context, all []state.FollowUp) error {
 		ids[i] = f.ID
 	}
 	got := answers{shown: map[string]qbo.Entity{}, failing: map[string]bool{}}
-	switch err := l.query(ctx, ids, &got); {
-	case errors.Is(err, qbo.ErrInvalidQuery):
+	err := l.query(ctx, ids, &got)
+	if filterRefused(err) {
+		err = l.queryPlain(ctx, ids, &got)
+	}
+	switch {
+	case causeOf(ctx, err) == causeLasting:
 		l.ended = append(l.ended, ask...) // this company has no such entity
 		return nil
 	case err != nil:
@@ -201,6 +210,21 @@ func (l *look) query(ctx context.Context, ids []string, got *answers) error {
 		return err
 	}
 	return l.query(ctx, ids[len(ids)/2:], got)
+}
+
+// queryPlain is query for an entity that cannot be filtered by id: all of it is read.
+func (l *look) queryPlain(ctx context.Context, ids []string, got *answers) error {
+	return l.readPlain(ctx, l.name, l.list, func(items []qbo.Entity, at time.Time) error {
+		for _, e := range items {
+			if slices.Contains(ids, e.ID) {
+				got.shown[e.ID] = e
+			}
+		}
+		if got.at.IsZero() || at.Before(got.at) {
+			got.at = at
+		}
+		return nil
+	})
 }
 
 // finding is what this scan has found out about the entity; nil if it did not ask.

@@ -130,6 +130,9 @@ func passing(err error) bool {
 	if err == nil || errors.Is(err, errParked) || errors.Is(err, errNoSinks) || errors.Is(err, state.ErrBudget) {
 		return false
 	}
+	if _, ok := waits(err); ok {
+		return true
+	}
 	return qbo.Temporary(err) || errors.Is(err, errForgotten) || errors.Is(err, state.ErrLost) || errors.Is(err, stream.ErrNotDurable)
 }
 
@@ -168,7 +171,7 @@ func (w *running) end(ctx context.Context, out outcome, cause error) {
 		ended, err = state.JobFailed, fmt.Errorf("%w: %v", errUnreadables, out.incomplete)
 	}
 	w.change(func(j *state.Job) {
-		j.State, j.Ended = ended, w.r.now()
+		j.State, j.Ended, j.Note = ended, w.r.now(), refusalNote(out.refusals)
 		if err != nil {
 			j.Error = err.Error()
 		}

@@ -22,6 +22,7 @@ type keyset struct {
 	// unread takes the second in which one record fails every Query it is in.
 	unread func(second time.Time)
 
+	noKey  int // rows that have no key and cannot be tracked
 	rows   int // per page; fewer once an answer was too large
 	failed int // calls that failed on their content
 }
@@ -36,6 +37,9 @@ const (
 
 // window reads [from, to), or everything from there on if to is zero.
 func (k *keyset) window(ctx context.Context, from, to time.Time) error {
+	if k.base.plain {
+		return k.run(ctx, k.base)
+	}
 	at, err := k.pages(ctx, from, to)
 	if err == nil || !poisoned(ctx, err) {
 		return err
@@ -98,23 +102,26 @@ func (k *keyset) pages(ctx context.Context, from, to time.Time) (time.Time, erro
 	}
 }
 
-// run reads records that share one second by offset, in the order of their ids.
-// Each page repeats the last record of the one before: if it is not there, rows
-// have left the run meanwhile and one may have been skipped, so the reading
-// starts again.
+// run reads by offset what no time bounds: records that share one second, or those of an
+// entity that cannot be filtered. Which order such records come in is not documented, and
+// Intuit does not sort by Id for ever. Each page repeats the last record of the one
+// before, and the records read are counted: where either differs, rows have moved
+// meanwhile and one may have been skipped, so the reading starts again.
 func (k *keyset) run(ctx context.Context, q statement) error {
-	q.byID = true
 	for range maxRestarts {
 		whole, err := k.runOnce(ctx, q)
 		if err != nil || whole {
 			return err
 		}
 	}
+	if k.base.plain {
+		return fmt.Errorf("%w: its records keep changing", errUnreadable)
+	}
 	return fmt.Errorf("%w: the records of %s keep changing", errUnreadable, qbo.FormatTime(q.from))
 }
 
 func (k *keyset) runOnce(ctx context.Context, q statement) (whole bool, err error) {
-	last := ""
+	last, seen := "", map[string]bool{}
 	for q.start = 1; ; {
 		res, size, err := k.ask(ctx, q)
 		if err != nil {
@@ -129,8 +136,15 @@ func (k *keyset) runOnce(ctx context.Context, q statement) (whole bool, err erro
 		if err := k.take(res); err != nil {
 			return false, err
 		}
+		for _, item := range res.Entities {
+			seen[item.ID] = true
+		}
 		if rows(res) < size {
-			return true, nil
+			if q.start == 1 {
+				return true, nil
+			}
+			n, err := k.count(ctx, q)
+			return n == len(seen)+len(res.NoID), err
 		}
 		last = res.Entities[len(res.Entities)-1].ID
 		q.start += rows(res) - 1
@@ -164,7 +178,7 @@ const (
 	// pageAim is how large a page is meant to be, by the size of the records of the
 	// one before.
 	pageAim = PageLimit / 2
-	// minRows: a page in the order of ids repeats the last record of the one before.
+	// minRows: a page by offset repeats the last record of the one before.
 	minRows = 2
 )
 
@@ -182,5 +196,6 @@ func size(res qbo.QueryResult) (n int64) {
 func rows(res qbo.QueryResult) int { return len(res.Entities) + len(res.NoID) }
 
 func (k *keyset) take(res qbo.QueryResult) error {
+	k.noKey += len(res.NoID)
 	return k.page(res.Entities, res.Time)
 }

@@ -26,6 +26,8 @@ type ledger struct {
 	read    bool
 	heard   map[state.Kind]time.Time
 	outages []state.Outage
+	// deselected are the kinds that were unticked in Intuit's portal.
+	deselected map[state.Kind]state.Deselection
 
 	kinds   map[state.Kind]bool // of which gaps were found
 	exports int                 // for ids
@@ -54,9 +56,11 @@ func (s *scan) note(ctx context.Context, source string, events []*ledgerfeedv1.E
 	}
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
+	derived := s.derived(ctx, events)
 	gaps := make([]state.Gap, len(events))
 	for i, e := range events {
 		gaps[i] = s.gapLocked(ctx, source, e)
+		gaps[i].Derived = derived[i]
 	}
 	// Exported first: what the ledger has already is taken for exported.
 	if err := s.exportLocked(ctx, gaps); err != nil {
@@ -178,11 +182,47 @@ func (s *scan) verdictLocked(ctx context.Context, g state.Gap) string {
 			return state.VerdictOutage
 		}
 	}
+	if d, ok := s.ledger.deselected[state.Kind{Entity: g.Entity, Operation: g.Operation}]; ok && g.Event.After(d.Since) {
+		return state.VerdictDeselected
+	}
 	if len(s.ledger.heard) > 0 && !s.selectedLocked(g) {
 		return state.VerdictNotSelected
 	}
 	return state.VerdictLost
 }
+
+// derived reports of each change whether it moved derived fields only: a sink has the
+// record with the same SyncToken, so that nobody has edited it since. Should the marks
+// not be readable none is called so, as none needs to be.
+func (s *scan) derived(ctx context.Context, events []*ledgerfeedv1.Event) []bool {
+	derived := make([]bool, len(events))
+	refs := make([]state.Ref, len(events))
+	for i, e := range events {
+		refs[i] = state.Ref{Entity: e.GetEntity(), ID: e.GetEntityId()}
+		derived[i] = e.GetContentHash() != "" // of a version that is delivered
+	}
+	for _, sink := range s.sinks {
+		marks, err := s.r.state.Marks(ctx, s.realm, sink, refs)
+		if err != nil {
+			s.log.Debug("marks not read for the ledger of gaps", telemetry.Error(err))
+			return derived
+		}
+		for i, e := range events {
+			derived[i] = derived[i] || sameToken(marks[i].Version, e.GetVersion())
+		}
+	}
+	return derived
+}
+
+// sameToken reports whether two states of a record have the same SyncToken, as far as
+// versions tell.
+func sameToken(have, want int64) bool {
+	token := want % versionsPerSecond
+	return have > 0 && have%versionsPerSecond == token && token < maxToken
+}
+
+// maxToken is from which SyncToken on versions are alike: see qbo.Version.
+const maxToken = 999_998
 
 // offered reports whether Intuit has webhooks for such a change. A record of a name
 // list is deleted by a merge or becomes inactive, which is an update.
@@ -240,6 +280,9 @@ func (s *scan) inquireLocked(ctx context.Context) {
 	var err error
 	if s.ledger.heard, err = s.r.state.Heard(ctx); err != nil {
 		s.log.Warn("webhooks heard not read", telemetry.Error(err))
+	}
+	if s.ledger.deselected, err = s.r.state.Deselected(ctx); err != nil {
+		s.log.Warn("deselected webhooks not read", telemetry.Error(err))
 	}
 	if s.ledger.outages, err = s.r.outages(ctx); err != nil {
 		s.log.Warn("outages not read", telemetry.Error(err))

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -16,7 +17,7 @@ const keepEvery = 5
 // that after a crash the load may go on from there, and the cursor it ends with says
 // the truth all the same (I4).
 func (s *scan) keepLoaded(ctx context.Context, f *finding, items []qbo.Entity) error {
-	if !f.load || len(items) == 0 {
+	if !f.load || f.plain || len(items) == 0 {
 		return nil
 	}
 	if f.pages++; f.pages%keepEvery != 0 {
@@ -90,6 +91,12 @@ func (s *scan) progressLocked() state.JobProgress {
 	p := state.JobProgress{
 		Entities: len(s.findings), Records: s.items, Missing: s.missingCDC + s.missingQuery, Calls: s.calls, Incomplete: s.incomplete,
 	}
+	for name, of := range s.refused {
+		if known(of.query) {
+			p.Refused = append(p.Refused, name)
+		}
+	}
+	slices.Sort(p.Refused)
 	for _, f := range s.findings {
 		if f.done {
 			p.EntitiesDone++

@@ -19,6 +19,7 @@ type metrics struct {
 	counts     *prometheus.CounterVec
 	poison     *prometheus.CounterVec
 	incomplete *prometheus.CounterVec
+	refused    *prometheus.CounterVec
 	missing    *prometheus.CounterVec
 	gaps       *prometheus.CounterVec
 	moved      prometheus.Counter
@@ -51,6 +52,7 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		counts:     counters("unused_counts_total", "Counts of an entity that only Query can find and that a realm does not use.", "entity"),
 		poison:     counters("poison_records_total", "Records that made QuickBooks fail every request they are in.", "entity"),
 		incomplete: counters("incomplete_total", "Entities left out of a scan because they cannot be read as a whole; their cursors stay.", "entity"),
+		refused:    counters("refusals_total", "Responses that refused an entity of a company, while other entities answered; it is left out and retried.", "entity"),
 		missing:    counters("missing_total", "Changes found by a scan that some sink lacked, initial loads included.", "source"),
 		gaps:       counters("gaps_total", "Changes that no webhook brought, by why.", "verdict"),
 		moved:      counter("cursors_moved_total", "Cursors moved by verified scans."),
@@ -69,7 +71,7 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		}),
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "parked_realms",
-			Help: "Realms that wait for a new authorisation, as far as this replica has met them.",
+			Help: "Realms that are not scanned because their authorisation has lapsed, a person has parked them or Intuit refuses them, as far as this replica has met them.",
 		}),
 	}
 	reg.MustRegister(m.took, m.held, m.parked, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -77,7 +79,7 @@ func newMetrics(reg prometheus.Registerer, open func() int, lag, silence func() 
 		Help: "Scans whose changes are not all delivered yet.",
 	}, func() float64 { return float64(open()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "cursor_age_seconds",
-		Help: "Age of the oldest cursor of any realm this replica has met and that is not parked. Beyond 29 days a scan costs more than one call.",
+		Help: "Age of the oldest cursor of any realm this replica has met and that is not parked, without entities that QuickBooks refuses there. Beyond 29 days a scan costs more than one call.",
 	}, func() float64 { return lag().Seconds() }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ledgerfeed", Subsystem: "reconciler", Name: "ingress_silence_seconds",
 		Help: "For how long nothing was heard of any ingress; 0 if none ever was. Beyond reconciler.outage_gap it is an outage.",

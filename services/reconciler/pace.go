@@ -164,9 +164,15 @@ func (r *Reconciler) keepPace(ctx context.Context, realm string, g state.Generat
 }
 
 // next is when to look at a realm again, after a scan that was due.
-func (r *Reconciler) next(ctx context.Context, out outcome) time.Duration {
+func (r *Reconciler) next(ctx context.Context, realm string, out outcome) time.Duration {
+	if after, ok := waits(out.err); ok {
+		return min(r.config.Interval, after)
+	}
 	switch {
 	case out.err == nil:
+		if out.again {
+			return r.rest(ctx, out.pace)
+		}
 		return r.interval(ctx, out.pace)
 	case errors.Is(out.err, errCancelled):
 		return r.config.Interval
@@ -178,7 +184,58 @@ func (r *Reconciler) next(ctx context.Context, out outcome) time.Duration {
 	case errors.Is(out.err, state.ErrBudget):
 		return min(r.config.Interval, budgetPoll)
 	}
-	return min(r.config.Interval, r.config.RetryInterval)
+	failures := 0
+	r.learn(realm, func(known *realmState) { failures = known.failures })
+	return r.backOff(failures)
+}
+
+// backOff is when to ask again after so many failures in a row: from the retry interval
+// up to the regular one.
+func (r *Reconciler) backOff(failures int) time.Duration {
+	d := min(r.config.RetryInterval, r.config.Interval)
+	for range min(failures-1, 20) {
+		d = min(2*d, r.config.Interval)
+	}
+	return d
+}
+
+// rest is how long it is until the next scan of the whole realm.
+func (r *Reconciler) rest(ctx context.Context, p state.Pace) time.Duration {
+	return min(max(p.Scanned.Add(r.interval(ctx, p)).Sub(r.now()), 0), r.config.Interval)
+}
+
+// retries are the entities that were refused lately and that are to be asked for again
+// now, if nothing else is due: then only they are.
+func (r *Reconciler) retries(ctx context.Context, realm string, x occasion) ([]string, error) {
+	if x.pace.Scanned.IsZero() || x.pace.Full.IsZero() || r.rest(ctx, x.pace) <= r.config.PollInterval {
+		return nil, nil
+	}
+	refused, err := r.readRefused(ctx, realm)
+	if err != nil {
+		return nil, err
+	}
+	all, next := refusedNow(refused)
+	if next.IsZero() || next.After(r.now().Add(r.config.PollInterval)) {
+		return nil, nil
+	}
+	conn, err := r.connections.Get(ctx, realm)
+	if err != nil || r.late(x, conn) || x.repairs(conn) {
+		return nil, err
+	}
+	// Others who have made the realm due wait for a scan of all of it.
+	if absent, err := r.state.HasAbsences(ctx, realm); err != nil || absent {
+		return nil, err
+	}
+	if follow, err := r.state.FollowUps(ctx, realm); err != nil || len(follow) > 0 {
+		return nil, err
+	}
+	var names []string
+	for _, one := range all {
+		if !one.Lasting {
+			names = append(names, one.Entity)
+		}
+	}
+	return names, nil
 }
 
 const (

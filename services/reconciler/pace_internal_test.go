@@ -2,12 +2,14 @@ package reconciler
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -50,6 +52,17 @@ func TestInterval_AimsAtSome300ChangesAScan(t *testing.T) {
 	require.Equal(t, day, r.interval(t.Context(), state.Pace{PerDay: 600}), "once a day it is scanned all the same")
 	usage.Forecast = 10
 	require.Equal(t, time.Hour, r.interval(t.Context(), state.Pace{PerDay: 7200}))
+}
+
+// A realm without a token for a while is scanned when there may be one.
+func TestNext_WaitsForTheToken(t *testing.T) {
+	t.Parallel()
+	r := &Reconciler{config: DefaultReconcilerConfig()}
+	for _, wait := range []time.Duration{20 * time.Second, 30 * time.Minute} {
+		err := fmt.Errorf("query: %w", &connection.WaitError{RealmID: "1", Delay: wait, Err: connection.ErrOtherClient})
+		require.Equal(t, wait, r.next(t.Context(), "1", outcome{err: err}))
+		require.True(t, fatal(t.Context(), err), "no entity can be read")
+	}
 }
 
 func TestQuietInterval_GrowsWithTheQuiet(t *testing.T) {

@@ -28,7 +28,8 @@ type task struct {
 	count  bool      // the realm does not use it: its records are counted first
 	// loaded is how far an earlier attempt at this load has come; zero: nowhere.
 	loaded time.Time
-	retry  bool // CDC has refused the name a week ago
+	retry  bool // CDC has refused it: it is asked for by itself
+	plain  bool // Query cannot filter it: all of it is read
 	// changedSince is where CDC starts; zero: CDC is not asked.
 	changedSince time.Time
 	// query says that Query must be asked whatever CDC answers; else it is the
@@ -43,14 +44,16 @@ func (s *scan) plan(o order) []*finding {
 	var fs []*finding
 	for _, name := range s.r.config.CDCEntities {
 		t := s.task(name, now, o)
-		no := s.refused[name]
-		t.retry = !no.cdc.IsZero() && now.Sub(no.cdc) >= retryRefused
-		if !no.cdc.IsZero() && !t.retry {
+		no := s.refusal(name)
+		t.retry = known(no.cdc)
+		if rests(no.cdc, now) && !s.explicit[name] {
+			// As for other entities that only Query can find.
 			t.changedSince, t.query = time.Time{}, true
-			if s.unknown(name, now) {
+			if s.unknown(name, now) || !t.load && !o.everything && !o.recovery && !s.due(name, now) {
 				continue
 			}
 		}
+		s.repairFields(&t)
 		if o.wants(name) {
 			fs = append(fs, newFinding(t))
 		}
@@ -64,6 +67,7 @@ func (s *scan) task(name string, now time.Time, o order) task {
 	// The first load leaves nothing to webhooks: a sink that was added after they
 	// came gets them no more.
 	t := task{entity: name, list: info.List, grace: len(info.Operations) > 0 && !cursor.IsZero(), cursor: cursor, load: cursor.IsZero() || o.load}
+	t.plain = rests(s.refusal(name).filter, now)
 	horizon := now.Add(-lookBack).Truncate(time.Second)
 	switch {
 	case t.load:
@@ -85,8 +89,9 @@ func (s *scan) task(name string, now time.Time, o order) task {
 // groups splits the findings that ask CDC into those that are asked for in one call:
 // those that start at their cursor, and those that must look back as far as CDC goes,
 // so that the latter do not fill the answer of the former. Each is sorted by its
-// start: should the call be cut off, its halves start at different times. A name that
-// was refused is tried again by itself.
+// start: should the call be cut off, its halves start at different times. An entity that
+// was refused is tried again by itself, and first: what answers after it shows that the
+// refusal is its own.
 func groups(fs []*finding) [][]*finding {
 	var recent, old []*finding
 	var all [][]*finding
@@ -104,5 +109,5 @@ func groups(fs []*finding) [][]*finding {
 	byStart := func(a, b *finding) int { return a.changedSince.Compare(b.changedSince) }
 	slices.SortStableFunc(recent, byStart)
 	slices.SortStableFunc(old, byStart)
-	return append([][]*finding{recent, old}, all...)
+	return append(all, recent, old)
 }

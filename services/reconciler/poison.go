@@ -15,7 +15,7 @@ import (
 // record it is stays open here.
 func (k *keyset) second(ctx context.Context, at time.Time) error {
 	q := k.base
-	q.from, q.to, q.byID = at, at.Add(time.Second), true
+	q.from, q.to = at, at.Add(time.Second)
 	n, err := k.count(ctx, q)
 	if err != nil {
 		return fmt.Errorf("%w: count the records of %s: %w", errUnreadable, qbo.FormatTime(at), err)

@@ -27,9 +27,10 @@ func TestScan_AnswerThatLacksAnEntityIsNotWhole(t *testing.T) {
 		b.step()
 	}
 	b.clock.Advance(10 * time.Minute)
-	// Of a call for several entities the first block gets lost.
+	// Of a call for several entities the first block gets lost. One empty block that is
+	// left of two answers for both, by Intuit's documentation.
 	b.between(func(w http.ResponseWriter, r *http.Request, quickbooks http.Handler) {
-		if !strings.Contains(r.URL.Query().Get("entities"), ",") {
+		if strings.Count(r.URL.Query().Get("entities"), ",") < 2 {
 			quickbooks.ServeHTTP(w, r)
 			return
 		}
@@ -69,7 +70,7 @@ func TestScan_RecordsThatMoveWhileTheyAreRead(t *testing.T) {
 			// counts offsets skips its neighbour.
 			pages++
 			first := refs[pages]
-			if strings.Contains(statement, "ORDERBY Id") {
+			if strings.Contains(statement, "MetaData.LastUpdatedTime <") { // of one second, by offset
 				first.ID = []string{"1", "2", "3", "4", "5", "6", "7"}[pages]
 			}
 			if err := b.sim.Update(first, nil); err != nil {

@@ -2,13 +2,12 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
@@ -21,17 +20,35 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	if err := s.delivered(ctx, f); err != nil {
 		return err
 	}
+	whole := f.readsWhole()
+	if whole {
+		f.since = time.Time{}
+	}
 	err := s.read(ctx, f, f.since, time.Time{})
-	if errors.Is(err, qbo.ErrInvalidQuery) {
-		s.refuses(ctx, f.entity, wayQuery)
-		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
-		return nil
+	if !f.plain && filterRefused(err) {
+		s.keepRefusal(ctx, doubt{entity: f.entity, way: wayFilter, err: err}, true)
+		f.plain = true
+		err = s.read(ctx, f, time.Time{}, time.Time{})
+		if f.list && filterRefused(err) {
+			f.list = false
+			err = s.read(ctx, f, time.Time{}, time.Time{})
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("query %s: %w", f.entity, err)
 	}
 	s.accepts(ctx, f, wayQuery)
-	for _, step := range []func(context.Context, *finding) error{s.deletions, s.confirmNoted, s.bury} {
+	if f.plain {
+		f.since = time.Time{} // all of it was read
+	}
+	steps := []func(context.Context, *finding) error{s.deletions, s.confirmNoted, s.bury}
+	if whole {
+		steps = append(steps, s.forgetGone)
+	}
+	if info, _ := entity.Lookup(f.entity); info.Lasting {
+		steps = nil
+	}
+	for _, step := range steps {
 		if err := step(ctx, f); err != nil {
 			return fmt.Errorf("deletions of %s: %w", f.entity, err)
 		}
@@ -39,6 +56,9 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	if len(f.unread) > 0 {
 		return fmt.Errorf("%w: quickbooks fails on %d records whose ids are not known, one last updated at %s",
 			errUnreadable, len(f.unread), qbo.FormatTime(f.unread[0]))
+	}
+	if f.noKey > 0 {
+		return fmt.Errorf("query %s: %w", f.entity, noKeys(f.noKey))
 	}
 	if f.overflow {
 		return fmt.Errorf("query %s: %w", f.entity, errBehind)
@@ -52,6 +72,35 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 	return s.r.state.SetLoaded(ctx, s.realm, f.entity, time.Time{})
 }
 
+// wholeAtMost is up to how many records an entity that only Query finds is read from the
+// first one on: that is one call, and shows the deletions as well, where a window and a
+// count of the older ones are two.
+const wholeAtMost = 500
+
+func (f *finding) readsWhole() bool {
+	return !f.load && f.changedSince.IsZero() && f.held.Len() <= wholeAtMost
+}
+
+// forgetGone forgets the dead letters of records that no sink has, and that QuickBooks
+// does not have any more: all of its records were read.
+func (s *scan) forgetGone(ctx context.Context, f *finding) error {
+	if len(f.unread) > 0 {
+		return nil // it may be one that could not be read
+	}
+	gone := map[string]bool{}
+	for id, version := range f.undelivered {
+		if qbo.VersionTime(version).Before(f.time.Add(-margin)) {
+			gone[id] = true
+		}
+	}
+	return s.r.state.ForgetDead(ctx, s.realm, f.entity, gone)
+}
+
+// noKeys says that rows were left out, which no sink can have.
+func noKeys(n int) error {
+	return fmt.Errorf("%w: %d of its records have no id and no other key", errUnreadable, n)
+}
+
 // read pages through the window and publishes what is missing; the ids it sees
 // are marked.
 func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
@@ -63,12 +112,13 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
 	}
 	k := &keyset{
 		now:  s.r.now,
-		base: statement{entity: f.entity, list: f.list},
+		base: statement{entity: f.entity, list: f.list, plain: f.plain},
 		page: func(items []qbo.Entity, at time.Time) error {
 			defer room.leave()
 			if err := s.expect(ctx, f, len(items), from); err != nil {
 				return err
 			}
+			s.foundFields(ctx, items)
 			events, err := s.compare(ctx, f, items, at)
 			if err != nil {
 				return err
@@ -108,7 +158,9 @@ func (s *scan) read(ctx context.Context, f *finding, from, to time.Time) error {
 		room.met(res)
 		return res, err
 	}
-	return k.window(ctx, from, to)
+	err = k.window(ctx, from, to)
+	f.noKey += k.noKey
+	return err
 }
 
 func refsIn(items []qbo.Entity) []state.Ref {
@@ -135,6 +187,9 @@ func (s *scan) called(kind string, err error) {
 	s.r.metrics.called(kind, err)
 	s.mu.Lock()
 	s.calls++
+	if err == nil {
+		s.answers++
+	}
 	s.mu.Unlock()
 	s.tell()
 }

@@ -34,8 +34,16 @@ func (r Reading) Run(ctx context.Context) error {
 		query: r.Query, now: r.Now, base: r.statement(), unread: r.Unread,
 		page: func(items []qbo.Entity, _ time.Time) error { return r.Page(items) },
 	}
-	if err := k.window(ctx, r.From, r.To); err != nil {
+	err := k.window(ctx, r.From, r.To)
+	if filterRefused(err) && r.From.IsZero() && r.To.IsZero() {
+		k.base.plain = true
+		err = k.window(ctx, r.From, r.To)
+	}
+	if err != nil {
 		return fmt.Errorf("read %s: %w", r.Entity, err)
+	}
+	if k.noKey > 0 {
+		return fmt.Errorf("read %s: %w", r.Entity, noKeys(k.noKey))
 	}
 	return nil
 }

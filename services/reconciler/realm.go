@@ -21,6 +21,7 @@ type order struct {
 	grace      time.Duration
 	entities   []string // nil: all
 	load       bool     // everything from the beginning
+	again      bool     // entities are those that were refused lately, and nothing else is asked
 	everything bool     // the entities only Query can find as well, whenever they were last scanned
 	recovery   bool     // those of them that the realm uses
 	republish  bool     // what an unverified scan has published already as well
@@ -65,6 +66,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 	took := r.now().Sub(started)
 	out := outcome{}
 	if s != nil {
+		s.noteRefusals(ctx)
 		out = s.outcome
 		if o.progress != nil {
 			s.mu.Lock()
@@ -74,7 +76,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 		// The lease is not needed to wait: verifying only ever adds.
 		out.verified = r.verified(ctx, s.pending, o.wait)
 	}
-	if lapsed(err) {
+	if err = r.refusedWhole(ctx, realm, err); lapsed(err) && !errors.Is(err, errParked) {
 		err = fmt.Errorf("%w: %w", errParked, err)
 	}
 	out.err = err
@@ -89,8 +91,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if err != nil {
 		return nil, o, fmt.Errorf("connection: %w", err)
 	}
-	if conn.State != connection.Live {
-		return nil, o, errParked
+	if err := r.admit(ctx, conn); err != nil {
+		return nil, o, err
 	}
 	// Before all that a rewind may follow upon: what is read below is of this generation
 	// or a later one, and then the cursors do not move.
@@ -124,7 +126,7 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	o.recovery = r.late(x, conn)
 	s := &scan{
 		r:          r,
-		log:        r.log.With(telemetry.Realm(realm)),
+		log:        r.log.With(telemetry.Realm(realm), telemetry.Company(r.companyName(ctx, realm))),
 		realm:      realm,
 		id:         newID(r.now(), sinks),
 		grace:      o.grace,
@@ -135,10 +137,14 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		settled:    settled(x, conn),
 		progress:   o.tell(),
 		referenced: map[state.Ref]bool{},
+		explicit:   map[string]bool{},
 		ledger:     ledger{kinds: map[state.Kind]bool{}},
 	}
+	for _, name := range o.entities {
+		s.explicit[name] = true
+	}
 	s.generation = generation
-	s.pace = x.pace
+	s.pace, s.again = x.pace, o.again
 	if s.cursors, err = r.state.Cursors(ctx, realm); err != nil {
 		return nil, o, err
 	}
@@ -157,6 +163,9 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	for _, f := range follow {
 		s.follow[f.Ref] = f
 	}
+	if s.fields, err = r.state.CustomFields(ctx, realm); err != nil {
+		return nil, o, err
+	}
 	if err := s.readUse(ctx, o); err != nil {
 		return nil, o, err
 	}
@@ -169,6 +178,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		s.client = r.client.With(qbo.Scan)
 	}
 	s.whole, s.client = s.client, s.client.WithMaxResponse(PageLimit)
+	all, _ := refusedNow(s.refused)
+	r.noteRefused(realm, all)
 	r.note(realm, s.cursors)
 	r.learn(realm, func(known *realmState) { s.isolate = known.failures >= isolateAfter })
 	if !o.republish {
@@ -201,15 +212,51 @@ func (o order) tell() func(state.JobProgress) {
 	return func(p state.JobProgress) { o.progress(p, false) }
 }
 
-// note keeps the oldest of a realm's cursors for the metric.
+// note keeps the oldest of a realm's cursors for the metric. Those of entities that
+// QuickBooks refuses there stay, and say nothing of whether the realm is scanned.
 func (r *Reconciler) note(realm string, cursors map[string]time.Time) {
-	var oldest time.Time
-	for _, cursor := range cursors {
-		if oldest.IsZero() || cursor.Before(oldest) {
-			oldest = cursor
+	r.learn(realm, func(known *realmState) {
+		known.oldest = time.Time{}
+		for name, cursor := range cursors {
+			if !slices.Contains(known.refused, name) && (known.oldest.IsZero() || cursor.Before(known.oldest)) {
+				known.oldest = cursor
+			}
+		}
+	})
+}
+
+// noteRefused keeps which entities those are, and reports whether that is news.
+func (r *Reconciler) noteRefused(realm string, refusals []state.Refusal) (news bool) {
+	var names []string
+	for _, one := range refusals {
+		names = append(names, one.Entity)
+	}
+	r.learn(realm, func(known *realmState) {
+		news = !slices.Equal(known.refused, names)
+		known.refused = names
+	})
+	return news
+}
+
+// noteRefusals ends a scan: what it has learned of refused entities counts at once, and
+// those that may be served again soon make the realm due.
+func (s *scan) noteRefusals(ctx context.Context) {
+	s.mu.Lock()
+	all, next := refusedNow(s.refused)
+	s.refusals = all
+	s.mu.Unlock()
+	if !next.IsZero() {
+		in := max(next.Sub(s.r.now()), s.r.backOff(1))
+		if err := s.r.state.ScheduleIn(ctx, s.realm, in); err != nil && ctx.Err() == nil {
+			s.log.Warn("retry of refused entities not scheduled, the next scan does it", telemetry.Error(err))
 		}
 	}
-	r.learn(realm, func(known *realmState) { known.oldest = oldest })
+	if !s.r.noteRefused(s.realm, s.refusals) {
+		return
+	}
+	if cursors, err := s.r.state.Cursors(ctx, s.realm); err == nil { // else the next scan notes them
+		s.r.note(s.realm, cursors)
+	}
 }
 
 // lag is the age of the oldest cursor of the realms this process has met and
@@ -299,12 +346,13 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		return
 	}
 	name, parked, before := "ok", errors.Is(out.err, errParked), false
+	_, waiting := waits(out.err)
 	r.learn(realm, func(known *realmState) {
 		before, known.parked = known.parked, parked
 		switch {
 		case out.err == nil:
 			known.failures = 0
-		case !parked && ctx.Err() == nil && !errors.Is(out.err, state.ErrBudget):
+		case !parked && !waiting && ctx.Err() == nil && !errors.Is(out.err, state.ErrBudget):
 			known.failures++
 		}
 	})
@@ -314,10 +362,13 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		name = "parked"
 		if !before {
 			r.metrics.parked.Inc()
-			r.log.Warn("realm parked: connect it again, its cursors wait", fields...)
+			r.log.Warn("realm cannot be read, its cursors wait", append(fields, telemetry.Reason(out.err.Error()))...)
 		}
 	case ctx.Err() != nil:
 		name = "stopped"
+	case waiting:
+		name = "waiting"
+		r.log.Debug("realm not scanned", append(fields, telemetry.Error(out.err))...)
 	case errors.Is(out.err, state.ErrBudget):
 		name = "budget"
 		r.log.Warn("realm not scanned, the month's calls are used up", append(fields, telemetry.Error(out.err))...)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -47,6 +48,7 @@ type Reconciler struct {
 	state       *state.Store
 	client      *qbo.Client
 	connections *connection.Store
+	guard       *access.Guard
 	log         *zap.Logger
 	metrics     *metrics
 	clock       *sharedClock
@@ -69,7 +71,8 @@ type Reconciler struct {
 type realmState struct {
 	parked   bool
 	failures int       // scans failed in a row
-	oldest   time.Time // its oldest cursor; zero: none
+	oldest   time.Time // its oldest cursor but for those of refused entities; zero: none
+	refused  []string
 }
 
 // New makes a reconciler. It opens nothing and starts nothing.
@@ -104,6 +107,7 @@ func New(o Options) (*Reconciler, error) {
 		realms:      map[string]*realmState{},
 	}
 	r.now = r.clock.now
+	r.guard = access.New(access.Options{State: o.State, Connections: o.Connections, QBO: o.QBO, Logger: o.Logger, Now: o.Now})
 	r.verifier = newVerifier(r)
 	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag, r.silence)
 	return r, nil
@@ -135,7 +139,8 @@ type Request struct {
 type Report struct {
 	// Realms is how many were scanned.
 	Realms int
-	// Parked are the realms left out because their authorisation has lapsed.
+	// Parked are the realms left out because their authorisation has lapsed, a person has
+	// parked them, or Intuit refuses them.
 	Parked []string
 	// Calls is the number of API calls made, failed ones included.
 	Calls int
@@ -151,6 +156,9 @@ type Report struct {
 	// Incomplete holds, by realm, the entities that could not be read as a
 	// whole: their cursors stay.
 	Incomplete map[string][]string
+	// Refused holds, by realm, the entities that QuickBooks refuses there, with its
+	// texts: they are left out, and their cursors stay.
+	Refused map[string][]state.Refusal
 	// Errors holds, by realm, why its scan was given up. What was found until
 	// then is published all the same.
 	Errors map[string]error
@@ -169,7 +177,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, q Request) (Report, error) {
 		realms = all
 	}
 	var mu sync.Mutex // guards report
-	report := Report{Incomplete: map[string][]string{}, Errors: map[string]error{}}
+	report := Report{Incomplete: map[string][]string{}, Refused: map[string][]state.Refusal{}, Errors: map[string]error{}}
 	var g errgroup.Group
 	g.SetLimit(r.config.Realms)
 	for _, realm := range realms {
@@ -200,6 +208,9 @@ func (p *Report) add(realm string, out outcome) {
 	p.MissingQuery += out.missingQuery
 	if len(out.incomplete) > 0 {
 		p.Incomplete[realm] = out.incomplete
+	}
+	if len(out.refusals) > 0 {
+		p.Refused[realm] = out.refusals
 	}
 	if out.err == nil && out.verified {
 		p.Verified++

@@ -361,6 +361,64 @@ func TestReconciler_SaysWhyAWebhookDidNotCome(t *testing.T) {
 	require.Equal(t, "cdc create not-selected", b.verdicts()["Invoice"])
 }
 
+// An operation that is unticked in the portal once its webhooks have come: what several
+// realms lack of it, while other webhooks come, is no accident.
+func TestReconciler_SaysThatAWebhookWasDeselectedLater(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 0)
+	invoice := b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	b.heard("2", "Invoice", "update")
+	for _, verdict := range []string{"lost", "lost", "deselected"} {
+		b.clock.Advance(time.Hour)
+		b.heard(realm, "Bill", "create")
+		b.heard("2", "Bill", "create")
+		require.NoError(t, b.sim.Update(invoice, nil))
+		other := state.Gap{
+			Realm: "2", Ref: state.Ref{Entity: "Invoice", ID: "1"}, Version: b.clock.Now().Unix(), Found: b.clock.Now(), Event: b.clock.Now(),
+			Operation: "update", Source: "cdc", Verdict: state.VerdictLost,
+		}
+		require.NoError(t, b.store.CountGaps(t.Context(), "2", []state.Gap{other}, map[state.Kind]bool{}))
+		b.clock.Advance(20 * time.Minute)
+		b.reconcile(r)
+		require.Equal(t, "cdc update "+verdict, b.verdicts()["Invoice"])
+	}
+
+	b.clock.Advance(time.Hour)
+	b.heard("3", "Invoice", "update")
+	b.clock.Advance(time.Hour)
+	require.NoError(t, b.sim.Update(invoice, nil))
+	b.clock.Advance(20 * time.Minute)
+	b.reconcile(r)
+	require.Equal(t, "cdc update lost", b.verdicts()["Invoice"], "it is ticked again")
+}
+
+// A balance moves without a SyncToken: nobody knows whether that has a webhook.
+func TestReconciler_DerivedFieldsSpeakForNoDeselection(t *testing.T) {
+	t.Parallel()
+	b, r := loaded(t, 0)
+	customer, invoice := b.create("Customer"), b.create("Invoice")
+	b.clock.Advance(time.Hour)
+	b.reconcile(r)
+	b.heard("2", "Customer", "create", "Invoice", "update")
+	unheard := func() (keys []string) {
+		keys, err := b.store.Redis().Keys(t.Context(), "lf:1:unheard:*").Result()
+		require.NoError(t, err)
+		return keys
+	}
+	before := unheard() // of what was made
+	b.clock.Advance(time.Hour)
+	require.NoError(t, b.sim.Derive(customer, false))
+	require.NoError(t, b.sim.Update(invoice, nil))
+	b.clock.Advance(time.Hour)
+	require.Equal(t, 2, b.reconcile(r).MissingCDC)
+	require.ElementsMatch(t, append(before, "lf:1:unheard:{app}:Invoice:update"), unheard())
+	spans, err := b.store.Redis().HGet(t.Context(), "lf:1:unheard:{app}:Customer:create", realm).Result()
+	require.NoError(t, err)
+	require.NotContains(t, spans, ",", "of its creation alone")
+}
+
 func TestReconciler_SaysWhichGapsAnOutageOfOursMade(t *testing.T) {
 	t.Parallel()
 	b, r := loaded(t, 0)

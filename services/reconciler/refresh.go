@@ -115,7 +115,12 @@ func (s *scan) refresh(ctx context.Context) error {
 			}
 			ids = ids[:refreshAtOnce]
 		}
-		if err := s.refreshEntity(ctx, name, ids); err != nil {
+		err := s.refreshEntity(ctx, name, ids)
+		if causeOf(ctx, err) != causeNone {
+			s.log.Warn("referenced records refused by quickbooks", telemetry.Entity(name), telemetry.Error(err))
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("refresh %s: %w", name, err)
 		}
 	}

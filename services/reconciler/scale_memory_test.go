@@ -187,6 +187,7 @@ func serveLarge() error {
 		return err
 	}
 	config := reconciler.DefaultReconcilerConfig()
+	config.RefreshCompany = 0 // a call a week would be in every count
 	config.CDCEntities, config.QueryEntities = []string{"Invoice"}, nil
 	config.StartJitter, config.OutageGap, config.RetryInterval = 0, never, time.Second
 	config.PollInterval, config.LeaseTTL, config.VerifyEvery = 50*time.Millisecond, 2*time.Second, 200*time.Millisecond

@@ -252,7 +252,7 @@ func (f *fleet) replicas(n int, most time.Duration) {
 func TestScale_SpreadAndTakeover(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, *scaleRealms)
-	environ := []string{"LEDGERFEED_RECONCILER_POLL_INTERVAL=100ms", "LEDGERFEED_RECONCILER_LEASE_TTL=3s"}
+	environ := []string{"LEDGERFEED_RECONCILER_POLL_INTERVAL=100ms", "LEDGERFEED_RECONCILER_LEASE_TTL=3s", "LEDGERFEED_RECONCILER_REFRESH_COMPANY=0s"}
 	if long() {
 		environ = nil
 	}
@@ -388,6 +388,7 @@ func BenchmarkReconciler_QuietScans(b *testing.B) {
 	client, err := qbo.New(qbo.Options{BaseURL: f.quickbooks("bench"), Tokens: f.connections, Limiter: f.store.Limiter(state.DefaultLimits())})
 	require.NoError(b, err)
 	config := reconciler.DefaultReconcilerConfig()
+	config.RefreshCompany = 0 // a call a week would be in every count
 	config.Realms = 16
 	r, err := reconciler.New(reconciler.Options{Config: config, Stream: conn, State: f.store, QBO: client, Connections: f.connections, Logger: zap.NewNop()})
 	require.NoError(b, err)

@@ -32,8 +32,10 @@ type scan struct {
 	// underway are changes that an unverified scan has put on the stream
 	// already: they are missing all the same, but not published again.
 	underway map[state.Ref]int64
-	// isolate asks entity by entity after server errors too.
+	// isolate searches for refused entities after server errors too.
 	isolate bool
+	// explicit are the entities that somebody has named: a refusal does not keep them out.
+	explicit map[string]bool
 
 	conn    connection.Connection
 	client  *qbo.Client // takes answers up to pageLimit
@@ -42,7 +44,7 @@ type scan struct {
 	memory  state.Memory         // of Redis, before it was asked for marks
 	cursors map[string]time.Time // as the scan found them
 	loaded  map[string]time.Time // how far loads had come then
-	refused map[string]refusal
+	fields  state.CustomFields
 	use     map[string]state.EntityUse // as the scan found it; nil if it need not know
 	used    map[string]bool            // by marks and webhooks
 	follow  map[state.Ref]state.FollowUp
@@ -52,10 +54,16 @@ type scan struct {
 	progress   func(state.JobProgress)
 	ledger     ledger
 
-	mu      sync.Mutex // guards what follows: entities are read at the same time
-	clock   time.Time  // Intuit's, at the latest answer
-	batches int        // published, for ids
-	saved   int        // scans remembered, for ids
+	mu       sync.Mutex // guards what follows: entities are read at the same time
+	clock    time.Time  // Intuit's, at the latest answer
+	batches  int        // published, for ids
+	saved    int        // scans remembered, for ids
+	answers  int        // calls that succeeded
+	searches int        // calls that searched for refused entities
+	found    bool       // one of those has succeeded
+	extra    int        // successful calls that refusals have cost
+	refused  map[string]refusal
+	doubts   []doubt
 	// referenced are records that changed transactions name, if those are refreshed.
 	referenced map[state.Ref]bool
 	changed    int // records that have changed since their entity's cursor
@@ -69,8 +77,10 @@ type outcome struct {
 	calls, items             int
 	missingCDC, missingQuery int
 	incomplete               []string
+	refusals                 []state.Refusal // the entities that were left out
 	verified                 bool
 	pace                     state.Pace
+	again                    bool // only entities that were refused lately were asked for
 	err                      error
 }
 
@@ -96,7 +106,13 @@ type finding struct {
 	// every Query fail.
 	unread  []time.Time
 	missing []state.Missing
-	items   int // records seen, guarded by the scan's mu
+	items   int       // records seen, guarded by the scan's mu
+	latest  time.Time // when one of them last changed; guarded as well
+	noKey   int       // rows of answers that had no key
+	cut     bool      // an answer of CDC is compared whose documents may lack custom fields
+	// asked is one more than the answers before the first call of several entities that was
+	// refused; zero: none was.
+	asked int
 	// expected is how many there are to see, if that was asked; guarded as well.
 	expected int
 	done     bool      // nothing more is asked about it; guarded as well
@@ -152,7 +168,11 @@ func (s *scan) run(ctx context.Context, o order) error {
 			rest = append(rest, f)
 		}
 	}
+	rest = s.fewerCounts(o, rest)
 	err := s.queries(ctx, rest)
+	if err == nil {
+		err = s.settleDoubts(ctx)
+	}
 	if err == nil {
 		err = s.countAll(ctx, o, fs)
 	}
@@ -162,7 +182,43 @@ func (s *scan) run(ctx context.Context, o order) error {
 	if err != nil && fatal(ctx, err) {
 		return err
 	}
-	return errors.Join(err, s.followUps(ctx, o), s.refresh(ctx))
+	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx), s.keepFields(ctx, o, err))
+	s.refreshCompany(ctx, o)
+	if err != nil {
+		return err
+	}
+	return s.settleDoubts(ctx)
+}
+
+// fewerCounts leaves as many counts of unused entities to the next scan as refusals have
+// cost calls. Entities that were refused before come first: what answers after them shows
+// that the refusal is theirs.
+func (s *scan) fewerCounts(o order, fs []*finding) []*finding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := slices.Clone(fs)
+	for _, f := range kept {
+		if known(s.refused[f.entity].cdc) && f.asked == 0 {
+			s.extra += 2 // it is read, and its older records counted
+		}
+	}
+	for i := len(kept) - 1; i >= 0 && !o.everything; i-- {
+		if s.extra > 0 && kept[i].count && !known(s.refused[kept[i].entity].query) {
+			kept = slices.Delete(kept, i, i+1)
+			s.extra--
+		}
+	}
+	slices.SortStableFunc(kept, func(a, b *finding) int {
+		return rank(known(s.refused[b.entity].query)) - rank(known(s.refused[a.entity].query))
+	})
+	return kept
+}
+
+func rank(first bool) int {
+	if first {
+		return 1
+	}
+	return 0
 }
 
 // loadsAtOnce is how many entities of a realm are read at the same time while it is
@@ -184,12 +240,19 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			if s.unknown(f.entity, s.r.now()) {
+				s.ended(f)
+				return nil
+			}
 			err := s.ask(ctx, f)
 			switch {
 			case err == nil:
 				s.ended(f)
 			case errors.Is(err, errUnreadable) || errors.Is(err, errBehind):
 				s.leaveOut(f, err)
+			case causeOf(ctx, err) != causeNone:
+				s.ended(f)
+				return s.refuses(ctx, f, wayQuery, err)
 			case fatal(ctx, err):
 				return err
 			default:
@@ -221,29 +284,12 @@ func (s *scan) leaveOut(f *finding, err error) {
 
 // fatal reports whether err stands in the way of the other entities too.
 func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, errParked) || lapsed(err) ||
-		errors.Is(err, qbo.ErrThrottled) || errors.Is(err, state.ErrBudget) || errors.Is(err, qbo.ErrUnauthorized) || errors.Is(err, qbo.ErrForbidden)
+	return blocked(ctx, err) || errors.Is(err, qbo.ErrUnauthorized) || errors.Is(err, qbo.ErrForbidden)
 }
 
 // lapsed reports whether the realm's authorisation has ended.
 func lapsed(err error) bool {
 	return errors.Is(err, connection.ErrReauthRequired) || errors.Is(err, connection.ErrNotConnected) || errors.Is(err, connection.ErrParked)
-}
-
-// divisible reports whether a smaller request may succeed where this one
-// failed: the answer was about its content, not about who asks or when.
-func (s *scan) divisible(ctx context.Context, err error) bool {
-	if fatal(ctx, err) {
-		return false
-	}
-	if errors.Is(err, qbo.ErrPoison) || tooLarge(err) {
-		return true
-	}
-	if errors.Is(err, qbo.ErrServer) || errors.Is(err, qbo.ErrMalformed) {
-		return s.isolate
-	}
-	var fault *qbo.Fault
-	return errors.As(err, &fault) && !qbo.Temporary(err)
 }
 
 // poisoned reports whether err may come from one record of those asked for.

@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	errParked  = errors.New("realm is parked: its authorisation has lapsed")
+	errParked  = errors.New("realm is parked")
 	errNoSinks = errors.New("no sink is registered, so nothing can be verified")
 	// A deletion shows by the marks alone where CDC does not tell of it: a scan before
 	// they are there again would move the cursor past it.
@@ -334,13 +334,20 @@ func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Duration, 
 	if !until.IsZero() {
 		return until.Sub(r.now()), nil
 	}
+	again, err := r.retries(ctx, realm, x)
+	if err != nil {
+		return soon, err
+	}
 	var out outcome
-	if x.pace.Scanned.IsZero() {
+	switch {
+	case x.pace.Scanned.IsZero():
 		out = r.firstLoad(ctx, realm)
-	} else {
+	case len(again) > 0:
+		out = r.scan(ctx, realm, order{grace: r.config.Grace, entities: again, again: true})
+	default:
 		out = r.scan(ctx, realm, order{grace: r.config.Grace})
 	}
-	return r.next(ctx, out), nil
+	return r.next(ctx, realm, out), nil
 }
 
 // demand scans a realm because somebody asked, and waits for whoever scans it.

@@ -18,7 +18,7 @@ type statement struct {
 	inactive bool      // only those
 	from, to time.Time // LastUpdatedTime from (inclusive) to (exclusive)
 	ids      []string
-	byID     bool // in the order of Id, not of LastUpdatedTime
+	plain    bool // no condition on a property but Active, and no order
 	start    int  // from 1
 	rows     int
 }
@@ -26,11 +26,10 @@ type statement struct {
 func (q statement) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "SELECT * FROM %s%s", q.entity, q.where())
-	order := "MetaData.LastUpdatedTime"
-	if q.byID {
-		order = "Id"
+	if !q.plain {
+		b.WriteString(" ORDERBY MetaData.LastUpdatedTime ASC")
 	}
-	fmt.Fprintf(&b, " ORDERBY %s ASC STARTPOSITION %d MAXRESULTS %d", order, max(q.start, 1), q.rows)
+	fmt.Fprintf(&b, " STARTPOSITION %d MAXRESULTS %d", max(q.start, 1), q.rows)
 	return b.String()
 }
 
@@ -54,11 +53,7 @@ func (q statement) where() string {
 		and("MetaData.LastUpdatedTime < %s", qbo.Quote(qbo.FormatTime(q.to)))
 	}
 	if len(q.ids) > 0 {
-		quoted := make([]string, len(q.ids))
-		for i, id := range q.ids {
-			quoted[i] = qbo.Quote(id)
-		}
-		and("Id IN (%s)", strings.Join(quoted, ", "))
+		and("%s", qbo.WithIDs(q.entity, q.ids))
 	}
 	if len(all) == 0 {
 		return ""

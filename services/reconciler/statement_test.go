@@ -16,9 +16,10 @@ func TestStatement_ReadsAsIntuitDocumentsIt(t *testing.T) {
 	}{
 		{"everything", statement{entity: "Invoice", rows: 1000},
 			"SELECT * FROM Invoice ORDERBY MetaData.LastUpdatedTime ASC STARTPOSITION 1 MAXRESULTS 1000"},
-		{"inactive ones too", statement{entity: "Customer", list: true, from: from, to: from.Add(time.Second), byID: true, start: 1000, rows: 500},
+		{"inactive ones too", statement{entity: "Customer", list: true, from: from, to: from.Add(time.Second), start: 1000, rows: 500},
 			"SELECT * FROM Customer WHERE Active IN (true, false) AND MetaData.LastUpdatedTime >= '2026-11-02T17:00:00Z'" +
-				" AND MetaData.LastUpdatedTime < '2026-11-02T17:00:01Z' ORDERBY Id ASC STARTPOSITION 1000 MAXRESULTS 500"},
+				" AND MetaData.LastUpdatedTime < '2026-11-02T17:00:01Z' ORDERBY MetaData.LastUpdatedTime ASC STARTPOSITION 1000 MAXRESULTS 500"},
+		{"without a filter", statement{entity: "Preferences", plain: true, rows: 2}, "SELECT * FROM Preferences STARTPOSITION 1 MAXRESULTS 2"},
 		{"by id", statement{entity: "Bill", ids: []string{"7", "o'8"}, rows: 2},
 			`SELECT * FROM Bill WHERE Id IN ('7', 'o\'8') ORDERBY MetaData.LastUpdatedTime ASC STARTPOSITION 1 MAXRESULTS 2`},
 	} {

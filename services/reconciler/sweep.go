@@ -88,7 +88,8 @@ func (s *scan) deletions(ctx context.Context, f *finding) error {
 	}
 	since := secondOf(f.since)
 	from := since
-	if f.held.Count(0, since) > 0 {
+	// CDC has told of deletions until now where it refuses the entity for the first time.
+	if (f.asked == 0 || f.load) && f.held.Count(0, since) > 0 {
 		same, err := s.counted(ctx, f)
 		if err != nil {
 			return err
@@ -157,7 +158,7 @@ func (s *scan) sweep(ctx context.Context, f *finding) error {
 
 // keepSwept notes how far a sweep is, after the absent records of before are noted.
 func (s *scan) keepSwept(ctx context.Context, f *finding, items []qbo.Entity) error {
-	if f.swept.At.IsZero() || len(items) == 0 {
+	if f.swept.At.IsZero() || f.plain || len(items) == 0 {
 		return nil
 	}
 	if f.pages++; f.pages%sweepKept != 0 {
@@ -267,6 +268,9 @@ func (s *scan) exist(ctx context.Context, f *finding, ids []string, p *presence)
 	if len(ids) == 0 {
 		return nil
 	}
+	if f.plain {
+		return s.existPlain(ctx, f, ids, p)
+	}
 	q := statement{entity: f.entity, list: f.list, ids: ids, rows: maxRows}
 	res, err := s.callQuery(ctx, q.String())
 	switch {
@@ -289,4 +293,31 @@ func (s *scan) exist(ctx context.Context, f *finding, ids []string, p *presence)
 		return err
 	}
 	return s.exist(ctx, f, ids[len(ids)/2:], p)
+}
+
+// existPlain is exist for an entity that cannot be filtered: all of it is read.
+func (s *scan) existPlain(ctx context.Context, f *finding, ids []string, p *presence) error {
+	asked := map[string]bool{}
+	for _, id := range ids {
+		asked[id] = true
+	}
+	return s.readPlain(ctx, f.entity, f.list, func(items []qbo.Entity, at time.Time) error {
+		for _, item := range items {
+			if asked[item.ID] {
+				p.there[item.ID] = true
+			}
+		}
+		if at.After(p.at) {
+			p.at = at
+		}
+		return nil
+	})
+}
+
+// readPlain reads all records of an entity without a condition or an order.
+func (s *scan) readPlain(ctx context.Context, name string, list bool, page func([]qbo.Entity, time.Time) error) error {
+	k := &keyset{
+		query: s.callQuery, now: s.r.now, base: statement{entity: name, list: list, plain: true}, page: page,
+	}
+	return k.window(ctx, time.Time{}, time.Time{})
 }

@@ -2,51 +2,50 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // readUse reads which of the entities that only Query can find the realm uses: a count
-// has found some, a sink has records of it, or a webhook of it came. Only those that the
-// scan may ask for are looked up.
+// has found some, a sink has records of it, or a webhook of it came.
 func (s *scan) readUse(ctx context.Context, o order) error {
-	var asked []string
+	var wanted []string
 	for _, name := range s.r.config.QueryEntities {
-		if o.wants(name) && (o.everything || o.recovery || s.due(name, s.r.now())) {
-			asked = append(asked, name)
+		if o.wants(name) {
+			wanted = append(wanted, name)
 		}
 	}
-	if len(asked) == 0 {
+	if len(wanted) == 0 {
 		return nil
 	}
 	var err error
 	if s.use, err = s.r.state.EntityUse(ctx, s.realm); err != nil {
 		return err
 	}
-	asked = slices.DeleteFunc(asked, func(name string) bool { return s.use[name].Used })
-	delivered, err := s.r.state.Delivered(ctx, s.realm, s.sinks, asked)
+	wanted = slices.DeleteFunc(wanted, func(name string) bool { return s.use[name].Used })
+	delivered, err := s.r.state.Delivered(ctx, s.realm, s.sinks, wanted)
 	if err != nil {
 		return err
 	}
-	if len(delivered) < len(asked) {
-		webhooks, err := s.r.state.Freshness(ctx, s.realm)
-		if err != nil {
-			return err
-		}
-		for _, w := range webhooks {
-			delivered[w.Entity] = true
-		}
-	}
 	s.used = delivered
-	return nil
+	asks := func(name string) bool {
+		return !delivered[name] && (o.everything || o.recovery || s.due(name, s.r.now()))
+	}
+	if !slices.ContainsFunc(wanted, asks) {
+		return nil
+	}
+	webhooks, err := s.r.state.Freshness(ctx, s.realm)
+	for _, w := range webhooks {
+		s.used[w.Entity] = true
+	}
+	return err
 }
 
 // uses reports whether the realm is known to use an entity.
@@ -59,25 +58,63 @@ func (s *scan) hasCounted(name string) bool {
 	return u.Used && !u.Counted.IsZero() && s.cursors[name].Before(u.Counted.Add(-margin).Truncate(time.Second))
 }
 
+const (
+	// unusedTurns is after how many intervals an entity is counted that the realm does
+	// not use: with all of them a quiet day stays at three calls.
+	unusedTurns = 2
+	// quietDay is how many calls beside CDC a scan of a quiet realm may make.
+	quietDay = 2
+)
+
+// announced reports whether webhooks tell of the changes of an entity.
+func announced(name string) bool {
+	info, _ := entity.Lookup(name)
+	return len(info.Operations) > 0
+}
+
+// longest is how far apart two turns of an entity are at most.
+func (s *scan) longest(name string) time.Duration {
+	every := s.r.config.queryInterval()
+	if !announced(name) {
+		every = s.r.config.unannouncedInterval()
+	}
+	if !s.uses(name) {
+		every *= unusedTurns
+	}
+	return every
+}
+
 // due reports whether an entity that only Query can find was not asked for since its
-// last turn. Each has one in reconciler.query_interval; those of a realm are spread
-// evenly over it, and those of different realms lie apart.
+// last turn. The turns of a realm are spread evenly over the interval, and those of
+// different realms lie apart. One that no webhook announces has further turns while it
+// changes: after a tenth of the time since its last change.
 func (s *scan) due(name string, now time.Time) bool {
 	cursor := s.cursors[name]
 	// A cursor is by Intuit's clock. One that is ahead of ours says that ours is wrong,
 	// and nothing of how long ago it moved.
-	return cursor.After(now) || cursor.Add(margin).Before(s.r.lastTurn(s.realm, name, now))
+	if cursor.After(now) || cursor.Add(margin).Before(s.r.lastTurn(s.realm, name, now, s.longest(name))) {
+		return true
+	}
+	changed := s.use[name].Changed
+	if announced(name) || !s.uses(name) || changed.IsZero() {
+		return false
+	}
+	every := max(now.Sub(changed)/10, s.r.config.Interval)
+	// A daily scan is never quite a day after the last one.
+	return every < s.longest(name) && !now.Before(cursor.Add(margin+every-s.r.config.Interval/2))
 }
 
-// late reports whether an entity has missed the turn before its last one, too.
+// late reports whether an entity has missed the turn before its last one, too, or has
+// waited for half an interval more.
 func (s *scan) late(name string, now time.Time) bool {
-	before := s.r.lastTurn(s.realm, name, now).Add(-s.r.config.queryInterval())
-	return s.cursors[name].Add(margin).Before(before)
+	every := s.longest(name)
+	asked := s.cursors[name].Add(margin)
+	return asked.Before(s.r.lastTurn(s.realm, name, now, every).Add(-every)) || asked.Before(now.Add(-every*3/2))
 }
 
 // lastTurn is the last time up to now at which it was the turn of an entity.
-func (r *Reconciler) lastTurn(realm, name string, now time.Time) time.Time {
-	every, n := r.config.queryInterval(), len(r.config.QueryEntities)
+func (r *Reconciler) lastTurn(realm, name string, now time.Time, every time.Duration) time.Time {
+	n := len(r.config.QueryEntities)
 	rank := max(slices.Index(r.config.QueryEntities, name), 0)
 	offset := time.Duration(float64(crc32.ChecksumIEEE([]byte(realm))) / (1 << 32) * float64(every))
 	offset += every / time.Duration(max(n, 1)) * time.Duration(rank)
@@ -92,7 +129,8 @@ func (s *scan) countsAtOnce(o order) int {
 	if o.recovery || s.pace.Scanned.IsZero() {
 		return 1
 	}
-	turns := float64(s.r.now().Sub(s.pace.Scanned)) / float64(s.r.config.queryInterval()) * float64(len(s.r.config.QueryEntities))
+	every := unusedTurns * min(s.r.config.queryInterval(), s.r.config.unannouncedInterval())
+	turns := float64(s.r.now().Sub(s.pace.Scanned)) / float64(every) * float64(len(s.r.config.QueryEntities))
 	return max(1, int(turns)+1)
 }
 
@@ -110,7 +148,8 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		if s.hasCounted(name) {
 			t.fromBeginning(s.loaded[name])
 		}
-		due := s.due(name, now)
+		before := s.refusal(name).query
+		due := s.due(name, now) || o.again || known(before) && !before.Lasting
 		switch {
 		case t.load, o.everything, s.uses(name) && (due || o.recovery):
 			fs = append(fs, newFinding(t))
@@ -120,7 +159,17 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		}
 	}
 	slices.SortStableFunc(counts, func(a, b *finding) int { return a.cursor.Compare(b.cursor) })
-	return append(fs, counts[:min(len(counts), s.countsAtOnce(o))]...)
+	if o.again {
+		return append(fs, counts...)
+	}
+	counts = counts[:min(len(counts), s.countsAtOnce(o))]
+	if s.r.now().Sub(s.pace.Scanned) < 2*s.r.config.Interval && len(fs)+len(counts) > quietDay {
+		// What waits is late some day, and is counted then.
+		room := min(max(quietDay-len(fs), 0), len(counts))
+		late := slices.DeleteFunc(slices.Clone(counts[room:]), func(f *finding) bool { return !s.late(f.entity, now) })
+		counts = append(counts[:room], late...)
+	}
+	return append(fs, counts...)
 }
 
 // fromBeginning makes the task a load, which goes on from loaded.
@@ -139,11 +188,6 @@ func (s *scan) ask(ctx context.Context, f *finding) error {
 		return s.query(ctx, f)
 	}
 	n, at, err := s.count(ctx, statement{entity: f.entity, list: f.list})
-	if errors.Is(err, qbo.ErrInvalidQuery) {
-		s.refuses(ctx, f.entity, wayQuery)
-		s.log.Warn("entity is not scanned, query does not know it here", telemetry.Entity(f.entity), telemetry.Error(err))
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("count %s: %w", f.entity, err)
 	}
@@ -189,6 +233,9 @@ func (s *scan) keepUse(ctx context.Context) {
 			now.Counted = f.counted.UTC().Truncate(time.Second)
 		case f.load && f.done && !f.time.IsZero():
 			now.Counted = f.time.UTC().Truncate(time.Second)
+		}
+		if f.latest.After(now.Changed) {
+			now.Changed = f.latest.UTC().Truncate(time.Second)
 		}
 		if now != before || !known {
 			learned[f.entity] = now

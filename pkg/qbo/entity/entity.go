@@ -25,6 +25,9 @@ type Info struct {
 	CDC bool
 	// Query says that `SELECT * FROM Name` may be asked.
 	Query bool
+	// Lasting says that a record never ends, so that an answer without it is no sign of
+	// a deletion: QuickBooks has no way to delete one, and may show the newest only.
+	Lasting bool
 	// Operations are the operations Intuit's portal offers webhooks for, as the
 	// legacy format spells them ("Create"); empty means no webhooks.
 	Operations []string
@@ -41,7 +44,8 @@ func All() []Info {
 }
 
 // Lookup finds an entity by its name in any case: "creditmemo", as CloudEvents
-// write it, finds CreditMemo.
+// write it, finds CreditMemo. A name that answers use instead of it does as well:
+// CreditCardPaymentTxn is CreditCardPayment.
 func Lookup(name string) (Info, bool) {
 	i, ok := row(name)
 	if !ok {
@@ -71,6 +75,11 @@ func CDC() []string {
 // CDC by its own list, so that only Query finds their changes. Deletions of
 // these show in no call: they are found by comparing ids.
 func QueryOnly() []string { return slices.Clone(queryOnly) }
+
+// Queryable returns the sorted names of the entities a Query may ask for.
+func Queryable() []string {
+	return names(func(i Info) bool { return i.Query })
+}
 
 func names(want func(Info) bool) []string {
 	var found []string

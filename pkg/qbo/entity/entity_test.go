@@ -111,6 +111,15 @@ func TestTable_EveryScannedOrAnnouncedEntityCanBeQueried(t *testing.T) {
 	}
 }
 
+func TestQueryable_IsAllThatHasRecords(t *testing.T) {
+	names := entity.Queryable()
+	require.Len(t, names, 42)
+	for _, name := range []string{"Attachable", "CompanyInfo", "CreditCardPayment", "CustomerType", "ExchangeRate", "InventoryAdjustment", "RecurringTransaction", "ReimburseCharge", "TaxPayment"} {
+		require.Contains(t, names, name)
+	}
+	require.Equal(t, "CreditCardPayment", entity.Canonical("CreditCardPaymentTxn"), "as answers call it")
+}
+
 func TestCanonical_DoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { entity.Canonical("creditmemo"); entity.Canonical("CreditMemo") }))
 }

@@ -26,7 +26,8 @@ const (
 //     one refused name would fail the call for all.
 //   - List: API reference of each entity (Active: "Boolean, filterable"); TaxCode,
 //     TaxRate, Term and PaymentMethod are queried by `Active IN (true, false)` in
-//     several public integrations.
+//     several public integrations. Budget is by singer-io/tap-quickbooks; of Budget and
+//     CustomerType ComponentOne's tables of QuickBooks Online call Active filterable.
 //   - Query: the API reference; true also where no page was seen, for a refusal by
 //     the API is visible and a wrong false is not.
 var table = [...]Info{
@@ -34,25 +35,25 @@ var table = [...]Info{
 	{Name: "Attachable", Query: true},
 	{Name: "Bill", CDC: true, Query: true, Operations: []string{create, update, remove}},
 	{Name: "BillPayment", CDC: true, Query: true, Operations: []string{create, update, remove, void}},
-	// Budget carries Active too, but the reference does not call it filterable.
-	{Name: "Budget", CDC: true, Query: true, Operations: []string{create, update}},
+	{Name: "Budget", List: true, CDC: true, Query: true, Operations: []string{create, update}},
 	// ChangeOrder is on the portal only; no page of the API reference describes it.
 	{Name: "ChangeOrder", Query: true, Operations: []string{create, update, remove}},
 	{Name: "Class", List: true, CDC: true, Query: true, Operations: []string{create, update, remove, merge}},
 	{Name: "CompanyCurrency", List: true, Query: true, Operations: []string{create, update, remove}},
 	{Name: "CompanyInfo", Query: true},
+	// CreditCardPayment comes under the name CreditCardPaymentTxn in every answer.
 	{Name: "CreditCardPayment", Query: true},
 	{Name: "CreditMemo", CDC: true, Query: true, Operations: []string{create, update, remove, void, emailed}},
 	// Currency has webhooks, but the API reference knows only CompanyCurrency.
 	{Name: "Currency", Query: true, Operations: []string{create, update, remove}},
 	{Name: "Customer", List: true, CDC: true, Query: true, Operations: []string{create, update, remove, merge}},
-	{Name: "CustomerType", Query: true},
+	{Name: "CustomerType", List: true, Query: true},
 	{Name: "Department", List: true, CDC: true, Query: true, Operations: []string{create, update, merge}},
 	{Name: "Deposit", CDC: true, Query: true, Operations: []string{create, update, remove}},
 	{Name: "Employee", List: true, CDC: true, Query: true, Operations: []string{create, update, remove, merge}},
 	{Name: "Estimate", CDC: true, Query: true, Operations: []string{create, update, remove, emailed}},
-	// ExchangeRate has no Id: it is read by currency and date.
-	{Name: "ExchangeRate", Query: true},
+	// ExchangeRate has no Id: it is read by currency and date, and none can be deleted.
+	{Name: "ExchangeRate", Query: true, Lasting: true},
 	{Name: "InventoryAdjustment", Query: true},
 	{Name: "Invoice", CDC: true, Query: true, Operations: []string{create, update, remove, void, emailed}},
 	{Name: "Item", List: true, CDC: true, Query: true, Operations: []string{create, update, remove, merge}},
@@ -63,6 +64,7 @@ var table = [...]Info{
 	{Name: "Preferences", Query: true, Operations: []string{update}},
 	{Name: "Purchase", CDC: true, Query: true, Operations: []string{create, update, remove, void}},
 	{Name: "PurchaseOrder", CDC: true, Query: true, Operations: []string{create, update, remove, emailed}},
+	// RecurringTransaction wraps the transaction it repeats: {"Bill": {"Id": ...}}.
 	{Name: "RecurringTransaction", Query: true},
 	{Name: "RefundReceipt", CDC: true, Query: true, Operations: []string{create, update, remove, void, emailed}},
 	{Name: "ReimburseCharge", Query: true},
@@ -85,13 +87,20 @@ var table = [...]Info{
 // "change-data-capture"). JournalCode, TaxAgency and TimeActivity have webhooks.
 var queryOnly = []string{"JournalCode", "TaxAgency", "TaxCode", "TaxRate", "TimeActivity"}
 
+// aliases are names of an entity in answers that differ from its name in a Query.
+var aliases = map[string]string{"CreditCardPaymentTxn": "CreditCardPayment"}
+
 // rows finds the row of a name as the API spells it and in lower case. It is
 // never written to.
 var rows = func() map[string]int {
-	rows := make(map[string]int, 2*len(table))
+	rows := make(map[string]int, 2*(len(table)+len(aliases)))
 	for i, info := range table {
 		rows[info.Name] = i
 		rows[strings.ToLower(info.Name)] = i
+	}
+	for alias, name := range aliases {
+		rows[alias] = rows[name]
+		rows[strings.ToLower(alias)] = rows[name]
 	}
 	return rows
 }()

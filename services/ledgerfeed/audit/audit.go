@@ -28,6 +28,7 @@ const (
 	Gaps        = "gaps"
 	CountsAgree = "counts-agree" // only they were compared: see Options.Quick
 	Incomplete  = "incomplete"   // not all could be compared
+	Unavailable = "unavailable"  // the company's QuickBooks has no such entity
 )
 
 // DefaultGrace is what scans leave to Intuit's replicas, too.
@@ -55,7 +56,8 @@ type Options struct {
 	Sink   string // its name in the marks
 
 	Realms []string
-	// Entities are names as the API spells them; none is all that the feed delivers.
+	// Entities are names as the API spells them; none is all that the feed delivers. One
+	// that a company's QuickBooks does not know gets the verdict Unavailable then.
 	Entities []string
 	// Quick compares records only where the counts differ. Equal counts prove little:
 	// one record may be missing and another be one too many, and none be up to date.
@@ -123,7 +125,9 @@ func (r Report) Gaps() (n int) {
 
 // Whole reports whether everything was compared and agreed, or has been repaired.
 func (r Report) Whole() bool {
-	return !slices.ContainsFunc(r.Verdicts, func(v state.Audit) bool { return v.Verdict != NoGap && v.Verdict != CountsAgree })
+	return !slices.ContainsFunc(r.Verdicts, func(v state.Audit) bool {
+		return v.Verdict != NoGap && v.Verdict != CountsAgree && v.Verdict != Unavailable
+	})
 }
 
 // auditor is an audit under way.
@@ -196,23 +200,33 @@ func (a *auditor) finished() Report {
 		}
 		return strings.Compare(x.Entity, y.Entity)
 	})
-	for i, v := range r.Verdicts {
-		if i == 0 || v.UpTo.Before(r.UpTo) {
+	first := true
+	for _, v := range r.Verdicts {
+		if v.Verdict == Unavailable {
+			continue
+		}
+		if first || v.UpTo.Before(r.UpTo) {
 			r.UpTo = v.UpTo
 		}
+		first = false
 	}
 	return r
 }
 
-// Entities are those that the feed delivers and a Query can be asked for.
-func Entities() []string {
-	var names []string
-	for _, info := range entity.All() {
-		if info.Query && (info.CDC || len(info.Operations) > 0 || slices.Contains(entity.QueryOnly(), info.Name)) {
-			names = append(names, info.Name)
+// Entities are those that the feed delivers: all that a Query can be asked for.
+func Entities() []string { return entity.Queryable() }
+
+// Scope says what the verdicts are about, and which entities they leave out, by realm.
+func (r Report) Scope() (compared, unavailable map[string][]string) {
+	compared, unavailable = map[string][]string{}, map[string][]string{}
+	for _, v := range r.Verdicts {
+		if v.Verdict == Unavailable {
+			unavailable[v.Realm] = append(unavailable[v.Realm], v.Entity)
+		} else {
+			compared[v.Realm] = append(compared[v.Realm], v.Entity)
 		}
 	}
-	return names
+	return compared, unavailable
 }
 
 // realm counts the entities of a realm, then compares each.
@@ -234,8 +248,13 @@ func (a *auditor) realm(ctx context.Context, realm string) error {
 		c := &comparison{a: a, realm: realm, entity: name}
 		err := c.count(ctx)
 		switch {
-		case errors.Is(err, qbo.ErrInvalidQuery) && !explicit:
-			continue // the company is without it
+		case !explicit && a.unavailable(ctx, realm, name, err):
+			v := c.failed(err)
+			v.Verdict = Unavailable
+			if err := a.keep(ctx, v); err != nil {
+				return err
+			}
+			continue
 		case err != nil && a.fatal(ctx, err):
 			return err
 		case err != nil:

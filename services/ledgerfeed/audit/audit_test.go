@@ -38,9 +38,11 @@ type bundle struct {
 	after func() // called after each call of the API; set before the first
 	// failing is how many of the next calls the server fails on.
 	failing atomic.Int64
-	table   *postgres.Sink
-	o       audit.Options
-	token   secret.String
+	// refuse answers a call in place of QuickBooks; set before the first.
+	refuse func(w http.ResponseWriter, r *http.Request) bool
+	table  *postgres.Sink
+	o      audit.Options
+	token  secret.String
 }
 
 func (b *bundle) clock() time.Time {
@@ -72,6 +74,9 @@ func setup(t *testing.T) *bundle {
 	b.api = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if b.failing.Add(-1) >= 0 {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if b.refuse != nil && b.refuse(w, r) {
 			return
 		}
 		b.sim.Handler().ServeHTTP(w, r)

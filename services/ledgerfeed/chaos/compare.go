@@ -49,7 +49,7 @@ type lastState struct {
 	hash string
 }
 
-// compare looks at every record of either side. The order of the states of a record is
+// compare looks at all records of either side. The order of the states of a record is
 // that in which they were written: the last one at a higher version is equal, for its
 // SyncToken may have grown while its time went back.
 func compare(truth map[sink.Ref]lastState, held map[sink.Ref]sink.Row, but excuses) (d difference) {
@@ -104,7 +104,7 @@ func listed(name string) bool {
 	return ok && info.CDC
 }
 
-// truth is the state of every record of every realm.
+// truth is the state of each record of all realms.
 func (b *books) truth() map[sink.Ref]lastState {
 	all := map[sink.Ref]lastState{}
 	for _, realm := range b.Realms() {

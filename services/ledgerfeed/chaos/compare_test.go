@@ -84,7 +84,7 @@ func TestSummary_IsTheLineThatIsPromised(t *testing.T) {
 	s.add(good)
 	require.JSONEq(t, `{"runs":3,"changes":10,"faults":4,"kills":2,"lost":1,"stale":0,"extra":0,"wrong_tombstones":1,"content_differs":2,"wrong_tombstone_ms":2500,"duplicates":3,"invariants":{
 		"I1":"held","I2":"broken","I3":"untried","I4":"untried","I5":"untried","I6":"untried","I7":"untried","I8":"untried","I9":"untried",
-		"I10":"untried","I11":"untried","I12":"untried","I13":"untried","I14":"untried","I15":"untried"},"recovery_ms":1500}`, s.Line())
+		"I10":"untried","I11":"untried","I12":"untried","I13":"untried","I14":"untried","I15":"untried","I16":"untried"},"recovery_ms":1500}`, s.Line())
 	require.False(t, Result{Inconclusive: "no fault"}.Good())
 }
 

@@ -41,6 +41,9 @@ type effects struct {
 	hides bool
 	// silent: documents change, and no version, webhook or answer of CDC tells.
 	silent bool
+	// refuses: QuickBooks refuses an entity or a company for a while. Its events wait, or a
+	// scan finds them once a person has had it asked again.
+	refuses bool
 	// fills: a stream has no room, and what it would hold is left to scans.
 	fills bool
 }
@@ -49,7 +52,7 @@ func (e effects) and(o effects) effects {
 	return effects{
 		repeats: e.repeats || o.repeats, forgets: e.forgets || o.forgets, loses: e.loses || o.loses, lapses: e.lapses || o.lapses,
 		corrupts: e.corrupts || o.corrupts, withholds: e.withholds || o.withholds, hides: e.hides || o.hides,
-		silent: e.silent || o.silent, fills: e.fills || o.fills,
+		silent: e.silent || o.silent, fills: e.fills || o.fills, refuses: e.refuses || o.refuses,
 	}
 }
 
@@ -63,7 +66,7 @@ func Faults() []string {
 }
 
 func catalogue() []fault {
-	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), misleadingFaults(), sinkFaults(), scanFaults(), fullFaults())
+	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), misleadingFaults(), sinkFaults(), scanFaults(), fullFaults(), refusalFaults())
 }
 
 // planned is a fault at its place in a run.

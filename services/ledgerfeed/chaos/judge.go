@@ -341,6 +341,7 @@ func (r *run) judge(ctx context.Context) (Result, error) {
 	r.judgeI11(&res)
 	r.judgeI12(&res)
 	r.judgeI15(&res)
+	res.find("I16", r.refusals > 0, r.unbounded...)
 	return res, nil
 }
 
@@ -455,6 +456,7 @@ func (r *run) judgeTokens(ctx context.Context, res *Result) {
 	if n := r.plant.books.sharedTokens(); n > 0 && !r.effects.forgets {
 		wrong = append(wrong, fmt.Sprintf("%d refreshes were made while another one was under way with the same token", n))
 	}
+	wrong = append(wrong, r.refreshed...)
 	for _, realm := range r.plant.realms {
 		c, err := r.plant.connections.Get(ctx, realm)
 		if err != nil || c.State != connection.Live {

@@ -72,6 +72,8 @@ var mutants = map[string]mutant{
 	"one-sweep-deletes":                {faults: []string{"read-lag-all"}, speed: 30, scans: 4 * time.Second, breaks: []string{"I15"}},
 	// The deletion leaves the window of the scans while CDC tells no time of it.
 	"invented-time-recent": {faults: []string{"bare-deletes", "webhook-outage", "webhook-loss"}, speed: 60, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
+	"refusal-forgotten":    {faults: []string{"refuse-entity"}, speed: 10, scans: 2 * time.Second, breaks: []string{"I16"}},
+	"refresh-on-every-401": {faults: []string{"fresh-401"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I7"}},
 	"stale-read-covered":   {faults: []string{"read-lag"}, speed: 30, scans: never, breaks: []string{"I2"}},
 }
 

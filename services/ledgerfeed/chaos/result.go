@@ -17,7 +17,7 @@ const (
 )
 
 // Invariants are the names of what is judged, as in docs/architecture.md.
-var Invariants = []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15"}
+var Invariants = []string{"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15", "I16"}
 
 // Result is what came of one run.
 type Result struct {

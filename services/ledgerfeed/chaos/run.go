@@ -55,6 +55,9 @@ type run struct {
 	unanswered []string // I2 before the last scans
 	judgedI2   bool
 	stuck      []string // I9: what a full stream held up
+	refusals   int      // calls of CDC that were refused for one entity
+	unbounded  []string // I16: what was asked for though it was refused
+	refreshed  []string // I7: refreshes that a 401 to a good token led to
 	// ended are records of which a dead letter was requeued or purged, purged those of
 	// the latter: only a full load brings them.
 	ended, purged map[sink.Ref]bool
@@ -253,7 +256,8 @@ func (r *run) attend(ctx context.Context) {
 	for lifecycle.Sleep(ctx, time.Second) == nil {
 		for _, realm := range r.plant.realms {
 			c, err := r.plant.connections.Get(ctx, realm)
-			if err != nil || c.State != connection.ReauthRequired || !r.plant.books.TokenUnheard(realm) {
+			refused := c.State == connection.ReauthRequired || c.Refusal != nil
+			if err != nil || !refused || !r.plant.books.TokenUnheard(realm) {
 				continue
 			}
 			r.mu.Lock()

@@ -61,7 +61,7 @@ func (r *run) settle(ctx context.Context) error {
 			r.note("settle", "", r.undrained)
 		}
 	}
-	if r.undrained == "" && !e.loses && !e.lapses && !e.hides && !e.withholds && !e.fills {
+	if r.undrained == "" && !e.loses && !e.lapses && !e.hides && !e.withholds && !e.fills && !e.refuses {
 		if err := r.judgeEvents(ctx); err != nil {
 			r.note("settle", "", "the events are not judged before the scans: "+err.Error())
 		}
@@ -81,6 +81,11 @@ func (r *run) settle(ctx context.Context) error {
 			if err := until(ctx, func(ctx context.Context) error { return r.plant.state.ScheduleIn(ctx, realm, 0) }); err != nil {
 				return nil // the settling has taken too long: the verdicts say so
 			}
+		}
+	}
+	if e.refuses { // what a scan that was under way refused since
+		if err := r.askRefused(ctx, r.plant.realms); err != nil {
+			r.note("settle", "", "refused entities are left: "+err.Error())
 		}
 	}
 	if err := r.awaitEqual(ctx, true); err != nil {
@@ -145,6 +150,7 @@ func (p *plant) heal() {
 	}
 	p.endpoint.set(willing)
 	p.books.alter(func(f *qbosim.Faults) { *f = qbosim.Faults{Latency: baseLatency} })
+	p.books.SetUnselected(nil)
 }
 
 // roomWait is how much longer what is left may take: a dead letter that found no room is

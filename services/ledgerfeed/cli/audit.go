@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -41,7 +42,8 @@ func (auditCmd) Help() string {
 and SyncToken of each record. The verdict on an entity of a company is "no gap up to T", T by Intuit's clock, or
 what differs: missing, stale (an older version), extra (gone from QuickBooks); with --content also differs
 (another document of the same version, such as a balance). It is printed, and stored in Redis
-and in ledgerfeed.audit beside the sink's tables.
+and in ledgerfeed.audit beside the sink's tables. The last lines are the scope: which entities were compared, and
+which the company's QuickBooks does not have (verdict "unavailable").
 
 It costs one call for each entity of a company and one for 1,000 records, within the month's budget
 (qbo.monthly_calls), in turns that live work leaves. Ended at any time it does no harm, and --skip-younger lets the
@@ -69,7 +71,7 @@ func (c *auditCmd) validate(p process) error {
 	c.Entity = names
 	switch {
 	case c.Content && c.Quick:
-		return lifecycle.Usage(errors.New("--content compares every record and --quick does not: give one of them"))
+		return lifecycle.Usage(errors.New("--content compares all records and --quick does not: give one of them"))
 	case c.MaxCalls < 0:
 		return lifecycle.Usage(fmt.Errorf("--max-calls %d: give a number of calls", c.MaxCalls))
 	case c.Grace < 0:
@@ -148,9 +150,9 @@ func (c *auditCmd) realms(ctx context.Context, p process, connections *connectio
 		case conn.State == connection.Live:
 			live = append(live, realm)
 		case len(c.Realm) > 0:
-			return nil, fmt.Errorf("realm %s: it is %s, a person must connect it anew", realm, conn.State)
+			return nil, conn.Unusable()
 		default:
-			fmt.Fprintf(p.stderr, "note: realm %s is left out: it is %s\n", realm, conn.State)
+			fmt.Fprintf(p.stderr, "note: realm %s is left out: %v\n", realm, conn.Unusable())
 		}
 	}
 	if len(live) == 0 {
@@ -225,8 +227,30 @@ func writeAudit(w io.Writer, r audit.Report) error {
 	case r.Gaps() == 0:
 		said = "not all could be compared"
 	}
-	_, err := fmt.Fprintf(w, "%s: %d companies, %d records, %d calls\n", said, len(realms), records, r.Calls)
-	return err
+	if _, err := fmt.Fprintf(w, "%s: %d companies, %d records, %d calls\n", said, len(realms), records, r.Calls); err != nil {
+		return err
+	}
+	return writeScope(w, r)
+}
+
+// writeScope says which entities the verdicts are about.
+func writeScope(w io.Writer, r audit.Report) error {
+	compared, unavailable := r.Scope()
+	same := map[string][]string{} // realms by their scope
+	for realm, names := range compared {
+		scope := fmt.Sprintf("%d entities: %s", len(names), strings.Join(names, ", "))
+		if without := unavailable[realm]; len(without) > 0 {
+			scope += "; not in this QuickBooks: " + strings.Join(without, ", ")
+		}
+		same[scope] = append(same[scope], realm)
+	}
+	for _, scope := range slices.Sorted(maps.Keys(same)) {
+		slices.Sort(same[scope])
+		if _, err := fmt.Fprintf(w, "scope of %s: %s\n", strings.Join(same[scope], ", "), scope); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sinkKnown refuses a sink that nobody writes to.

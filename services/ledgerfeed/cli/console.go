@@ -9,7 +9,6 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
-	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
@@ -69,7 +68,7 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 		}
 		if cfg.QBO.RedirectURL != "" {
 			var err error
-			if o.Connect, err = connectHandler(cfg, b, budget); err != nil {
+			if o.Connect, err = connectHandler(cfg, b); err != nil {
 				return nil, lifecycle.Usage(err)
 			}
 		}
@@ -82,14 +81,13 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 	})
 }
 
-func connectHandler(cfg ConsoleConfig, b *backend.Backend, budget *state.Budget) (*connect.Handler, error) {
+func connectHandler(cfg ConsoleConfig, b *backend.Backend) (*connect.Handler, error) {
 	oauth, err := cfg.QBO.OAuth()
 	if err != nil {
 		return nil, err
 	}
-	limiter := b.State.Limiter(state.DefaultLimits()).Within(budget)
 	return connect.New(connect.Options{
 		Connections: b.Connections, OAuth: oauth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
-		Company: connect.CompanyName(cfg.QBO, limiter, budget.Observe), RealmURL: func(realm string) string { return "/realms/" + realm },
+		Company: connect.CompanyName(cfg.QBO), RealmURL: func(realm string) string { return "/realms/" + realm },
 	})
 }

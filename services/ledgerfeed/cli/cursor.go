@@ -46,6 +46,7 @@ type realmRow struct {
 	Scanned       time.Time `json:"scanned,omitzero"`
 	Due           time.Time `json:"due,omitzero"`
 	ChangesPerDay int       `json:"changes_per_day"`
+	Company       string    `json:"company,omitempty"`
 }
 
 // Run lists.
@@ -67,6 +68,13 @@ func (c *cursorLsCmd) Run(ctx context.Context, p process) error {
 		}
 		rows = append(rows, row)
 	}
+	names, err := companiesOf(ctx, store, rows, func(r realmRow) string { return r.Realm })
+	if err != nil {
+		return err
+	}
+	for i, r := range rows {
+		rows[i].Company = names[r.Realm]
+	}
 	slices.SortStableFunc(rows, func(a, b realmRow) int { return a.Oldest.Compare(b.Oldest) })
 	if c.JSON {
 		return printJSON(p.stdout, rows)
@@ -76,10 +84,10 @@ func (c *cursorLsCmd) Run(ctx context.Context, p process) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REALM\tOLDEST CURSOR\tAGE\tENTITIES\tLAST WEBHOOK\tSCANNED\tDUE\tCHANGES/DAY")
+	fmt.Fprintln(t, "REALM\tOLDEST CURSOR\tAGE\tENTITIES\tLAST WEBHOOK\tSCANNED\tDUE\tCHANGES/DAY\tCOMPANY")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\n", plain(r.Realm), clock(r.Oldest), age(r.Oldest), r.Entities,
-			clock(r.LastWebhook), clock(r.Scanned), clock(r.Due), r.ChangesPerDay)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", plain(r.Realm), clock(r.Oldest), age(r.Oldest), r.Entities,
+			clock(r.LastWebhook), clock(r.Scanned), clock(r.Due), r.ChangesPerDay, short(r.Company))
 	}
 	return t.Flush()
 }
@@ -90,8 +98,16 @@ func rowOf(ctx context.Context, store *state.Store, realm string) (realmRow, err
 	if err != nil {
 		return row, err
 	}
-	for _, at := range cursors {
-		if row.Entities++; row.Oldest.IsZero() || at.Before(row.Oldest) {
+	refused, err := refusalsOf(ctx, store, realm)
+	if err != nil {
+		return row, err
+	}
+	for entity, at := range cursors {
+		row.Entities++
+		if r := refused[entity]; r.Way == state.RefusedByQuery && r.Lasting {
+			continue
+		}
+		if row.Oldest.IsZero() || at.Before(row.Oldest) {
 			row.Oldest = at
 		}
 	}
@@ -126,7 +142,8 @@ type cursorShowCmd struct {
 func (cursorShowCmd) Help() string {
 	return `Shows, for each kind of record of a company, its cursor and, beside it, the last webhook that was processed: the
 time of its event and what had happened. The webhook says how fresh the feed is; only the cursor says that
-nothing before it is missing. An entity without a cursor was never scanned to the end.
+nothing before it is missing. An entity without a cursor was never scanned to the end. The note names an entity that
+QuickBooks refuses for this company, with its text: it is left out and asked for again after a week.
 
 Examples:
   ledgerfeed cursor show --realm 9341453000000001
@@ -143,7 +160,12 @@ type cursorRow struct {
 	Operation   string    `json:"operation,omitempty"` // of the last webhook
 	// Loaded is how far a first load has come that is not over.
 	Loaded  time.Time `json:"loaded,omitzero"`
-	Refused string    `json:"refused,omitempty"` // how QuickBooks does not know it here: cdc, query
+	Refused string    `json:"refused,omitempty"` // the way of asking that QuickBooks refuses here: cdc, query, filter
+	// RefusedText is what QuickBooks answered, RefusedSince when it first did.
+	RefusedText  string    `json:"refused_text,omitempty"`
+	RefusedSince time.Time `json:"refused_since,omitzero"`
+
+	refusal state.Refusal
 }
 
 // Run shows.
@@ -182,7 +204,7 @@ func (c *cursorShowCmd) Run(ctx context.Context, p process) error {
 func (r cursorRow) note() string {
 	switch {
 	case r.Refused != "":
-		return "QuickBooks does not know it here (" + plain(r.Refused) + ")"
+		return r.refusal.Words() + ": " + plain(r.RefusedText)
 	case !r.Loaded.IsZero() && r.Cursor.IsZero():
 		return "loaded up to " + clock(r.Loaded)
 	}
@@ -193,7 +215,7 @@ func cursorRows(ctx context.Context, store *state.Store, realm string) ([]cursor
 	cursors, err1 := store.Cursors(ctx, realm)
 	seen, err2 := store.Freshness(ctx, realm)
 	loaded, err3 := store.Loaded(ctx, realm)
-	refused, err4 := store.Refusals(ctx, realm)
+	refused, err4 := refusalsOf(ctx, store, realm)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
@@ -216,8 +238,9 @@ func cursorRows(ctx context.Context, store *state.Store, realm string) ([]cursor
 	for entity, at := range loaded {
 		row(entity).Loaded = at
 	}
-	for _, one := range refused {
-		row(one.Entity).Refused = one.Way
+	for entity, one := range refused {
+		r := row(entity)
+		r.Refused, r.RefusedText, r.RefusedSince, r.refusal = one.Way, one.Text, one.First, one
 	}
 	var rows []cursorRow
 	for _, r := range by {
@@ -225,6 +248,23 @@ func cursorRows(ctx context.Context, store *state.Store, realm string) ([]cursor
 	}
 	slices.SortFunc(rows, func(a, b cursorRow) int { return cmp.Compare(a.Entity, b.Entity) })
 	return rows, nil
+}
+
+// refusalsOf are the entities that QuickBooks refuses in a company, each by the way of
+// asking that concerns most.
+func refusalsOf(ctx context.Context, store *state.Store, realm string) (map[string]state.Refusal, error) {
+	all, err := store.Refusals(ctx, realm)
+	if err != nil {
+		return nil, err
+	}
+	rank := map[string]int{state.RefusedByFilter: 1, state.RefusedByCDC: 2, state.RefusedByQuery: 3}
+	by := map[string]state.Refusal{}
+	for _, one := range all {
+		if rank[one.Way] > rank[by[one.Entity].Way] {
+			by[one.Entity] = one
+		}
+	}
+	return by, nil
 }
 
 func age(t time.Time) string {

@@ -49,15 +49,19 @@ func (c *deletionsLsCmd) Run(ctx context.Context, p process) error {
 	if c.JSON {
 		return printJSON(p.stdout, all)
 	}
+	names, err := companiesOf(ctx, store, all, func(h state.HeldDeletion) string { return h.Realm })
+	if err != nil {
+		return err
+	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	n := 0
-	fmt.Fprintln(t, "REALM\tENTITY\tSTATE\tRECORDS\tOF\tHELD SINCE\tSOME IDS")
+	fmt.Fprintln(t, "REALM\tENTITY\tSTATE\tRECORDS\tOF\tHELD SINCE\tSOME IDS\tCOMPANY")
 	for _, h := range all {
 		if h.State == state.DeletionRejected {
 			continue
 		}
 		n++
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", plain(h.Realm), plain(h.Entity), h.State, h.Count, h.Of, clock(h.Since), orDash(strings.Join(h.Sample, " ")))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", plain(h.Realm), plain(h.Entity), h.State, h.Count, h.Of, clock(h.Since), orDash(strings.Join(h.Sample, " ")), names.of(h.Realm))
 	}
 	if n == 0 {
 		fmt.Fprintln(p.stderr, "no deletions are held")

@@ -17,14 +17,15 @@ type devCmd struct {
 	For    time.Duration `placeholder:"D" help:"Stop the load after D, let the feed settle, compare the sinks with QuickBooks, print a JSON summary; exit 0 only if they are equal."`
 	JSON   bool          `help:"Keep everything but the summary off stdout."`
 
-	Drop         float64       `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
-	Duplicate    float64       `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
-	Reorder      float64       `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
-	Lag          time.Duration `default:"0" placeholder:"D" help:"Answer each API call from a replica that lags by up to D, by Intuit's clock."`
-	WrongDeletes float64       `default:"0" placeholder:"P" help:"Share of webhooks that claim the deletion of a record that still exists."`
-	Derived      float64       `default:"0" placeholder:"P" help:"Share of changes that also move a balance of another record and leave its SyncToken."`
-	Outage       []dev.Outage  `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start of the load; may be repeated."`
-	Format       string        `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
+	Drop         float64             `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
+	Duplicate    float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
+	Reorder      float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
+	Lag          time.Duration       `default:"0" placeholder:"D" help:"Answer each API call from a replica that lags by up to D, by Intuit's clock."`
+	WrongDeletes float64             `default:"0" placeholder:"P" help:"Share of webhooks that claim the deletion of a record that still exists."`
+	Derived      float64             `default:"0" placeholder:"P" help:"Share of changes that also move a balance of another record and leave its SyncToken."`
+	Outage       []dev.Outage        `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start of the load; may be repeated."`
+	Unselect     []qbosim.Unselected `sep:"none" placeholder:"TYPE[@AT]" help:"Send no webhooks of an event type, such as invoice.update, from AT after the start of the load; may be repeated."`
+	Format       string              `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
 
 	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Where changes go: jsonl:PATH, postgres:URL or webhook:URL; may be repeated (jsonl:<data-dir>/changes.jsonl)."`
 	WebhookSecret  secret.String `placeholder:"SECRET" help:"What webhook sinks sign their requests with, whsec_ and base64 (whsec_bGVkZ2VyZmVlZC1kZXY=)."`
@@ -50,6 +51,7 @@ Examples:
   ledgerfeed dev
   ledgerfeed dev --drop 0.2 --duplicate 0.1 --reorder 0.2 --format mixed
   ledgerfeed dev --for 20s --realms 5 --rate 50 --outage 5s:8s --json
+  ledgerfeed dev --for 30s --rate 50 --unselect invoice.update@10s --unselect customer.merge --json
   ledgerfeed dev --for 20s --rate 50 --lag 30s --wrong-deletes 0.02 --derived 0.2 --json
   ledgerfeed dev --sink jsonl:changes.jsonl --sink postgres://postgres@127.0.0.1:5432/books
   ledgerfeed dev --sink webhook:http://127.0.0.1:9000`
@@ -61,7 +63,7 @@ func (c *devCmd) Run(ctx context.Context, p process) error {
 	o.Realms, o.Rate, o.Seed = c.Realms, c.Rate, c.Seed
 	o.Drop, o.Duplicate, o.Reorder = c.Drop, c.Duplicate, c.Reorder
 	o.Lag, o.WrongDeletes, o.Derived = c.Lag, c.WrongDeletes, c.Derived
-	o.Outages, o.Format = c.Outage, qbosim.Format(c.Format)
+	o.Outages, o.Unselected, o.Format = c.Outage, c.Unselect, qbosim.Format(c.Format)
 	o.Sinks, o.RedisURL, o.NATSURL = c.Sink, c.RedisURL, c.NATSURL
 	o.DataDir, o.Listen, o.SimListen, o.MetricsListen = c.DataDir, c.Listen, c.SimListen, c.MetricsListen
 	if c.For == 0 {

@@ -98,6 +98,10 @@ func (f *gapFilter) newest(ctx context.Context, store *state.Store, limit int) (
 			return nil, err
 		}
 	}
+	deselected, err := store.Deselected(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var found []state.Gap
 	for _, r := range realms {
 		if limit > 0 && len(found) == limit && r.At.Before(found[limit-1].Found) {
@@ -107,6 +111,7 @@ func (f *gapFilter) newest(ctx context.Context, store *state.Store, limit int) (
 		if err != nil {
 			return nil, err
 		}
+		state.ExplainGaps(gaps, deselected)
 		found = append(found, slices.DeleteFunc(gaps, func(g state.Gap) bool { return !f.takes(g) })...)
 		slices.SortStableFunc(found, func(a, b state.Gap) int { return cmp.Or(b.Found.Compare(a.Found), cmp.Compare(a.Realm, b.Realm)) })
 		if limit > 0 && len(found) > limit {

@@ -23,8 +23,8 @@ func (gapLsCmd) Help() string {
 which record, what was done to it and when by Intuit's clock, how the scan found it, and why no webhook came, as
 far as can be known. All of them are delivered: the scan saw to it.
 
-Verdicts: lost, late (the webhook came after all), ingress-outage, not-selected (in Intuit's portal), no-webhooks
-(Intuit offers none), before-connection, authorisation-lapsed, restored (it was deleted by mistake). What they
+Verdicts: lost, late (the webhook came after all), ingress-outage, not-selected (in Intuit's portal), deselected
+(since a time that gap findings says), no-webhooks (Intuit offers none), before-connection, authorisation-lapsed, restored (it was deleted by mistake). What they
 mean: docs/gaps.md.
 
 Redis keeps the latest of each company, at most 300 records; a Postgres sink has them all, in ledgerfeed.gap.
@@ -62,15 +62,19 @@ func (c *gapLsCmd) Run(ctx context.Context, p process) error {
 	if c.Limit > 0 && len(gaps) == c.Limit {
 		fmt.Fprintf(p.stderr, "the newest %d; --limit 0 lists all\n", c.Limit)
 	}
-	return writeGaps(p.stdout, gaps)
+	names, err := companiesOf(ctx, store, gaps, func(g state.Gap) string { return g.Realm })
+	if err != nil {
+		return err
+	}
+	return writeGaps(p.stdout, gaps, names)
 }
 
-func writeGaps(w io.Writer, gaps []state.Gap) error {
+func writeGaps(w io.Writer, gaps []state.Gap, names companies) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FOUND\tREALM\tRECORD\tOPERATION\tHAPPENED\tBY\tVERDICT\tWEBHOOK")
+	fmt.Fprintln(t, "FOUND\tREALM\tRECORD\tOPERATION\tHAPPENED\tBY\tVERDICT\tWEBHOOK\tCOMPANY")
 	for _, g := range gaps {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", clock(g.Found), plain(g.Realm), plain(g.Entity+"/"+g.ID),
-			orDash(g.Operation), clock(g.Event), orDash(g.Source), orDash(g.Verdict), clock(g.Late))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", clock(g.Found), plain(g.Realm), plain(g.Entity+"/"+g.ID),
+			orDash(g.Operation), clock(g.Event), orDash(g.Source), orDash(g.Verdict), clock(g.Late), names.of(g.Realm))
 	}
 	return t.Flush()
 }

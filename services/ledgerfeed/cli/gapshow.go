@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -34,10 +35,14 @@ Examples:
 // gapShown is what --json prints.
 type gapShown struct {
 	Gaps []state.Gap `json:"gaps"`
+	// Company is the name of the company.
+	Company string `json:"company,omitempty"`
 	// Heard are the last webhooks of that entity, by operation.
 	Heard []heardKind `json:"heard"`
 	// LastTold is when a webhook last told of any change of the company first.
 	LastTold time.Time `json:"last_told,omitzero"`
+	// Deselected says since when webhooks of an operation are not selected any more.
+	Deselected map[string]time.Time `json:"deselected,omitempty"`
 }
 
 type heardKind struct {
@@ -79,7 +84,25 @@ func gapsOf(ctx context.Context, store *state.Store, realm string, ref state.Ref
 	if err != nil {
 		return shown, err
 	}
+	deselected, err := store.Deselected(ctx)
+	if err != nil {
+		return shown, err
+	}
+	state.ExplainGaps(gaps, deselected)
 	shown.Gaps = slices.DeleteFunc(gaps, func(g state.Gap) bool { return g.Ref != ref })
+	for k, d := range deselected {
+		if k.Entity == ref.Entity {
+			if shown.Deselected == nil {
+				shown.Deselected = map[string]time.Time{}
+			}
+			shown.Deselected[k.Operation] = d.Since
+		}
+	}
+	names, err := store.CompanyNames(ctx, []string{realm})
+	if err != nil {
+		return shown, err
+	}
+	shown.Company = names[realm]
 	here, err := store.Freshness(ctx, realm)
 	if err != nil {
 		return shown, err
@@ -108,7 +131,7 @@ func gapsOf(ctx context.Context, store *state.Store, realm string, ref state.Ref
 }
 
 func (s gapShown) write(w io.Writer) error {
-	if err := writeGaps(w, s.Gaps); err != nil {
+	if err := writeGaps(w, s.Gaps, companies{s.Gaps[0].Realm: s.Company}); err != nil {
 		return err
 	}
 	told := map[string]bool{}
@@ -117,6 +140,9 @@ func (s gapShown) write(w io.Writer) error {
 			fmt.Fprintf(w, "\n%s: %s\n", orDash(g.Verdict), meaning(g.Verdict))
 			told[g.Verdict] = true
 		}
+	}
+	for _, operation := range slices.Sorted(maps.Keys(s.Deselected)) {
+		fmt.Fprintf(w, "\n%s %ss are not selected since %s\n", s.Gaps[0].Entity, operation, clock(s.Deselected[operation]))
 	}
 	fmt.Fprintf(w, "\nlast webhook that told of a change of this company first: %s\n", clock(s.LastTold))
 	if len(s.Heard) == 0 {
@@ -142,6 +168,9 @@ func meaning(verdict string) string {
 		return "our ingress could not take webhooks when it happened; Intuit may still resend it."
 	case state.VerdictNotSelected:
 		return "webhooks do come, but none of that kind to any company for a month: select it in Intuit's developer portal, under Webhooks."
+	case state.VerdictDeselected:
+		return "webhooks of that kind came once and do no more in several companies, while others do: select it again in Intuit's developer portal, under Webhooks. " +
+			"Since when: ledgerfeed gap findings."
 	case state.VerdictNoWebhooks:
 		return "Intuit offers no webhook for it; scans are the only way to learn of it."
 	case state.VerdictBeforeConnection:

@@ -24,10 +24,13 @@ type realmCmd struct {
 // realmView is a company in JSON.
 type realmView struct {
 	Realm      string           `json:"realm"`
+	Company    string           `json:"company,omitempty"`
 	App        string           `json:"app"`
 	State      realm.State      `json:"state"`
 	Why        string           `json:"why,omitempty"`
 	Connection connection.State `json:"connection"`
+
+	Refusal *accessView `json:"refusal,omitempty"`
 
 	ConnectedAt time.Time `json:"connected_at,omitzero"`
 	ChangedAt   time.Time `json:"changed_at,omitzero"`
@@ -41,14 +44,45 @@ type realmView struct {
 	BeingScanned   bool      `json:"being_scanned"`
 
 	Token tokenView `json:"token"`
+	// AfterDisconnect are webhooks that came for a company that is disconnected.
+	AfterDisconnect *lateView `json:"webhooks_after_disconnect,omitempty"`
+}
+
+// lateView are webhooks that came after a disconnect.
+type lateView struct {
+	Events int64     `json:"events"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	// GrantActive: they came too late to have been under way.
+	GrantActive bool `json:"grant_active"`
+}
+
+func lateViewOf(c connection.Connection) *lateView {
+	if c.Late.Events == 0 {
+		return nil
+	}
+	return &lateView{Events: c.Late.Events, First: c.Late.First, Last: c.Late.Last, GrantActive: c.GrantActive()}
+}
+
+// accessView is what Intuit answers while it refuses a company, in JSON.
+type accessView struct {
+	Message string    `json:"message"`
+	TID     string    `json:"intuit_tid,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	Next    time.Time `json:"asked_again,omitzero"`
+	Remedy  string    `json:"remedy"`
 }
 
 func viewOf(r realm.Realm) realmView {
 	v := realmView{
-		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
+		Realm: r.RealmID, Company: r.Company, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
 		CoveredUpTo: r.OldestCursor, FurthestBehind: r.OldestEntity,
 		LastScan: r.Pace.Scanned, OpenScans: r.Scans, Due: r.Due, BeingScanned: r.Claimed, Token: tokenViewOf(r.Listed),
+		AfterDisconnect: lateViewOf(r.Connection),
+	}
+	if x := r.Access; x.Found() {
+		v.Refusal = &accessView{Message: x.Message, TID: x.TID, Since: x.Since, Next: x.Next, Remedy: x.As.Remedy()}
 	}
 	if r.Claimed {
 		v.Due = time.Time{} // it is when the claim ends

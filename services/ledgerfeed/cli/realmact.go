@@ -19,7 +19,8 @@ type realmChoice struct {
 // realmAction is what is done to each company.
 type realmAction struct {
 	verb, done string
-	do         func(ctx context.Context, s *servers, realm string) error
+	// do returns what a person should know although it is done; "" is nothing.
+	do func(ctx context.Context, s *servers, realm string) (note string, err error)
 }
 
 // realmOutcome is what became of one, in JSON.
@@ -27,6 +28,8 @@ type realmOutcome struct {
 	Realm   string `json:"realm"`
 	Outcome string `json:"outcome"`
 	Error   string `json:"error,omitempty"`
+	// Note is what a person should know although it is done.
+	Note string `json:"note,omitempty"`
 }
 
 func (c *realmChoice) run(ctx context.Context, p process, a realmAction) error {
@@ -72,7 +75,7 @@ func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAct
 	if c.DryRun {
 		out.Outcome = "would " + a.verb
 	} else if err == nil {
-		err = a.do(ctx, s, id)
+		out.Note, err = a.do(ctx, s, id)
 	}
 	if err != nil {
 		out.Outcome, out.Error = "failed", err.Error()
@@ -86,6 +89,9 @@ func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAct
 		fmt.Fprintf(p.stdout, "would %s realm %s\n", a.verb, id)
 	default:
 		fmt.Fprintf(p.stdout, "realm %s is %s\n", id, a.done)
+		if out.Note != "" {
+			fmt.Fprintf(p.stdout, "  %s\n", plain(out.Note))
+		}
 	}
 	return err
 }
@@ -109,15 +115,15 @@ Examples:
 
 // Run parks.
 func (c *realmParkCmd) Run(ctx context.Context, p process) error {
-	return c.run(ctx, p, realmAction{verb: "park", done: "parked", do: func(ctx context.Context, s *servers, id string) error {
+	return c.run(ctx, p, realmAction{verb: "park", done: "parked", do: func(ctx context.Context, s *servers, id string) (string, error) {
 		conn, err := s.connections.Get(ctx, id)
 		if conn.State == connection.Disconnected || conn.State == connection.ReauthRequired {
-			return fmt.Errorf("it is %s: nothing is read of it as it is", conn.State)
+			return "", fmt.Errorf("it is %s: nothing is read of it as it is", conn.State)
 		}
 		if err != nil {
-			return err
+			return "", err
 		}
-		return s.connections.SetState(ctx, id, connection.Parked, c.Reason)
+		return "", s.connections.SetState(ctx, id, connection.Parked, c.Reason)
 	}})
 }
 
@@ -127,8 +133,9 @@ type realmUnparkCmd struct {
 
 // Help is the long help of the command.
 func (realmUnparkCmd) Help() string {
-	return `Puts companies back that were put aside, and makes them due for a scan at once. One whose authorisation has lapsed
-cannot be put back: have it connected anew.
+	return `Puts companies back that were put aside or that Intuit refuses, and makes them due for a scan at once. One that Intuit
+goes on to refuse is put aside again within minutes. If Intuit refused the token of one it is tried again now; where
+Intuit still refuses it, have the company connected anew.
 
 Examples:
   ledgerfeed realm unpark 9341453000000001`
@@ -136,22 +143,29 @@ Examples:
 
 // Run puts back.
 func (c *realmUnparkCmd) Run(ctx context.Context, p process) error {
-	return c.run(ctx, p, realmAction{verb: "unpark", done: "live", do: func(ctx context.Context, s *servers, id string) error {
-		conn, err := s.connections.Get(ctx, id)
-		switch {
-		case err != nil:
-			return err
-		case conn.State == connection.ReauthRequired:
-			return errors.New("its authorisation has lapsed: have it connected anew")
-		case conn.State == connection.Disconnected:
-			return errors.New("it is disconnected: have it connected anew")
-		}
-		if err := s.connections.SetState(ctx, id, connection.Live, ""); err != nil {
-			return err
-		}
-		s.connections.ScanSoon(ctx, id)
-		return nil
+	return c.run(ctx, p, realmAction{verb: "unpark", done: "live", do: func(ctx context.Context, s *servers, id string) (string, error) {
+		return "", unpark(ctx, s, id)
 	}})
+}
+
+func unpark(ctx context.Context, s *servers, id string) error {
+	conn, err := s.connections.Get(ctx, id)
+	switch {
+	case err != nil:
+		return err
+	case conn.State == connection.Disconnected:
+		return errors.New("it is disconnected: have it connected anew")
+	case conn.State == connection.ReauthRequired || conn.Refusal != nil:
+		// Intuit may take the token by now.
+		if err := s.connections.Refresh(ctx, id); err != nil {
+			return fmt.Errorf("have it connected anew: %w", err)
+		}
+	}
+	if err := s.connections.SetState(ctx, id, connection.Live, ""); err != nil {
+		return err
+	}
+	s.connections.ScanSoon(ctx, id)
+	return nil
 }
 
 type realmDisconnectCmd struct {
@@ -163,7 +177,8 @@ type realmDisconnectCmd struct {
 func (realmDisconnectCmd) Help() string {
 	return `Revokes the authorisation of companies at Intuit, then forgets their tokens. Cursors and marks stay: a company
 that is connected again goes on from there, and nothing is delivered twice. If Intuit does not answer nothing is
-forgotten; run it again.
+forgotten; run it again. If Intuit knows none of the tokens (400) they are forgotten, and the note says that the
+authorisation may still be active and how its owner ends it.
 
 Examples:
   ledgerfeed realm disconnect 9341453000000001
@@ -172,10 +187,19 @@ Examples:
 
 // Run disconnects.
 func (c *realmDisconnectCmd) Run(ctx context.Context, p process) error {
-	return c.run(ctx, p, realmAction{verb: "disconnect", done: "disconnected", do: func(ctx context.Context, s *servers, id string) error {
+	return c.run(ctx, p, realmAction{verb: "disconnect", done: "disconnected", do: func(ctx context.Context, s *servers, id string) (string, error) {
 		if c.Forget {
-			return s.connections.Disconnect(ctx, id)
+			return "the authorisation may still be active at Intuit: " + connection.OwnerEnds, s.connections.Disconnect(ctx, id)
 		}
-		return s.connections.Revoke(ctx, id, connection.Disconnected, "disconnected by request", s.oauth)
+		confirmed, err := s.connections.Revoke(ctx, id, connection.Disconnected, "disconnected by request", s.oauth)
+		return unconfirmedNote(confirmed), err
 	}})
+}
+
+// unconfirmedNote is for a revocation that Intuit did not confirm.
+func unconfirmedNote(confirmed bool) string {
+	if confirmed {
+		return ""
+	}
+	return "Intuit knows none of its tokens (400): the authorisation may still be active; " + connection.OwnerEnds
 }

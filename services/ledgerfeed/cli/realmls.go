@@ -13,7 +13,7 @@ import (
 )
 
 type realmLsCmd struct {
-	State  []string `placeholder:"STATE" help:"Companies in this state: live, catching_up, gap_suspected, parked, disconnected; several separated by commas."`
+	State  []string `placeholder:"STATE" help:"Companies in this state: live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, disconnected; several separated by commas."`
 	App    string   `placeholder:"NAME" help:"Companies of this app."`
 	Prefix string   `placeholder:"DIGITS" help:"Companies whose id begins so."`
 	After  string   `placeholder:"ID" help:"Begin behind this company."`
@@ -26,18 +26,24 @@ type realmLsCmd struct {
 func (realmLsCmd) Help() string {
 	return `Lists the companies that ever were connected, in the order of their ids as text, and how each is doing:
 
-  live           changes are delivered as they come
-  catching_up    something is known to be missing and is on its way
-  gap_suspected  changes may have been missed, and no scan has looked since
-  parked         nothing can or shall be read; its cursors wait
-  disconnected   its tokens were forgotten because a person asked
+  live                changes are delivered as they come
+  catching_up         something is known to be missing and is on its way
+  gap_suspected       changes may have been missed, and no scan has looked since
+  no_access           the person who connected it has lost the right to it
+  subscription_ended  its QuickBooks subscription has ended
+  wrong_environment   it is of another environment than qbo.base_url, or its subscription has ended
+  parked              it must be connected again, or a person has put it aside; its cursors wait
+  disconnected        its tokens were forgotten because a person asked
+
+Intuit refuses no_access, subscription_ended and wrong_environment. It is asked once an hour; a company that it
+answers is live again by itself, and what waits for it is delivered.
 
 COVERED UP TO is the time, by Intuit's clock, up to which everything is proved to be delivered.
 
 Examples:
   ledgerfeed realm ls
   ledgerfeed realm ls --count
-  ledgerfeed realm ls --state parked,gap_suspected --limit 0
+  ledgerfeed realm ls --state parked,no_access,subscription_ended,wrong_environment --limit 0
   ledgerfeed realm ls --app production --after 9341453000000001 --json | jq .why`
 }
 
@@ -118,7 +124,7 @@ func (c *realmLsCmd) list(ctx context.Context, p process, d *realm.Directory, q 
 		}
 		for _, r := range page.Realms {
 			if listed == 0 && !c.JSON {
-				fmt.Fprintln(table, "REALM\tAPP\tSTATE\tCOVERED UP TO\tNEXT SCAN\tTOKEN\tWHY")
+				fmt.Fprintln(table, "REALM\tAPP\tSTATE\tCOVERED UP TO\tNEXT SCAN\tTOKEN\tWHY\tCOMPANY")
 			}
 			listed++
 			if err := c.print(p, table, r); err != nil {
@@ -152,7 +158,7 @@ func (c *realmLsCmd) print(p process, table *tabwriter.Writer, r realm.Realm) er
 	case !v.Due.IsZero() && v.Due.Before(time.Now()):
 		next = "due"
 	}
-	_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Realm, orDash(v.App), v.State, stamp(v.CoveredUpTo), next, v.Token.left(), short(v.Why))
+	_, err := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Realm, orDash(v.App), v.State, stamp(v.CoveredUpTo), next, v.Token.left(), short(v.Why), short(v.Company))
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
 )
 
@@ -52,17 +53,35 @@ func (c *realmShowCmd) Run(ctx context.Context, p process) error {
 			Cursors map[string]time.Time `json:"cursors"`
 		}{viewOf(r), r.Cursors})
 	}
-	return c.print(p, r)
+	known, err := s.store.Companies(ctx, []string{c.Realm})
+	if err != nil {
+		return away(ctx, s, err)
+	}
+	return c.print(p, r, known[0])
 }
 
-func (c *realmShowCmd) print(p process, r realm.Realm) error {
+func (c *realmShowCmd) print(p process, r realm.Realm, company state.Company) error {
 	v := viewOf(r)
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	row(t, "realm", v.Realm)
+	for _, one := range [][2]string{
+		{"company", company.Name}, {"legal name", company.LegalName}, {"country", company.Country}, {"home currency", company.HomeCurrency},
+		{"fiscal year from", company.FiscalYearStart}, {"time zone offset", company.TimeZoneOffset},
+	} {
+		if one[1] != "" {
+			row(t, one[0], plain(one[1]))
+		}
+	}
 	row(t, "app", orDash(v.App))
 	row(t, "state", v.State.String())
 	if v.Why != "" {
 		row(t, "why", plain(v.Why))
+	}
+	if x := r.Access; x.Found() {
+		row(t, "Intuit answers", plain(x.Message))
+		row(t, "refused since", stamp(x.Since))
+		row(t, "intuit_tid", orDash(plain(x.TID)))
+		row(t, "Intuit is asked again", stamp(x.Next))
 	}
 	row(t, "connected", stamp(v.ConnectedAt))
 	row(t, "in this connection since", stamp(v.ChangedAt))
@@ -78,6 +97,12 @@ func (c *realmShowCmd) print(p process, r realm.Realm) error {
 	}
 	row(t, "scans not verified", v.OpenScans)
 	v.Token.rows(t)
+	if late := v.AfterDisconnect; late != nil {
+		row(t, "webhooks since the disconnect", fmt.Sprintf("%d, the last at %s", late.Events, stamp(late.Last)))
+		if late.GrantActive {
+			row(t, "  so the authorisation is active", connection.OwnerEnds)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Cursors)) {
 		row(t, "covered "+name, stamp(r.Cursors[name]))
 	}

@@ -155,7 +155,7 @@ func (c *replayCmd) connected(ctx context.Context, connections *connection.Store
 		return fmt.Errorf("realm %s: %w", c.Realm, err)
 	}
 	if conn.State != connection.Live {
-		return fmt.Errorf("realm %s: it is %s, a person must connect it anew", c.Realm, conn.State)
+		return conn.Unusable()
 	}
 	return nil
 }

@@ -22,7 +22,8 @@ func (scanStatusCmd) Help() string {
 	return `Lists the scans that somebody asked for and that are not over, and the first loads of new companies: their state
 (queued, running, verifying: what was missing is being delivered; then done, failed or cancelled), the kinds of
 records that are done, the records seen, those that some sink lacked, metered calls, rate and time left. How a scan
-ended can be looked up for seven days.
+ended can be looked up for seven days. Below the table stand the entities that QuickBooks refuses in these companies: a
+scan leaves them out and is done all the same.
 
 Examples:
   ledgerfeed scan status
@@ -60,7 +61,33 @@ func (c *scanStatusCmd) Run(ctx context.Context, p process) error {
 		fmt.Fprintln(p.stderr, "no scan was asked for")
 		return nil
 	}
-	return tableOfJobs(p, jobs)
+	names, err := companiesOf(ctx, store, jobs, func(j state.Job) string { return j.Realm })
+	if err != nil {
+		return err
+	}
+	if err := tableOfJobs(p, jobs, names); err != nil {
+		return err
+	}
+	return leftOut(ctx, p, store, jobs)
+}
+
+// leftOut says which entities QuickBooks refuses in the companies of jobs.
+func leftOut(ctx context.Context, p process, store *state.Store, jobs []state.Job) error {
+	for _, j := range jobs {
+		all, err := store.Refusals(ctx, j.Realm)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.Way != state.RefusedByQuery {
+				continue
+			}
+			if _, err := fmt.Fprintf(p.stdout, "realm %s: %s %s: %s\n", plain(j.Realm), plain(r.Entity), r.Words(), plain(r.Text)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (c *scanStatusCmd) jobs(ctx context.Context, store *state.Store) ([]state.Job, error) {
@@ -81,10 +108,10 @@ func (c *scanStatusCmd) jobs(ctx context.Context, store *state.Store) ([]state.J
 	return jobs, nil
 }
 
-func tableOfJobs(p process, jobs []state.Job) error {
+func tableOfJobs(p process, jobs []state.Job, names companies) error {
 	now := time.Now()
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REALM\tSTATE\tENTITIES\tRECORDS\tMISSING\tCALLS\tRATE\tLEFT\tREQUESTED\tBY\tERROR")
+	fmt.Fprintln(t, "REALM\tSTATE\tENTITIES\tRECORDS\tMISSING\tCALLS\tRATE\tLEFT\tREQUESTED\tBY\tERROR\tCOMPANY")
 	for _, j := range jobs {
 		left := "-"
 		if d := j.Left(now); d > 0 {
@@ -94,8 +121,8 @@ func tableOfJobs(p process, jobs []state.Job) error {
 		if j.Progress.Expected > j.Progress.Records {
 			records += fmt.Sprintf("/%d", j.Progress.Expected)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%s\t%d\t%d\t%.0f/s\t%s\t%s\t%s\t%s\n", plain(j.Realm), j.State, j.Progress.EntitiesDone, j.Progress.Entities,
-			records, j.Progress.Missing, j.Progress.Calls, j.Rate(now), left, clock(j.Requested), orDash(j.By), short(j.Error))
+		fmt.Fprintf(t, "%s\t%s\t%d/%d\t%s\t%d\t%d\t%.0f/s\t%s\t%s\t%s\t%s\t%s\n", plain(j.Realm), j.State, j.Progress.EntitiesDone, j.Progress.Entities,
+			records, j.Progress.Missing, j.Progress.Calls, j.Rate(now), left, clock(j.Requested), orDash(j.By), short(j.Error), names.of(j.Realm))
 	}
 	return t.Flush()
 }
@@ -207,6 +234,9 @@ func ended(p process, jobs []state.Job, asJSON bool) error {
 				j.Progress.EntitiesDone, j.Progress.Entities, j.Progress.Records, j.Progress.Missing, j.Progress.Calls, j.Ended.Sub(j.Started).Round(time.Millisecond))
 			if j.Error != "" {
 				text += ": " + plain(j.Error)
+			}
+			if j.Note != "" {
+				text += "; " + plain(j.Note)
 			}
 			if _, err := fmt.Fprintln(p.stdout, text); err != nil {
 				return err

@@ -25,15 +25,16 @@ type simCmd struct {
 	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev)."`
 	App           string        `default:"demo" placeholder:"NAME" help:"Name of the app that the companies are connected to (${default})."`
 
-	Realms    int          `default:"3" placeholder:"N" help:"Companies (${default})."`
-	Rate      float64      `default:"5" placeholder:"R" help:"Changes a second over all realms (${default})."`
-	Seed      uint64       `default:"1" placeholder:"S" help:"Same seed, same changes (${default})."`
-	Drop      float64      `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
-	Duplicate float64      `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
-	Reorder   float64      `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
-	Outage    []dev.Outage `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start; may be repeated."`
-	Format    string       `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
-	DataDir   string       `default:".ledgerfeed-sim" placeholder:"DIR" help:"Where the books are kept (${default})."`
+	Realms    int                 `default:"3" placeholder:"N" help:"Companies (${default})."`
+	Rate      float64             `default:"5" placeholder:"R" help:"Changes a second over all realms (${default})."`
+	Seed      uint64              `default:"1" placeholder:"S" help:"Same seed, same changes (${default})."`
+	Drop      float64             `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
+	Duplicate float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
+	Reorder   float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
+	Outage    []dev.Outage        `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start; may be repeated."`
+	Unselect  []qbosim.Unselected `sep:"none" placeholder:"TYPE[@AT]" help:"Send no webhooks of an event type, such as invoice.update, from AT after the start; may be repeated."`
+	Format    string              `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
+	DataDir   string              `default:".ledgerfeed-sim" placeholder:"DIR" help:"Where the books are kept (${default})."`
 }
 
 // Help is the long help of the command.
@@ -63,6 +64,7 @@ func (c *simCmd) Run(ctx context.Context, p process) error {
 	}
 	o.Realms, o.Rate, o.Seed, o.Format = c.Realms, c.Rate, c.Seed, qbosim.Format(c.Format)
 	o.Drop, o.Duplicate, o.Reorder, o.Outages = c.Drop, c.Duplicate, c.Reorder, c.Outage
+	o.Unselected = c.Unselect
 	o.DataDir, o.SimListen = c.DataDir, c.Listen
 	if c.VerifierToken != "" {
 		o.VerifierToken = c.VerifierToken

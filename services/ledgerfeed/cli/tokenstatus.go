@@ -24,12 +24,36 @@ type tokenView struct {
 	RefreshExpires time.Time `json:"refresh_expires,omitzero"`
 	HardExpires    time.Time `json:"hard_expires,omitzero"`
 	Error          string    `json:"error,omitempty"`
+	// ClientID is the client id that the tokens were issued to, if that was noted.
+	ClientID  string       `json:"client_id,omitempty"`
+	HeldUntil time.Time    `json:"held_until,omitzero"`
+	Refusal   *refusalView `json:"refusal,omitempty"`
+}
+
+// refusalView is Intuit's answer that it does not take the refresh token.
+type refusalView struct {
+	Description string    `json:"description"`
+	TID         string    `json:"intuit_tid,omitempty"`
+	At          time.Time `json:"at"`
+	Times       int       `json:"times"`
+	NextTry     time.Time `json:"next_try"`
+}
+
+func refusalViewOf(r *connection.Refusal) *refusalView {
+	if r == nil {
+		return nil
+	}
+	return &refusalView{Description: r.Description, TID: r.TID, At: r.At, Times: r.Count, NextTry: r.Next}
 }
 
 func tokenViewOf(l connection.Listed) tokenView {
 	v := tokenView{
 		Generation: l.Generation, Key: l.Key, PreviousKey: l.PreviousKey,
 		AccessExpires: l.Token.AccessExpires, RefreshExpires: l.Token.RefreshExpires, HardExpires: l.Token.RefreshHardExpires,
+		ClientID: l.ClientID, Refusal: refusalViewOf(l.Refusal),
+	}
+	if l.HeldUntil.After(time.Now()) {
+		v.HeldUntil = l.HeldUntil
 	}
 	if l.Err != nil {
 		v.Error = l.Err.Error()
@@ -67,6 +91,17 @@ func (v tokenView) rows(w io.Writer) {
 	}
 	row(w, "token generation", v.Generation)
 	row(w, "encrypted with key", v.Key)
+	if v.ClientID != "" {
+		row(w, "issued to client id", plain(v.ClientID))
+	}
+	if r := v.Refusal; r != nil {
+		row(w, "refused by Intuit", fmt.Sprintf("%s, %d times: invalid_grant %s", stamp(r.At), r.Times, plain(r.Description)))
+		row(w, "  intuit_tid", orDash(plain(r.TID)))
+		row(w, "  tried again", stamp(r.NextTry)+" ("+until(r.NextTry)+")")
+	}
+	if !v.HeldUntil.IsZero() {
+		row(w, "no calls until", stamp(v.HeldUntil)+": Intuit's API refuses tokens that were issued just before (401)")
+	}
 	row(w, "access token until", stamp(v.AccessExpires))
 	row(w, "without a refresh until", stamp(v.RefreshExpires)+" ("+until(v.RefreshExpires)+")")
 	row(w, "in any case until", stamp(v.HardExpires)+" ("+until(v.HardExpires)+")")
@@ -138,7 +173,11 @@ func (c *tokenStatusCmd) each(ctx context.Context, p process, s *servers) error 
 			fmt.Fprintln(p.stdout)
 		}
 		t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		row(t, "realm", id)
+		names, err := s.store.CompanyNames(ctx, []string{id})
+		if err != nil {
+			return err
+		}
+		row(t, "realm", companies(names).named(id))
 		row(t, "connection", l.State)
 		tokenViewOf(l).rows(t)
 		if err := t.Flush(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
@@ -41,10 +42,54 @@ func (c *verifyCmd) Run(p process) error {
 	}
 	tokens := []secret.String{token}
 	if _, err := webhook.Verify(b, c.Signature, tokens); err != nil {
+		if oddity, bare := oddToken(token); c.TokenFile != "" && oddity != "" {
+			return fmt.Errorf("%s: %w: --token-file %s: %s", c.File, err, c.TokenFile, tokenHint(oddity, b, c.Signature, bare))
+		}
 		return fmt.Errorf("%s: %w: %s", c.File, err, hint(b, c.Signature, tokens))
 	}
 	_, err = fmt.Fprintf(p.stdout, "signature is right (%d bytes)\n", len(b))
 	return err
+}
+
+const (
+	utf8BOM    = "\xef\xbb\xbf"
+	utf16LEBOM = "\xff\xfe"
+	utf16BEBOM = "\xfe\xff"
+)
+
+// oddToken says what an editor or a shell put around a token that belongs to no token of
+// Intuit's, and what is left without it; empty if there is nothing.
+func oddToken(token secret.String) (oddity string, bare secret.String) {
+	text := token.Reveal()
+	if strings.HasPrefix(text, utf16LEBOM) || strings.HasPrefix(text, utf16BEBOM) {
+		return "it is UTF-16 with a byte order mark; save it as UTF-8 without one", ""
+	}
+	var odd []string
+	if rest, ok := strings.CutPrefix(text, utf8BOM); ok {
+		odd, text = append(odd, "a byte order mark before the token"), strings.TrimSpace(rest)
+	}
+	for _, quotes := range [][2]string{{`"`, `"`}, {"'", "'"}, {"“", "”"}} {
+		rest, begins := strings.CutPrefix(text, quotes[0])
+		rest, ends := strings.CutSuffix(rest, quotes[1])
+		if begins && ends {
+			odd, text = append(odd, "quotes around the token"), strings.TrimSpace(rest)
+		}
+	}
+	if len(odd) == 0 {
+		return "", ""
+	}
+	return "it has " + strings.Join(odd, " and ") + "; remove them", secret.String(text)
+}
+
+// tokenHint says whether the oddity is the whole cause.
+func tokenHint(oddity string, b []byte, signature string, bare secret.String) string {
+	if bare == "" {
+		return oddity
+	}
+	if _, err := webhook.Verify(b, signature, []secret.String{bare}); err == nil {
+		return oddity + ", and the signature is right"
+	}
+	return oddity + ". The signature is not right without them either: " + hint(b, signature, []secret.String{bare})
 }
 
 // hint tells the usual cause: an editor or a log that added or took away the

@@ -18,6 +18,9 @@ type begun struct {
 // begin sends the browser to Intuit's consent page.
 func (h *Handler) begin(c echo.Context) error {
 	realm := c.QueryParam("realm")
+	if realm == "" {
+		realm = c.QueryParam("realmId") // as Intuit spells it
+	}
 	switch {
 	case realm != "" && !realmID.MatchString(realm):
 		return h.fail(c, badRealm())

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -122,7 +124,7 @@ func (h *Handler) connect(ctx context.Context, g consented, b browser) (connecte
 		return out, &problem{status: http.StatusBadGateway, code: "intuit_failed", title: "Intuit did not finish", text: "Intuit gave no tokens. Begin again in a while.", cause: err}
 	}
 	if out.Company, err = h.company(ctx, g.realm, token); err != nil {
-		return out, &problem{status: http.StatusBadRequest, code: "wrong_company", title: "Not this company", text: "The consent is not for company " + g.realm + ". Nothing was connected. Begin again.", cause: err}
+		return out, h.unverified(ctx, g.realm, before, token, err)
 	}
 	if err := h.Connections.Connect(ctx, g.realm, h.App, token); err != nil {
 		p := unavailable(err)
@@ -133,18 +135,66 @@ func (h *Handler) connect(ctx context.Context, g consented, b browser) (connecte
 	return out, nil
 }
 
-// company asks for the company's name, which proves the token. Only an answer that
-// it is for another company is an error: the API may be down while OAuth works.
+// company asks for the company's name, which proves that the token is for it. Without an
+// answer nothing is proved: a live connection must not be replaced by a token that may be
+// another company's.
 func (h *Handler) company(ctx context.Context, realm string, token qbo.Token) (string, error) {
 	if h.Company == nil {
 		return "", nil
 	}
-	name, err := h.Company(ctx, realm, token)
-	switch {
-	case errors.Is(err, qbo.ErrForbidden), errors.Is(err, qbo.ErrUnauthorized):
-		return "", err
-	case err != nil:
-		h.log.Warn("name of a company not read", telemetry.Realm(realm), telemetry.Error(err))
+	for wait := companyWait; ; wait *= 2 {
+		name, err := h.ask(ctx, realm, token)
+		if err == nil || !qbo.Temporary(err) || wait >= companyWait<<companyTries {
+			return name, err
+		}
+		if lifecycle.Sleep(ctx, wait) != nil {
+			return "", err
+		}
 	}
-	return name, nil
+}
+
+const (
+	// companyTime bounds one question for the company's name, companyTries how often it
+	// is repeated, the first time after companyWait.
+	companyTime  = 10 * time.Second
+	companyTries = 2
+	companyWait  = 500 * time.Millisecond
+)
+
+func (h *Handler) ask(ctx context.Context, realm string, token qbo.Token) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, companyTime)
+	defer cancel()
+	return h.Company(ctx, realm, token)
+}
+
+// unverified gives back a grant that is not stored, and says what may be wrong.
+func (h *Handler) unverified(ctx context.Context, realm string, before connection.Connection, token qbo.Token, cause error) *problem {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
+	defer cancel()
+	kept := before.State == connection.Live || before.State == connection.Parked
+	note := "Nothing was connected, and the consent was given back to Intuit."
+	if kept {
+		// To revoke it would end the connection that works, too: Intuit knows one
+		// authorisation of an app and a company.
+		note = "Nothing was changed: the connection that there was stays as it is."
+	} else if err := h.OAuth.Revoke(ctx, token.Refresh); err != nil {
+		note = "Nothing was connected here. The consent could not be given back to Intuit: " + connection.OwnerEnds + "."
+		h.log.Warn("consent not given back", telemetry.Realm(realm), telemetry.Error(err))
+	}
+	p := &problem{
+		status: http.StatusBadGateway, code: "company_unverified", title: "Intuit does not show this company",
+		text: "Intuit did not answer for company " + realm + ". " + note + " Begin again in a while.", cause: cause, warn: true,
+	}
+	var fault *qbo.Fault
+	if errors.As(cause, &fault) {
+		p.cause = fmt.Errorf("company %s: status %d: %w", realm, fault.Status, cause)
+		p.tid = fault.TID
+	}
+	refused := errors.Is(cause, qbo.ErrForbidden) || errors.Is(cause, qbo.ErrUnauthorized)
+	if refused && fault != nil && fault.Status < http.StatusInternalServerError {
+		p.status, p.code = http.StatusBadRequest, "wrong_company"
+		p.text = "Intuit does not let this app read company " + realm + ". Either the consent is for another company, or the environment is another one: " +
+			"a sandbox company needs LEDGERFEED_QBO_BASE_URL=" + qbo.SandboxURL + " and the app's development keys, a real one " + qbo.ProductionURL + " and the production keys. " + note + " Then begin again."
+	}
+	return p
 }

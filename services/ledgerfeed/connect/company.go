@@ -9,11 +9,12 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
-// CompanyName is Options.Company by the API of cfg, within its limits; observe
-// counts the call.
-func CompanyName(cfg qbo.Config, limiter qbo.Limiter, observe func(qbo.Call)) func(context.Context, string, qbo.Token) (string, error) {
+// CompanyName is Options.Company by the API of cfg. It is outside of the limits and of
+// the budget of calls: a month whose calls are used up must not keep anybody from
+// connecting a company.
+func CompanyName(cfg qbo.Config) func(context.Context, string, qbo.Token) (string, error) {
 	return func(ctx context.Context, realm string, token qbo.Token) (string, error) {
-		client, err := cfg.Client(one{token.Access}, limiter, observe)
+		client, err := cfg.Client(one{token.Access}, nil, nil)
 		if err != nil {
 			return "", err
 		}

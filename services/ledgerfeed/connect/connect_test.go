@@ -97,7 +97,7 @@ func TestCallback_RefusesWhatIsNotAConsentOfThisBrowser(t *testing.T) {
 		{"another code", 400, "does not take this link", func(p *person, back string) answer { return p.do("GET", with(t, back, "code", "guess")) }},
 		{"no realm", 400, "digits only", func(p *person, back string) answer { return p.do("GET", with(t, back, "realmId", "")) }},
 		{"an odd realm", 400, "digits only", func(p *person, back string) answer { return p.do("GET", with(t, back, "realmId", "../1")) }},
-		{"another company's id", 400, "not for company", func(p *person, back string) answer { return p.do("GET", with(t, back, "realmId", other)) }},
+		{"another company's id", 400, "the consent is for another company", func(p *person, back string) answer { return p.do("GET", with(t, back, "realmId", other)) }},
 		{"an error of Intuit's", 502, "Intuit says invalid_scope??", func(p *person, back string) answer {
 			return p.do("GET", with(t, with(t, back, "code", ""), "error", "invalid_scope\u202e\n"))
 		}},

@@ -14,7 +14,9 @@ import (
 type disconnected struct {
 	Realm   string `json:"realm"`
 	State   string `json:"state"`
-	Revoked bool   `json:"revoked"` // at Intuit, too
+	Revoked bool   `json:"revoked"` // Intuit has confirmed it
+	// Note says what is to be done where Intuit has not.
+	Note string `json:"note,omitempty"`
 }
 
 // askDisconnect shows what a disconnect does.
@@ -42,8 +44,10 @@ func (h *Handler) disconnect(c echo.Context) error {
 		// To its end, whether or not the browser waits.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), exchangeTime)
 		defer cancel()
-		err = h.Connections.Revoke(ctx, conn.RealmID, connection.Disconnected, "disconnected by request", h.OAuth)
-		out.Revoked = true
+		out.Revoked, err = h.Connections.Revoke(ctx, conn.RealmID, connection.Disconnected, "disconnected by request", h.OAuth)
+	}
+	if !out.Revoked {
+		out.Note = "The authorisation may still be active at Intuit: " + connection.OwnerEnds + "."
 	}
 	if err != nil {
 		return h.fail(c, &problem{status: http.StatusBadGateway, code: "not_revoked", title: "Not disconnected", text: "The tokens could not be revoked at Intuit or not be forgotten here. Try again in a while, or forget them here only and have the owner disconnect the app in QuickBooks.", cause: err, forget: conn.RealmID})

@@ -2,8 +2,9 @@
 // with its pages, the disconnect, and the import of tokens that another program got.
 // It is a group of routes for an echo server:
 //
-//	GET  /connect                     sends the browser to Intuit; ?realm=ID connects that company anew
+//	GET  /connect                     sends the browser to Intuit; ?realm=ID or ?realmId=ID connects that company anew
 //	GET  /connect/callback            what Intuit comes back to (qbo.redirect_url)
+//	GET  /disconnected                where Intuit sends an owner who has disconnected; ?realmId=ID has its token checked
 //	GET  /realms/:realm/disconnect    asks whether to
 //	POST /realms/:realm/disconnect    revokes at Intuit, forgets the tokens; cursors and marks stay
 //	POST /realms/:realm/token         {"refresh_token", "app"}: imports one
@@ -18,8 +19,9 @@
 // to: a link that somebody else sends connects nothing. With PKCE the code is bound
 // to that browser, too. Redis holds no secret of a consent under way, and any replica
 // can take the callback. The company of the callback is asked for its name with the
-// new token before it is stored: one that was changed on the way is refused. Requests
-// that change something are refused when they come from the page of another site.
+// new token before it is stored: without an answer nothing is stored, and the consent
+// is given back, unless that would end a connection that works. Requests that change
+// something are refused when they come from the page of another site.
 // Every bad input has a page that says what to do. No token, code or state is logged.
 //
 // # What it does not do

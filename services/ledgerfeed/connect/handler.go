@@ -26,9 +26,8 @@ type Options struct {
 	App string
 	// PKCE binds the code to the browser (RFC 7636).
 	PKCE bool
-	// Company returns the name of the company a token is for, or an error that wraps
-	// qbo.ErrForbidden or qbo.ErrUnauthorized if the token is not for it; see
-	// [CompanyName]. Nil asks nothing: a company may then be connected under the id of
+	// Company returns the name of the company a token is for, which proves it; after an
+	// error nothing is connected. See [CompanyName]. Nil asks nothing: a company may then be connected under the id of
 	// another, whose reads Intuit refuses.
 	Company func(ctx context.Context, realm string, token qbo.Token) (string, error)
 	// RealmURL is the page of a realm to go to once it is connected, and to link to;
@@ -43,12 +42,13 @@ type Handler struct {
 	redirect *url.URL
 	origins  *http.CrossOriginProtection
 	begun    *rate.Limiter
+	checks   *rate.Limiter
 	log      *zap.Logger
 }
 
 const (
-	// Consents begun a second and at once, by one process: each is remembered for a
-	// quarter of an hour, and anybody may begin one.
+	// Consents begun and disconnects reported a second and at once, by one process: each
+	// is remembered for a while, and anybody may send them.
 	beginRate, beginBurst = 10, 200
 	// exchangeTime bounds what a callback does.
 	exchangeTime = time.Minute
@@ -67,7 +67,7 @@ func New(o Options) (*Handler, error) {
 	}
 	h := &Handler{
 		Options: o, redirect: redirect, origins: http.NewCrossOriginProtection(),
-		begun: rate.NewLimiter(beginRate, beginBurst), log: o.Logger,
+		begun: rate.NewLimiter(beginRate, beginBurst), checks: rate.NewLimiter(beginRate, beginBurst), log: o.Logger,
 	}
 	if h.log == nil {
 		h.log = zap.NewNop()
@@ -87,10 +87,11 @@ func (h *Handler) Register(g *echo.Group) {
 	g.POST("/tokens", h.importMany, h.sameSite)
 }
 
-// RegisterPublic adds the two routes a person who connects a company needs.
+// RegisterPublic adds the routes that people and Intuit need who have no login here.
 func (h *Handler) RegisterPublic(g *echo.Group) {
 	g.GET("/connect", h.begin)
 	g.GET("/connect/callback", h.callback)
+	g.GET("/disconnected", h.reported)
 }
 
 // sameSite refuses what the page of another site sends in a person's name.

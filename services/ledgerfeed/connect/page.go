@@ -31,6 +31,7 @@ type view struct {
 	Connected    *connected
 	Ask          *connection.Connection
 	Disconnected *disconnected
+	Reported     bool
 	Problem      *problem
 }
 
@@ -79,6 +80,8 @@ func (v view) title() string {
 		return "Disconnect a company"
 	case v.Disconnected != nil:
 		return "Disconnected"
+	case v.Reported:
+		return "Disconnected from QuickBooks"
 	case v.Problem != nil:
 		return v.Problem.title
 	}
@@ -105,7 +108,7 @@ func (p *problem) Forget() string { return p.forget }
 
 // base is what stands before our part of the route.
 func base(c echo.Context) string {
-	for _, route := range []string{"/connect/callback", "/connect", "/realms/:realm/disconnect", "/"} {
+	for _, route := range []string{"/connect/callback", "/connect", "/disconnected", "/realms/:realm/disconnect", "/"} {
 		if before, ok := strings.CutSuffix(c.Path(), route); ok {
 			return before
 		}

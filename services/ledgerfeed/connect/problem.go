@@ -19,6 +19,8 @@ type problem struct {
 	text   string // what to do
 	cause  error  // for the log; never shown
 	forget string // a realm that can be forgotten instead
+	tid    string // Intuit's id of the call
+	warn   bool   // the cause concerns the operator, whatever the status
 }
 
 // failed is a problem in JSON.
@@ -43,7 +45,10 @@ func (h *Handler) fail(c echo.Context, p *problem) error {
 	if p.cause != nil {
 		fields = append(fields, telemetry.Error(p.cause))
 	}
-	if p.status >= http.StatusInternalServerError {
+	if p.tid != "" {
+		fields = append(fields, telemetry.TID(p.tid))
+	}
+	if p.warn || p.status >= http.StatusInternalServerError {
 		h.log.Warn("company not connected", fields...)
 	} else {
 		h.log.Info("company not connected", fields...)

@@ -88,7 +88,7 @@ func setupOn(t *testing.T, redis string, edit ...func(*connect.Options)) *bundle
 	require.NoError(t, err)
 	o := connect.Options{
 		Connections: b.connections, OAuth: b.oauth, App: "books", PKCE: true, Logger: zap.New(core),
-		Company: connect.CompanyName(cfg, b.store.Limiter(state.DefaultLimits()), nil),
+		Company: connect.CompanyName(cfg),
 	}
 	for _, f := range edit {
 		f(&o)

@@ -62,6 +62,8 @@ type deadView struct {
 	Reasons []reasonCount     `json:"reasons"`
 	Letters []letterRow       `json:"letters"`
 	Total   uint64            `json:"total"`
+	// Companies are the names of the companies by realm.
+	Companies map[string]string `json:"companies,omitempty"`
 }
 
 const lettersShown = 100
@@ -108,7 +110,8 @@ func (s *Server) deadList(c echo.Context) (any, error) {
 	for _, d := range letters {
 		v.Letters = append(v.Letters, letterRowOf(d))
 	}
-	return v, nil
+	v.Companies, err = companies(ctx, s, v.Letters, func(l letterRow) string { return l.Realm })
+	return v, err
 }
 
 // letterView is the page of one dead letter.

@@ -14,11 +14,17 @@ import (
 // deletionsView is the page Deletions.
 type deletionsView struct {
 	Deletions []state.HeldDeletion `json:"deletions"`
+	Companies map[string]string    `json:"companies,omitempty"`
 }
 
 func (s *Server) deletions(c echo.Context) (any, error) {
-	all, err := s.o.State.HeldDeletions(c.Request().Context())
-	return deletionsView{all}, err
+	ctx := c.Request().Context()
+	all, err := s.o.State.HeldDeletions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := companies(ctx, s, all, func(h state.HeldDeletion) string { return h.Realm })
+	return deletionsView{all, names}, err
 }
 
 func (s *Server) approve(c echo.Context) (result, error) {

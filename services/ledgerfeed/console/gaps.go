@@ -29,6 +29,8 @@ type gapsView struct {
 	Kinds    []kindRow         `json:"coverage"`
 	Counts   map[string]int64  `json:"verdicts"`
 	Verdicts []string          `json:"-"`
+	// Companies are the names of the companies by realm.
+	Companies map[string]string `json:"companies,omitempty"`
 }
 
 const (
@@ -63,6 +65,10 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 			return nil, err
 		}
 	}
+	deselected, err := s.o.State.Deselected(ctx)
+	if err != nil {
+		return nil, err
+	}
 	each := gapsEach
 	if v.Realm != "" || v.Verdict != "" {
 		each = state.MaxGaps
@@ -72,6 +78,7 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		state.ExplainGaps(found, deselected)
 		for _, g := range found {
 			if v.Verdict == "" || g.Verdict == v.Verdict {
 				v.Gaps = append(v.Gaps, g)
@@ -80,5 +87,6 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 	}
 	slices.SortStableFunc(v.Gaps, func(a, b state.Gap) int { return b.Found.Compare(a.Found) })
 	v.Gaps = v.Gaps[:min(len(v.Gaps), gapsShown)]
-	return v, nil
+	v.Companies, err = companies(ctx, s, v.Gaps, func(g state.Gap) string { return g.Realm })
+	return v, err
 }

@@ -35,6 +35,8 @@ type budgetView struct {
 	Days     []state.DayCalls   `json:"days"`
 	Busiest  []state.RealmCalls `json:"busiest_today"`
 	Most     int64              `json:"-"`
+	// Companies are the names of the companies by realm.
+	Companies map[string]string `json:"companies,omitempty"`
 }
 
 const busiestShown = 20
@@ -52,7 +54,10 @@ func (s *Server) budget(c echo.Context) (any, error) {
 	for _, d := range v.Days {
 		v.Most = max(v.Most, d.Live+d.Backfill)
 	}
-	v.Busiest, err = s.o.State.Busiest(ctx, now, busiestShown)
+	if v.Busiest, err = s.o.State.Busiest(ctx, now, busiestShown); err != nil {
+		return nil, err
+	}
+	v.Companies, err = companies(ctx, s, v.Busiest, func(r state.RealmCalls) string { return r.RealmID })
 	return v, err
 }
 

@@ -18,6 +18,7 @@ import (
 // realmRow is a company in a list.
 type realmRow struct {
 	Realm        string      `json:"realm"`
+	Company      string      `json:"company,omitempty"`
 	App          string      `json:"app"`
 	State        realm.State `json:"state"`
 	Why          string      `json:"why,omitempty"`
@@ -30,7 +31,7 @@ type realmRow struct {
 
 func rowOf(r realm.Realm) realmRow {
 	return realmRow{
-		Realm: r.RealmID, App: r.App, State: r.Health, Why: r.Why, OldestCursor: r.OldestCursor, OldestEntity: r.OldestEntity,
+		Realm: r.RealmID, Company: r.Company, App: r.App, State: r.Health, Why: r.Why, OldestCursor: r.OldestCursor, OldestEntity: r.OldestEntity,
 		Due: r.Due, Scans: r.Scans, ConnectedAt: r.ConnectedAt,
 	}
 }
@@ -52,7 +53,7 @@ func (s *Server) realmList(c echo.Context) (any, error) {
 	q := realm.Query{After: v.After, Limit: pageSize, Prefix: v.Q}
 	if v.State != "" {
 		if !slices.Contains(v.States, v.State) {
-			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, parked and disconnected.")
+			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked and disconnected.")
 		}
 		q.States = []realm.State{v.State}
 	}
@@ -75,6 +76,10 @@ type entityRow struct {
 	Told     int64     `json:"told"`
 	Gaps     int64     `json:"gaps"`
 	Coverage float64   `json:"coverage"`
+	// Refused says how QuickBooks refuses it in this company, in words; RefusedText is
+	// Intuit's text.
+	Refused     string `json:"refused,omitempty"`
+	RefusedText string `json:"refused_text,omitempty"`
 }
 
 // happening is a line of the timeline.
@@ -130,7 +135,11 @@ func (s *Server) realm(c echo.Context) (any, error) {
 	for _, w := range weeks {
 		all.Merge(w)
 	}
-	v.Entities = entityRows(r.Cursors, seen, all)
+	refused, err := s.o.State.Refusals(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v.Entities = entityRows(r.Cursors, seen, all, refused)
 	return v, nil
 }
 
@@ -145,7 +154,7 @@ func scannable() (names []string) {
 	return names
 }
 
-func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state.Coverage) []entityRow {
+func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state.Coverage, refused []state.Refusal) []entityRow {
 	rows := map[string]*entityRow{}
 	row := func(name string) *entityRow {
 		if rows[name] == nil {
@@ -170,6 +179,11 @@ func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state
 	for name, t := range tallies {
 		r := row(name)
 		r.Told, r.Gaps, r.Coverage = t.Told, t.Gaps, t.Coverage()
+	}
+	for _, x := range refused {
+		// Sorted by the way of asking: what concerns most comes last.
+		r := row(x.Entity)
+		r.Refused, r.RefusedText = x.Words(), x.Text
 	}
 	list := make([]entityRow, 0, len(rows))
 	for _, r := range rows {

@@ -60,7 +60,7 @@ func routes() []route {
 		{name: "overview", title: "Overview", nav: "overview", path: "/", api: "/overview", live: true,
 			summary: "How the feed is doing.", params: []param{{"range", "query", "hour or day: how far back the charts go."}}, read: (*Server).overview},
 		{name: "realms", title: "Realms", nav: "realms", path: "/realms", api: "/realms", summary: "Companies, 50 a page.",
-			params: []param{{"q", "query", "Ids that begin so."}, {"state", "query", "live, catching_up, gap_suspected, parked or disconnected."}, {"after", "query", "Where the page begins: next of the page before."}},
+			params: []param{{"q", "query", "Ids that begin so."}, {"state", "query", "live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked or disconnected."}, {"after", "query", "Where the page begins: next of the page before."}},
 			read:   (*Server).realmList},
 		{name: "realm", title: "Realm", nav: "realms", path: "/realms/:realm", api: "/realms/:realm", live: true,
 			summary: "One company: cursors, last webhooks, coverage, last changes.", params: []param{realmParam()}, read: (*Server).realm},

@@ -32,6 +32,11 @@ func TestConsole_ScansAreAskedForShownAndCancelled(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, status)
 
 	require.NoError(t, b.store.AdvanceCursors(t.Context(), realm, map[string]time.Time{"Bill": time.Now()}))
+	require.NoError(t, b.store.Refused(t.Context(), realm, state.Refusal{
+		Entity: "Budget", Way: state.RefusedByQuery, At: time.Now(), First: time.Now(), Text: "5020 Permission Denied", Lasting: true,
+	}))
+	require.Contains(t, page(), "QuickBooks refuses it for this company")
+	require.Contains(t, page(), "5020 Permission Denied")
 	status, body := act("backfill", url.Values{"entity": {"Bill"}})
 	require.Equal(t, http.StatusOK, status, body)
 	require.Contains(t, body, "no reconciler is running")

@@ -99,7 +99,7 @@ func (s *Server) replay(c echo.Context) (result, error) {
 		return r, err
 	}
 	if conn.State != connection.Live {
-		return r, problem(http.StatusConflict, "It cannot be read", fmt.Sprintf("Realm %s is %s: connect it anew first.", o.Realm, conn.State))
+		return r, problem(http.StatusConflict, "It cannot be read", fmt.Sprintf("%v. To mend it: %s.", conn.Unusable(), conn.State.Remedy()))
 	}
 	if kind := c.FormValue("entity"); kind != "" {
 		if !slices.Contains(scannable(), kind) {

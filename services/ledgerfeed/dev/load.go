@@ -11,6 +11,9 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 )
 
+// otherEvery is which change is one of the entities that are written seldom.
+const otherEvery = 20
+
 // load changes the simulated books at a rate. Change k is due at k/rate from
 // the start, whatever the ones before it took, so a run of a given length
 // makes a given number of changes.
@@ -47,7 +50,11 @@ func (l *load) Run(ctx context.Context, d time.Duration) error {
 		case <-due.C:
 		}
 		realm := l.realms[l.pick.IntN(len(l.realms))]
-		if _, err := l.sim.Step(realm); err != nil {
+		step := l.sim.Step
+		if k%otherEvery == otherEvery-1 {
+			step = l.sim.StepOther
+		}
+		if _, err := step(realm); err != nil {
 			return fmt.Errorf("change the simulated books of realm %s: %w", realm, err)
 		}
 		l.made.Add(1)

@@ -49,7 +49,9 @@ type Options struct {
 	Derived float64
 	// Outages are spans in which every webhook is lost for good.
 	Outages []Outage
-	Format  qbosim.Format
+	// Unselected are event types that make no webhooks, some only after a while.
+	Unselected []qbosim.Unselected
+	Format     qbosim.Format
 
 	// Sinks are where the changes go; none means changes.jsonl in DataDir.
 	Sinks []Target

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
@@ -155,6 +156,7 @@ func (f *feed) measure(ctx context.Context) error {
 	s.Realms, s.Seed = len(f.sim.Realms()), f.o.Seed
 	s.Made = int(f.load.made.Load())
 	s.WebhookEvents, s.WebhookEventsLost = stats.WebhookEvents, stats.WebhookEventsDropped
+	s.WebhookEventsUnselected, s.Unselected = stats.WebhookEventsUnselected, eventTypes(f.sim.Unselected())
 	s.APICalls, s.Throttled = stats.Calls, stats.Throttled
 	s.MaxCallsPerMinute, s.MaxConcurrent = stats.MaxPerMinute, stats.MaxConcurrent
 	s.Dead = dead
@@ -162,6 +164,15 @@ func (f *feed) measure(ctx context.Context) error {
 		s.FirstDeliveryMS = first.Sub(f.o.Started).Milliseconds()
 	}
 	return nil
+}
+
+// eventTypes are the types as --unselect takes them; never nil, so that JSON shows a list.
+func eventTypes(all []qbosim.Unselected) []string {
+	types := make([]string, len(all))
+	for i, u := range all {
+		types[i] = u.String()
+	}
+	return types
 }
 
 // complain writes to stderr, where examples belong whatever stdout is.

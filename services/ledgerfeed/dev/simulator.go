@@ -21,6 +21,8 @@ const (
 
 	// retryScale turns Intuit's first retry after 10 s into one after 100 ms.
 	retryScale = 0.01
+	// customFields is how many a record has: more than an answer shows by itself.
+	customFields = 12
 )
 
 // simulator is a simulated QuickBooks behind its own HTTP server.
@@ -43,6 +45,8 @@ func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logg
 		ClientID:      clientID,
 		ClientSecret:  clientSecret,
 		AskConsent:    true, // any redirect URL: ledgerfeed connect may listen anywhere
+		CustomFields:  customFields,
+		Unselected:    o.Unselected,
 		Faults:        o.faults(),
 		Logger:        log.Named("quickbooks"),
 	})
@@ -124,7 +128,8 @@ func (s *simulator) fill(realm string) error {
 			return err
 		}
 	}
-	return nil
+	_, err := s.Populate(realm)
+	return err
 }
 
 // cannotListen names the flag: the usual cause is a port in use.

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 )
 
 // quickbooks is the simulator that dev runs with these options, filled.
@@ -63,6 +65,20 @@ func TestSimulator_FlagsAreItsFaults(t *testing.T) {
 	require.Equal(t, f, s.Faults(), "the other faults stay")
 }
 
+// What is unselected makes no webhook, from the given time of the load on.
+func TestSimulator_UnselectsEventTypes(t *testing.T) {
+	s, realm := quickbooks(t, func(o *Options) {
+		o.Unselected = []qbosim.Unselected{{Entity: "Customer", Operation: "Create"}, {Entity: "Vendor", Operation: "Create", After: time.Hour}}
+	})
+	for _, name := range []string{"Customer", "Vendor"} {
+		_, err := s.Create(realm, name, nil)
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, s.Stats().WebhookEventsUnselected)
+	require.Equal(t, []string{"customer.create", "vendor.create@1h0m0s"}, eventTypes(s.Unselected()))
+	require.NotNil(t, eventTypes(nil), "JSON shows a list")
+}
+
 func TestSimulator_IsKindWithoutFlags(t *testing.T) {
 	s, realm := quickbooks(t, func(*Options) {})
 	for range 200 {
@@ -71,12 +87,14 @@ func TestSimulator_IsKindWithoutFlags(t *testing.T) {
 	}
 	require.Zero(t, s.Faults().ReplicaLag)
 	require.Zero(t, s.Stats().WebhookEventsForged)
+	entities := map[string]bool{}
 	for ref := range s.Truth(realm) {
-		require.NotEqual(t, "Account", ref.Entity)
+		entities[ref.Entity] = true
 		for _, state := range s.History(ref) {
 			require.False(t, state.Derived)
 		}
 	}
+	require.Len(t, entities, 42, "a company uses all entities")
 }
 
 func TestOptions_RefuseFaultsOutOfRange(t *testing.T) {

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -33,6 +34,9 @@ func (f *feed) announce() {
 	f.term.Printf("nats        %s", f.natsURL)
 	f.term.Printf("redis       %s", f.redisAddress)
 	f.term.Printf("data        %s (realms %s … %s)", f.data.path, f.realms[0], f.realms[len(f.realms)-1])
+	if types := eventTypes(f.o.Unselected); len(types) > 0 {
+		f.term.Printf("unselected  %s", strings.Join(types, " "))
+	}
 	if f.o.For == 0 {
 		f.term.Printf("ctrl-C stops; the same command goes on from there")
 	}

@@ -34,11 +34,15 @@ type Summary struct {
 	Made              int `json:"made"`
 	WebhookEvents     int `json:"webhook_events"`
 	WebhookEventsLost int `json:"webhook_events_lost"`
-	APICalls          int `json:"api_calls"`
-	MaxCallsPerMinute int `json:"max_calls_per_minute"`
-	MaxConcurrent     int `json:"max_concurrent_calls"`
-	Throttled         int `json:"throttled"`
-	Dead              int `json:"dead"`
+	// Unselected are the event types that were not selected in the end, and
+	// WebhookEventsUnselected the changes that made no webhook for it.
+	Unselected              []string `json:"unselected"`
+	WebhookEventsUnselected int      `json:"webhook_events_unselected"`
+	APICalls                int      `json:"api_calls"`
+	MaxCallsPerMinute       int      `json:"max_calls_per_minute"`
+	MaxConcurrent           int      `json:"max_concurrent_calls"`
+	Throttled               int      `json:"throttled"`
+	Dead                    int      `json:"dead"`
 
 	Realms          int           `json:"realms"`
 	Seed            uint64        `json:"seed"`

@@ -45,6 +45,8 @@ func (x *exam) connections(ctx context.Context) {
 		return
 	}
 	x.states()
+	x.refusals()
+	x.disconnected()
 	x.deadlines()
 }
 
@@ -55,6 +57,9 @@ func (x *exam) readConnections(ctx context.Context) error {
 	}
 	ids, err := store.List(ctx)
 	if err != nil {
+		return err
+	}
+	if x.names, err = x.store.CompanyNames(ctx, ids); err != nil {
 		return err
 	}
 	for _, id := range ids {
@@ -73,17 +78,30 @@ func (x *exam) readConnections(ctx context.Context) error {
 	return nil
 }
 
+// named is a realm with the name of its company, if that is known.
+func (x *exam) named(id string) string {
+	if name := x.names[id]; name != "" {
+		return id + " (" + name + ")"
+	}
+	return id
+}
+
 // states tells how many realms can be read, and since when Intuit sends webhooks:
 // it sends none for what was before the connection.
 func (x *exam) states() {
 	counts := map[connection.State]int{}
-	var lapsed []string
+	var lapsed, parked []string
+	refused := map[connection.State][]string{}
 	var first, last time.Time
 	for _, r := range x.realms {
 		counts[r.State]++
 		switch r.State {
 		case connection.ReauthRequired:
-			lapsed = append(lapsed, fmt.Sprintf("%s since %s", r.RealmID, day(r.LapsedAt)))
+			lapsed = append(lapsed, x.lapse(r))
+		case connection.Parked:
+			parked = append(parked, fmt.Sprintf("%s since %s (%s)", x.named(r.RealmID), day(r.ChangedAt), r.Reason))
+		case connection.NoAccess, connection.SubscriptionEnded, connection.WrongEnvironment:
+			refused[r.State] = append(refused[r.State], fmt.Sprintf("%s since %s (%s)", x.named(r.RealmID), day(r.LapsedAt), answered(r.Access)))
 		case connection.Live:
 			if first.IsZero() || r.ConnectedAt.Before(first) {
 				first = r.ConnectedAt
@@ -94,14 +112,89 @@ func (x *exam) states() {
 		}
 	}
 	if len(lapsed) > 0 {
-		x.fail(checkConnections, "have a person connect them again; their cursors wait, and nothing is lost", "%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
+		x.fail(checkConnections, "a refused token is tried again by itself, and now by ledgerfeed token refresh; if Intuit still refuses it, have a person connect the company again: its cursors wait, and nothing is lost",
+			"%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
+	}
+	for _, s := range connection.RefusedStates() {
+		if len(refused[s]) > 0 {
+			x.fail(checkConnections, s.Remedy(), "Intuit refuses %d of %d companies (%s); their events and cursors wait: %s",
+				len(refused[s]), len(x.realms), s, some(refused[s]))
+		}
+	}
+	if len(parked) > 0 {
+		x.warn(checkConnections, connection.Parked.Remedy(), "%d of %d companies were parked by a person: %s", len(parked), len(x.realms), some(parked))
 	}
 	switch {
 	case counts[connection.Live] > 0:
 		x.ok(checkConnections, "%d companies connected, the first on %s, the last on %s; webhooks come only for changes after that, what was before is loaded",
 			counts[connection.Live], day(first), day(last))
-	case len(lapsed) == 0:
+	case len(lapsed)+len(parked)+len(refused) == 0:
 		x.warn(checkConnections, "connect one: Intuit sends webhooks only for companies that are connected", "no company is connected")
+	}
+}
+
+// answered is what Intuit answers to every call about a realm.
+func answered(r connection.AccessRefusal) string {
+	text := r.Message
+	if r.TID != "" {
+		text += ", intuit_tid " + r.TID
+	}
+	if text == "" {
+		return "put so by hand"
+	}
+	return text
+}
+
+// lapse is a realm that must be connected anew, and what Intuit said.
+func (x *exam) lapse(r realm) string {
+	text := fmt.Sprintf("%s since %s", x.named(r.RealmID), day(r.LapsedAt))
+	if f := r.Refusal; f != nil {
+		text += fmt.Sprintf(" (%s; tried again at %s)", f, f.Next.UTC().Format(time.DateTime))
+	}
+	return text
+}
+
+// refusals looks for live realms whose tokens cannot be used: they are those of another
+// client id, or Intuit refuses them although the realm may not be the reason.
+func (x *exam) refusals() {
+	var other, refused, held []string
+	now := x.Now()
+	for _, r := range x.realms {
+		if r.State != connection.Live {
+			continue
+		}
+		switch {
+		case r.ClientID != "" && x.Config.QBO.ClientID != "" && r.ClientID != x.Config.QBO.ClientID:
+			other = append(other, r.RealmID+" of "+r.ClientID)
+		case r.Refusal != nil:
+			refused = append(refused, r.RealmID+": "+r.Refusal.String())
+		case r.HeldUntil.After(now):
+			held = append(held, r.RealmID+" until "+r.HeldUntil.UTC().Format(time.DateTime))
+		}
+	}
+	if len(other) > 0 {
+		x.fail(checkTokens, "set LEDGERFEED_QBO_CLIENT_ID and _SECRET to the app's that the companies were connected with, or connect them with this one",
+			"the tokens of %d companies belong to another client id than %s, and are not refreshed: %s", len(other), x.Config.QBO.ClientID, some(other))
+	}
+	if len(refused) > 0 {
+		x.fail(checkTokens, "compare LEDGERFEED_QBO_CLIENT_ID and _SECRET with the portal's page Keys & credentials; the tokens are kept and tried again",
+			"Intuit refuses the tokens of %d companies, and the app's keys may be the reason: %s", len(refused), some(refused))
+	}
+	if len(held) > 0 {
+		x.warn(checkTokens, "see Intuit's status page; calls go on by themselves", "Intuit's API answers 401 to tokens that it issued just before, for %d companies: %s", len(held), some(held))
+	}
+}
+
+// disconnected looks for realms that are disconnected here and not at Intuit.
+func (x *exam) disconnected() {
+	var active []string
+	for _, r := range x.realms {
+		if r.GrantActive() {
+			active = append(active, fmt.Sprintf("%s (%d, the last at %s)", r.RealmID, r.Late.Events, r.Late.Last.UTC().Format(time.DateTime)))
+		}
+	}
+	if len(active) > 0 {
+		x.warn(checkConnections, connection.OwnerEnds, "webhooks come for %d companies that are disconnected: their authorisation is active at Intuit: %s", len(active), some(active))
 	}
 }
 
@@ -118,13 +211,13 @@ func (x *exam) deadlines() {
 		soft, hard := r.Token.RefreshExpires, r.Token.RefreshHardExpires
 		switch {
 		case r.sealed != nil:
-			sealed = append(sealed, r.RealmID)
+			sealed = append(sealed, x.named(r.RealmID))
 		case ends(soft, now) || ends(hard, now):
-			expired = append(expired, fmt.Sprintf("%s on %s", r.RealmID, day(earlier(soft, hard))))
+			expired = append(expired, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(earlier(soft, hard))))
 		case ends(hard, now.Add(hardWarn)):
-			ending = append(ending, fmt.Sprintf("%s on %s", r.RealmID, day(hard)))
+			ending = append(ending, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(hard)))
 		case ends(soft, now.Add(refreshWarn)):
-			expiring = append(expiring, fmt.Sprintf("%s on %s", r.RealmID, day(soft)))
+			expiring = append(expiring, fmt.Sprintf("%s on %s", x.named(r.RealmID), day(soft)))
 		}
 	}
 	if len(sealed) > 0 {

@@ -106,9 +106,10 @@ func (o Options) withDefaults() Options {
 type exam struct {
 	Options
 	report Report
-	store  *state.Store // nil: Redis does not answer
-	broker *stream.Conn // nil: the broker does not answer
-	realms []realm      // those whose connection could be read
+	store  *state.Store      // nil: Redis does not answer
+	broker *stream.Conn      // nil: the broker does not answer
+	realms []realm           // those whose connection could be read
+	names  map[string]string // of their companies, as far as they are known
 }
 
 // Look makes every check and returns what it found. It ends early only with ctx.
@@ -116,7 +117,7 @@ func Look(ctx context.Context, o Options) Report {
 	x := &exam{Options: o.withDefaults()}
 	defer x.close()
 	for _, check := range []func(context.Context){
-		x.endpoint, x.redis, x.stream, x.intuit, x.connections, x.webhooks, x.calls, x.sinks,
+		x.endpoint, x.redis, x.stream, x.intuit, x.app, x.connections, x.webhooks, x.calls, x.sinks,
 	} {
 		if ctx.Err() != nil {
 			break

@@ -85,13 +85,29 @@ func newSystem(t *testing.T) *system {
 	s.store, err = state.Open(t.Context(), state.Options{Config: cfg.Redis})
 	require.NoError(t, err)
 	t.Cleanup(func() { s.store.Close() })
-	s.connections, err = connection.New(connection.Options{State: s.store, Config: cfg.Connection, Refresher: noRefresh{}})
-	require.NoError(t, err)
+	s.options.Config = cfg
+	s.connections = s.connectionsBy(noRefresh{})
 
 	cfg.NATS = s.broker(true)
 	cfg.Processor.Sinks = []string{"jsonl:" + t.TempDir() + "/changes.jsonl"}
 	s.options = doctor.Options{Config: cfg, Tries: 5}
 	return s
+}
+
+func (s *system) connectionsBy(r connection.Refresher) *connection.Store {
+	s.t.Helper()
+	c, err := connection.New(connection.Options{State: s.store, Config: s.options.Config.Connection, Refresher: r})
+	require.NoError(s.t, err)
+	return c
+}
+
+// oauth refuses every refresh.
+type oauth struct{ client, description string }
+
+func (o *oauth) ClientID() string { return o.client }
+
+func (o *oauth) Refresh(context.Context, secret.String) (qbo.Token, error) {
+	return qbo.Token{}, &qbo.OAuthError{Status: http.StatusBadRequest, Code: "invalid_grant", Description: o.description, TID: "1-tid"}
 }
 
 type noRefresh struct{}
@@ -232,6 +248,31 @@ func TestDoctor_FindsWhatIsBroken(t *testing.T) {
 		{name: "compressed event stream", breaks: func(_ *testing.T, s *system) { s.compress(stream.EventStream) }, check: "stream-compression", want: "LF_EVENTS is compressed", do: "nats stream edit LF_EVENTS --compression none"},
 		{name: "compressed gap log", breaks: func(_ *testing.T, s *system) { s.compress(stream.GapStream) }, check: "stream-compression", want: "LF_GAPS is compressed", do: "restart a service"},
 		{name: "expired token", breaks: func(_ *testing.T, s *system) { s.connect(time.Now().Add(-time.Hour)) }, check: "tokens", want: "have expired: " + realm, do: "connect them again"},
+		{name: "tokens of another client id", breaks: func(_ *testing.T, s *system) {
+			s.connections = s.connectionsBy(&oauth{client: "development"})
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+		}, check: "tokens", want: "belong to another client id than id, and are not refreshed: " + realm + " of development", do: "LEDGERFEED_QBO_CLIENT_ID"},
+		{name: "wrong keys", breaks: func(t *testing.T, s *system) {
+			s.connections = s.connectionsBy(&oauth{description: "Incorrect Token type or clientID"})
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+			_, held := connection.RetryAfter(s.connections.Refresh(t.Context(), realm))
+			require.True(t, held)
+		}, check: "tokens", want: "Incorrect Token type or clientID, intuit_tid 1-tid", do: "Keys & credentials"},
+		{name: "refused token", breaks: func(t *testing.T, s *system) {
+			s.connections = s.connectionsBy(&oauth{description: "Token invalid"})
+			s.connect(time.Now().Add(100 * 24 * time.Hour))
+			require.ErrorIs(t, s.connections.Refresh(t.Context(), realm), connection.ErrReauthRequired)
+		}, check: "connections", want: "Token invalid, intuit_tid 1-tid; tried again at", do: "ledgerfeed token refresh"},
+		{name: "API that refuses fresh tokens", breaks: func(t *testing.T, s *system) {
+			key := "lf:1:conn:{" + realm + "}"
+			require.NoError(t, s.redis.HSet(t.Context(), key, "held", time.Now().Add(time.Minute).UnixMilli()).Err())
+		}, check: "tokens", want: "answers 401 to tokens that it issued just before, for 1 companies: " + realm, do: "status page"},
+		{name: "disconnected here only", breaks: func(t *testing.T, s *system) {
+			require.NoError(t, s.connections.Disconnect(t.Context(), realm))
+			require.NoError(t, s.connections.NoteLate(t.Context(), realm, 3))
+			key := "lf:1:conn:{" + realm + "}"
+			require.NoError(t, s.redis.HSet(t.Context(), key, "changed", time.Now().Add(-2*time.Hour).UnixMilli()).Err())
+		}, check: "connections", want: "webhooks come for 1 companies that are disconnected: their authorisation is active at Intuit: " + realm + " (3", do: "Disconnect"},
 		{name: "an entity whose webhooks never come", breaks: func(t *testing.T, s *system) {
 			told := s.store.Sightings(nil)
 			told.Note(realm, state.Webhook{Kind: state.Kind{Entity: "Bill", Operation: "create"}, ID: "1", Event: time.Now(), Received: time.Now(), First: true})
@@ -283,4 +324,52 @@ func (l *late) WriteHeader(code int) {
 		time.Sleep(l.by)
 	}
 	l.ResponseWriter.WriteHeader(code)
+}
+
+// Many companies that Intuit refuses are one result.
+func TestApp_ARefusedAppIsOneResult(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.connect(time.Now().AddDate(0, 3, 0))
+	for _, id := range []string{realm, "2", "3"} {
+		_, err := s.store.NoteRefused(t.Context(), "production", id, state.AppRefusal{By: state.RefusedByAPI, Message: "403 3100 ApplicationAuthorizationFailed", TID: "1-abc"})
+		require.NoError(t, err)
+	}
+	var found []doctor.Finding
+	for _, f := range s.look(false).Findings {
+		if strings.Contains(f.Text, "Intuit refuses") {
+			found = append(found, f)
+		}
+	}
+	require.Len(t, found, 1)
+	require.Equal(t, "app", found[0].Check)
+	require.Equal(t, doctor.Fail, found[0].Level)
+	for _, part := range []string{"production", "3100", "1-abc", s.options.Config.QBO.BaseURL, "qbo.client_id id"} {
+		require.Contains(t, found[0].Text, part)
+	}
+	for _, part := range []string{"qbo.client_id", "qbo.client_secret", "qbo.base_url", "environment"} {
+		require.Contains(t, found[0].Do, part)
+	}
+}
+
+// A company that is not read says why: Intuit's words, or a person's reason.
+func TestConnections_SayWhyACompanyIsNotRead(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.connect(time.Now().AddDate(0, 3, 0))
+	require.NoError(t, s.connections.SetState(t.Context(), realm, connection.Parked, "invoice unpaid"))
+	text := fmt.Sprint(s.look(false).Findings)
+	require.Contains(t, text, "invoice unpaid")
+	require.NotContains(t, text, "authorisation")
+	require.NotContains(t, text, "no company is connected")
+
+	require.NoError(t, s.connections.SetState(t.Context(), realm, connection.Live, ""))
+	_, err := s.connections.NoteAccessRefusal(t.Context(), realm, connection.AccessRefusal{As: connection.NoAccess, Message: "401 120 You do not have access", TID: "1-xyz"}, time.Hour)
+	require.NoError(t, err)
+	_, err = s.connections.Refuse(t.Context(), realm, connection.NoAccess, "why", time.Hour)
+	require.NoError(t, err)
+	text = fmt.Sprint(s.look(false).Findings)
+	for _, part := range []string{"You do not have access", "1-xyz", connection.NoAccess.Remedy(), realm} {
+		require.Contains(t, text, part)
+	}
 }

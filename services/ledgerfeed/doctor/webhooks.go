@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
 )
@@ -20,6 +21,7 @@ func (x *exam) webhooks(ctx context.Context) {
 		x.fail(checkWebhooks, "see the log of Redis", "%v", err)
 		return
 	}
+	found = slices.DeleteFunc(found, func(f finding.Finding) bool { return f.Kind == finding.AppRefused }) // see app
 	for _, f := range found {
 		if f.Severity == finding.Error {
 			x.fail(checkWebhooks, f.Advice, "%s", f.Text)

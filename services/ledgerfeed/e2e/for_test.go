@@ -42,6 +42,18 @@ func TestDev_SinkEqualsBooks(t *testing.T) {
 	}
 }
 
+// A change of a type that is not selected is found by a scan, and the summary says which
+// types these are.
+func TestDev_FindsWhatIsUnselected(t *testing.T) {
+	s := startDev(t, t.TempDir(), "--for", loadFor.String(), "--rate", "50", "--json",
+		"--unselect", "invoice.update", "--unselect", "customer.created@"+(*loadFor/2).String()).equal()
+	require.Equal(t, []string{"invoice.update", "customer.create@" + (*loadFor / 2).String()}, s.Unselected)
+	require.Positive(t, s.WebhookEventsUnselected)
+	require.Zero(t, s.WebhookEventsLost)
+	require.Positive(t, s.LearnedByCDC)
+	require.Positive(t, s.LearnedByWebhook)
+}
+
 // How fast it comes (within two seconds of the start) is for a person to look at:
 // a test machine may be busy.
 func TestDev_TellsWhenTheFirstChangeWasDelivered(t *testing.T) {

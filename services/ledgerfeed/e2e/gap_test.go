@@ -70,7 +70,11 @@ func TestGap_EveryLostWebhookIsInTheLedger(t *testing.T) {
 	told, missed := 0, 0
 	for _, l := range decodeLines[line](t, p.gap("coverage", "--json")) {
 		told, missed = told+l.Told, missed+l.Gaps
-		require.InDelta(t, float64(l.Told)/float64(max(l.Told+l.Gaps, 1)), l.Coverage, 1e-9)
+		want := 1.0 // no webhook was due: of an entity that sends none
+		if l.Told+l.Gaps > 0 {
+			want = float64(l.Told) / float64(l.Told+l.Gaps)
+		}
+		require.InDelta(t, want, l.Coverage, 1e-9)
 	}
 	due := 0
 	for _, g := range gaps {

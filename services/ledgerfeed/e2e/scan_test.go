@@ -54,7 +54,7 @@ func TestScan_ARunningFeedDoesWhatItIsAsked(t *testing.T) {
 
 	list := on(t, redis, "cursor", "ls")
 	require.Zero(t, list.code())
-	require.Regexp(t, `(?m)^REALM +OLDEST CURSOR +AGE +ENTITIES +LAST WEBHOOK +SCANNED +DUE +CHANGES/DAY$`, list.stdout.String())
+	require.Regexp(t, `(?m)^REALM +OLDEST CURSOR +AGE +ENTITIES +LAST WEBHOOK +SCANNED +DUE +CHANGES/DAY +COMPANY$`, list.stdout.String())
 	require.Contains(t, list.stdout.String(), realm)
 	shown := on(t, redis, "cursor", "show", "--realm", realm)
 	require.Zero(t, shown.code())

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
@@ -23,6 +24,8 @@ import (
 const (
 	// NotSelected: an entity and operation of which no webhook ever came, to any realm.
 	NotSelected = "not-selected"
+	// Deselected: one of which none comes any more, while others do, in several realms.
+	Deselected = "deselected"
 	// Ceased: one of which none comes any more.
 	Ceased = "ceased"
 	// Silent: a realm that changes and is not told of.
@@ -33,6 +36,8 @@ const (
 	Lossy = "lossy"
 	// Slow: webhooks that come late.
 	Slow = "slow"
+	// AppRefused: Intuit refuses the app, so that nothing of any realm is read.
+	AppRefused = "app-refused"
 	// NoWebhooks: no webhook ever came to any realm.
 	NoWebhooks = "no-webhooks-at-all"
 )
@@ -52,6 +57,7 @@ type Finding struct {
 	Advice string `json:"advice"`
 	// Realm, Entity and Operation are what it is about, as far as it is about one.
 	Realm     string `json:"realm,omitempty"`
+	Company   string `json:"company,omitempty"`
 	Entity    string `json:"entity,omitempty"`
 	Operation string `json:"operation,omitempty"`
 	// Since is from when on it is so; zero if it always was.
@@ -94,7 +100,11 @@ func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, er
 	if err != nil {
 		return nil, err
 	}
-	l := look{now: now, heard: heard, recent: state.Coverage{}, before: state.Coverage{}, month: state.Coverage{}}
+	deselected, err := store.Deselected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := look{now: now, deselected: deselected, heard: heard, recent: state.Coverage{}, before: state.Coverage{}, month: state.Coverage{}}
 	for i, c := range days {
 		l.month.Merge(c)
 		if i < recentDays {
@@ -102,6 +112,9 @@ func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, er
 		} else {
 			l.before.Merge(c)
 		}
+	}
+	if err := l.apps(ctx, store); err != nil {
+		return nil, err
 	}
 	if l.deaf() {
 		return l.found, nil // each kind of its own would say the same again
@@ -129,7 +142,18 @@ type look struct {
 	now                   time.Time
 	heard                 map[state.Kind]time.Time
 	recent, before, month state.Coverage
+	deselected            map[state.Kind]state.Deselection
 	found                 []Finding
+}
+
+// apps looks for those that Intuit refuses.
+func (l *look) apps(ctx context.Context, store *state.Store) error {
+	problems, err := store.AppProblems(ctx)
+	for _, p := range problems {
+		text, remedy := access.Explain(p)
+		l.add(Finding{Kind: AppRefused, Severity: Error, Since: p.Since, Text: text + ".", Advice: "To mend it, " + remedy + "."})
+	}
+	return err
 }
 
 // deaf reports whether no webhook ever came.
@@ -151,6 +175,10 @@ func (l *look) kinds() {
 		recent, month := l.recent[k], l.month[k]
 		last, ever := l.heard[k]
 		silent := month.Told+month.Late == 0
+		if d, ok := l.deselected[k]; ok {
+			l.deselection(d)
+			continue
+		}
 		switch {
 		case silent && !ever && month.Gaps >= leastGaps && month.Scans >= leastScans:
 			l.add(Finding{
@@ -173,6 +201,18 @@ func (l *look) kinds() {
 		}
 		l.slow(k)
 	}
+}
+
+func (l *look) deselection(d state.Deselection) {
+	recent := l.recent[d.Kind]
+	l.add(Finding{
+		Kind: Deselected, Severity: Error, Entity: d.Entity, Operation: d.Operation, Since: d.Since,
+		Gaps: int64(d.Changes), Scans: recent.Scans, Told: recent.Told, Days: recentDays,
+		Text: fmt.Sprintf("%s %ss are not selected since %s: that was the last webhook of one, and scans found %d in %d realms since, while webhooks of other kinds came.",
+			d.Entity, d.Operation, d.Since.UTC().Format(time.DateTime), d.Changes, d.Realms),
+		Advice: fmt.Sprintf("Select %s / %s again in Intuit's developer portal, under Webhooks. Until then they are as late as the scans; reconciler.interval bounds that.",
+			d.Entity, title(d.Operation)),
+	})
 }
 
 // fell compares the last days with those before.
@@ -198,6 +238,9 @@ func (l *look) lossy() {
 	}
 	var told, gaps, scans int64
 	for _, k := range l.recent.Kinds() {
+		if _, deselected := l.deselected[k]; deselected {
+			continue // it has a finding that says why
+		}
 		if c := l.recent[k]; c.Told+c.Late > 0 {
 			told, gaps, scans = told+c.Told, gaps+c.Gaps, scans+c.Scans
 		}
@@ -241,12 +284,16 @@ func (l *look) realms(ctx context.Context, store *state.Store) error {
 	if err != nil {
 		return err
 	}
+	companies, err := store.CompanyNames(ctx, names)
+	if err != nil {
+		return err
+	}
 	silent := 0
 	for i, realm := range names {
 		if l.now.Sub(told[i]) < silentAfter || silent == maxSilent {
 			continue
 		}
-		found, err := l.silent(ctx, store, realm, told[i])
+		found, err := l.silent(ctx, store, realm, companies[realm], told[i])
 		if err != nil {
 			return err
 		}
@@ -259,7 +306,7 @@ func (l *look) realms(ctx context.Context, store *state.Store) error {
 
 // silent reports a realm whose changes of kinds that do come elsewhere are found by
 // scans alone.
-func (l *look) silent(ctx context.Context, store *state.Store, realm string, told time.Time) (bool, error) {
+func (l *look) silent(ctx context.Context, store *state.Store, realm, company string, told time.Time) (bool, error) {
 	gaps, err := store.Gaps(ctx, realm, state.MaxGaps)
 	if err != nil {
 		return false, err
@@ -273,14 +320,18 @@ func (l *look) silent(ctx context.Context, store *state.Store, realm string, tol
 	if n < leastGaps {
 		return false, nil
 	}
+	who := realm
+	if company != "" {
+		who += " (" + company + ")"
+	}
 	f := Finding{
-		Kind: Silent, Severity: Error, Realm: realm, Since: told, Gaps: n, Days: recentDays,
-		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that others are told of.", realm, day(told), n),
+		Kind: Silent, Severity: Error, Realm: realm, Company: company, Since: told, Gaps: n, Days: recentDays,
+		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that others are told of.", who, day(told), n),
 		Advice: "Look whether the company is still connected to this app and not to another one of yours (development, production): " +
 			"webhooks go to the app that holds the connection. Connecting it anew mends it.",
 	}
 	if told.IsZero() {
-		f.Text = fmt.Sprintf("Realm %s has never had a webhook: scans found %d changes there that others are told of.", realm, n)
+		f.Text = fmt.Sprintf("Realm %s has never had a webhook: scans found %d changes there that others are told of.", who, n)
 	}
 	l.add(f)
 	return true, nil

@@ -50,6 +50,8 @@ type Realm struct {
 	// OldestEntity what is furthest behind; zero before the first load is over.
 	OldestCursor time.Time
 	OldestEntity string
+	// Company is its name; empty if no scan has read it yet.
+	Company string
 }
 
 // Query chooses realms, in the order of their ids as text.
@@ -80,6 +82,14 @@ const maxPages = 10
 
 // List returns a part of all realms that ever were connected.
 func (d *Directory) List(ctx context.Context, q Query) (Page, error) {
+	page, err := d.list(ctx, q)
+	if err != nil {
+		return Page{}, err
+	}
+	return page, d.named(ctx, page.Realms)
+}
+
+func (d *Directory) list(ctx context.Context, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
@@ -108,6 +118,19 @@ func (d *Directory) List(ctx context.Context, q Query) (Page, error) {
 		read = min(4*read, connection.MaxPage)
 	}
 	return page, nil
+}
+
+// named puts in the names of the companies.
+func (d *Directory) named(ctx context.Context, realms []Realm) error {
+	ids := make([]string, len(realms))
+	for i, r := range realms {
+		ids[i] = r.RealmID
+	}
+	names, err := d.state.CompanyNames(ctx, ids)
+	for i, id := range ids {
+		realms[i].Company = names[id]
+	}
+	return err
 }
 
 // page reads one page of up to limit connections and judges them.
@@ -140,11 +163,19 @@ func (d *Directory) judge(ctx context.Context, listed []connection.Listed) ([]Re
 	if err != nil {
 		return nil, err
 	}
+	problems, err := d.state.AppProblems(ctx)
+	if err != nil {
+		return nil, err
+	}
+	apps := map[string]state.AppProblem{}
+	for _, p := range problems {
+		apps[p.App] = p
+	}
 	realms := make([]Realm, len(listed))
 	for i, l := range listed {
 		r := Realm{Listed: l, Progress: progress[i]}
-		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress, watch)
-		r.OldestEntity, r.OldestCursor = oldest(r.Cursors)
+		r.Health, r.Why = judge(d.now(), l.Connection, r.Progress, watch, apps[l.App])
+		r.OldestEntity, r.OldestCursor = oldest(r.Progress)
 		realms[i] = r
 	}
 	return realms, nil
@@ -160,7 +191,7 @@ func (d *Directory) Get(ctx context.Context, id string) (Realm, error) {
 	if err != nil {
 		return Realm{}, err
 	}
-	return realms[0], nil
+	return realms[0], d.named(ctx, realms)
 }
 
 // Summary is how many realms are in each state.
@@ -183,10 +214,12 @@ func (d *Directory) Summary(ctx context.Context, maxAge time.Duration) (Summary,
 	if err != nil {
 		return Summary{}, err
 	}
-	for _, health := range []State{Parked, Disconnected} {
+	for _, health := range []State{NoAccess, SubscriptionEnded, WrongEnvironment, Parked, Disconnected} {
 		for _, c := range health.connections() {
-			s.Counts[health] += counts[c]
-			s.Total += counts[c]
+			if counts[c] > 0 {
+				s.Counts[health] += counts[c]
+				s.Total += counts[c]
+			}
 		}
 	}
 	q := Query{Limit: connection.MaxPage, States: []State{Live, CatchingUp, GapSuspected}}

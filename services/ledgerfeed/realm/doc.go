@@ -1,5 +1,5 @@
 // Package realm says how each connected company is doing: live, catching up, gap
-// suspected, parked or disconnected, and why, in pages that cost the same for ten
+// suspected, refused by Intuit, parked or disconnected, and why, in pages that cost the same for ten
 // companies and for 100,000.
 //
 // The states are derived from what is stored when they are asked for: the connection,

@@ -76,6 +76,20 @@ func (b *bundle) is(id string, want realm.State, why string) {
 	require.Equal(b, want == realm.Live, r.Why == "")
 }
 
+func TestDirectory_KnowsNames(t *testing.T) {
+	t.Parallel()
+	b := setup(t, devtest.Redis(t))
+	b.connect("1")
+	b.connect("2")
+	require.NoError(t, b.store.SetCompany(t.Context(), state.Company{Realm: "2", Name: "Larry's", ReadAt: b.now}))
+	page, err := b.directory.List(t.Context(), realm.Query{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"", "Larry's"}, []string{page.Realms[0].Company, page.Realms[1].Company})
+	r, err := b.directory.Get(t.Context(), "2")
+	require.NoError(t, err)
+	require.Equal(t, "Larry's", r.Company)
+}
+
 // The life of a company, state by state.
 func TestDirectory_TellsTheStates(t *testing.T) {
 	t.Parallel()
@@ -86,6 +100,11 @@ func TestDirectory_TellsTheStates(t *testing.T) {
 	b.connect("1")
 	b.is("1", realm.CatchingUp, "first load")
 	b.scanned("1")
+	b.is("1", realm.Live, "")
+	// The cursor of an entity that QuickBooks refuses stays where it is.
+	require.NoError(t, b.store.AdvanceCursors(ctx, "1", map[string]time.Time{"Budget": b.now.AddDate(0, -3, 0)}))
+	b.is("1", realm.GapSuspected, "Budget was last covered up to")
+	require.NoError(t, b.store.Refused(ctx, "1", state.Refusal{Entity: "Budget", Way: state.RefusedByQuery, At: b.now, Lasting: true}))
 	b.is("1", realm.Live, "")
 	require.NoError(t, b.store.SaveScan(ctx, "1", state.Scan{ID: "x"}))
 	b.is("1", realm.CatchingUp, "1 scans found missing")
@@ -154,6 +173,48 @@ func TestDirectory_TellsTheStates(t *testing.T) {
 	b.is("1", realm.Parked, "unpaid")
 	require.NoError(t, b.connections.Disconnect(ctx, "1"))
 	b.is("1", realm.Disconnected, "by request")
+}
+
+// A company that Intuit refuses has a state of its own, with Intuit's words.
+func TestDirectory_TellsWhatIntuitRefuses(t *testing.T) {
+	t.Parallel()
+	b := setup(t, devtest.Redis(t))
+	ctx := t.Context()
+	for _, id := range []string{"1", "2"} {
+		b.connect(id)
+		b.scanned(id)
+	}
+	for s, to := range map[realm.State]connection.State{
+		realm.NoAccess: connection.NoAccess, realm.SubscriptionEnded: connection.SubscriptionEnded, realm.WrongEnvironment: connection.WrongEnvironment,
+	} {
+		_, err := b.connections.NoteAccessRefusal(ctx, "1", connection.AccessRefusal{As: to, Message: "6190 Invalid Company Status"}, time.Minute)
+		require.NoError(t, err)
+		b.is("1", realm.GapSuspected, "6190 Invalid Company Status")
+		done, err := b.connections.Refuse(ctx, "1", to, "Intuit says so", time.Hour)
+		require.NoError(t, err)
+		require.True(t, done)
+		b.is("1", s, "Intuit says so")
+		page, err := b.directory.List(ctx, realm.Query{States: []realm.State{s}})
+		require.NoError(t, err)
+		require.Len(t, page.Realms, 1)
+		sum, err := b.directory.Summary(ctx, 0)
+		require.NoError(t, err)
+		require.Equal(t, map[realm.State]int{realm.Live: 1, s: 1}, sum.Counts)
+		was, err := b.connections.Answered(ctx, "1")
+		require.NoError(t, err)
+		require.Equal(t, to, was)
+		b.now = b.now.Add(time.Minute)
+		b.scanned("1")
+		b.is("1", realm.Live, "")
+	}
+	for _, id := range []string{"1", "2"} {
+		_, err := b.store.NoteRefused(ctx, "books", id, state.AppRefusal{By: state.RefusedByAPI, Message: "3100"})
+		require.NoError(t, err)
+	}
+	b.is("1", realm.GapSuspected, "Intuit refuses app books")
+	_, err := b.store.NoteAnswered(ctx, "books", state.RefusedByAPI)
+	require.NoError(t, err)
+	b.is("1", realm.Live, "")
 }
 
 func TestDirectory_FiltersByState(t *testing.T) {

@@ -2,9 +2,11 @@ package realm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -20,6 +22,13 @@ const (
 	CatchingUp State = "catching_up"
 	// GapSuspected: changes may have been missed, and no scan has looked since.
 	GapSuspected State = "gap_suspected"
+	// NoAccess: Intuit refuses the company because the person who connected it has lost
+	// the right. Events and cursors wait; Intuit is asked once an hour.
+	NoAccess State = "no_access"
+	// SubscriptionEnded: so, because its QuickBooks subscription has ended.
+	SubscriptionEnded State = "subscription_ended"
+	// WrongEnvironment: so, because it is of another environment than qbo.base_url.
+	WrongEnvironment State = "wrong_environment"
 	// Parked: nothing can or shall be read; the cursors wait.
 	Parked State = "parked"
 	// Disconnected: the tokens were forgotten because a person asked.
@@ -27,7 +36,12 @@ const (
 )
 
 // States are all of them.
-func States() []State { return []State{Live, CatchingUp, GapSuspected, Parked, Disconnected} }
+func States() []State {
+	return []State{Live, CatchingUp, GapSuspected, NoAccess, SubscriptionEnded, WrongEnvironment, Parked, Disconnected}
+}
+
+// Refused reports whether Intuit refuses a company in that state.
+func (s State) Refused() bool { return connection.State(s).Refused() }
 
 // String is the state in words.
 func (s State) String() string { return strings.ReplaceAll(string(s), "_", " ") }
@@ -35,6 +49,8 @@ func (s State) String() string { return strings.ReplaceAll(string(s), "_", " ") 
 // connections are the states of a connection that can be such a realm.
 func (s State) connections() []connection.State {
 	switch s {
+	case NoAccess, SubscriptionEnded, WrongEnvironment:
+		return []connection.State{connection.State(s)} // they have the same names
 	case Parked:
 		return []connection.State{connection.ReauthRequired, connection.Parked}
 	case Disconnected:
@@ -54,15 +70,32 @@ const (
 )
 
 // judge says how a realm is doing at a time, given the outages of ours. Why is empty
-// for one that is live.
-func judge(now time.Time, c connection.Connection, p state.Progress, w state.Watch) (s State, why string) {
+// for one that is live. app is the problem of its app.
+func judge(now time.Time, c connection.Connection, p state.Progress, w state.Watch, app state.AppProblem) (s State, why string) {
+	if c.State.Refused() {
+		return State(c.State), orElse(c.Reason, c.State.Remedy())
+	}
 	switch c.State {
 	case connection.Disconnected:
-		return Disconnected, orElse(c.Reason, "its tokens were forgotten")
+		why := orElse(c.Reason, "its tokens were forgotten")
+		if c.GrantActive() {
+			why += fmt.Sprintf("; %d webhooks came since, the last at %s: the authorisation is active, %s", c.Late.Events, moment(c.Late.Last), connection.OwnerEnds)
+		}
+		return Disconnected, why
 	case connection.ReauthRequired:
-		return Parked, orElse(c.Reason, "it must be connected anew")
+		return Parked, refused(c)
 	case connection.Parked:
 		return Parked, orElse(c.Reason, "by request")
+	}
+	if app.Found() {
+		text, _ := access.Explain(app)
+		return GapSuspected, text
+	}
+	if c.Access.Found() {
+		return GapSuspected, "Intuit refuses calls since " + moment(c.Access.Since) + ", and it is not known yet whether all: " + c.Access.Message
+	}
+	if why := waits(now, c); why != "" {
+		return GapSuspected, why
 	}
 	if why := missed(now, c, p, w); why != "" {
 		return GapSuspected, why
@@ -70,10 +103,30 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 	if why := comes(p); why != "" {
 		return CatchingUp, why
 	}
-	if name, at := oldest(p.Cursors); !at.IsZero() && now.Sub(at) > staleAfter {
+	if name, at := oldest(p); !at.IsZero() && now.Sub(at) > staleAfter {
 		return GapSuspected, name + " was last covered up to " + moment(at)
 	}
 	return Live, ""
+}
+
+// waits says why no call can be made for a live realm now, if so.
+func waits(now time.Time, c connection.Connection) string {
+	switch {
+	case c.Refusal != nil:
+		return c.Refusal.String() + "; the app's keys may be wrong, it is tried again at " + moment(c.Refusal.Next)
+	case c.HeldUntil.After(now):
+		return "Intuit's API refuses tokens that were issued just before (401); no call is made until " + moment(c.HeldUntil)
+	}
+	return ""
+}
+
+// refused says when a refused token is tried again.
+func refused(c connection.Connection) string {
+	why := orElse(c.Reason, "it must be connected anew")
+	if c.Refusal != nil && !c.Refusal.Next.IsZero() {
+		why += "; it is tried again at " + moment(c.Refusal.Next)
+	}
+	return why
 }
 
 // missed says what a scan should have looked at and did not, if anything.
@@ -131,10 +184,13 @@ func newest(cursors map[string]time.Time) time.Time {
 }
 
 // oldest is the cursor that is furthest behind, of the entities that every scan
-// covers.
-func oldest(cursors map[string]time.Time) (name string, at time.Time) {
+// covers and that QuickBooks does not refuse.
+func oldest(p state.Progress) (name string, at time.Time) {
 	for _, e := range entity.CDC() {
-		if c, ok := cursors[e]; ok && (at.IsZero() || c.Before(at)) {
+		if slices.Contains(p.Refused, e) {
+			continue
+		}
+		if c, ok := p.Cursors[e]; ok && (at.IsZero() || c.Before(at)) {
 			name, at = e, c
 		}
 	}

@@ -123,6 +123,7 @@ func (s *Sink) names() *strings.Replacer {
 		"{{gap}}", s.gap(),
 		"{{audit}}", s.audit(),
 		"{{position}}", s.position(),
+		"{{company}}", s.company(),
 		"{{sequence}}", s.in(s.logName()+"_seq_seq"),
 		"{{begin}}", s.in(s.logName()+"_begin"),
 		"{{settled}}", s.in(s.logName()+"_settled"),
