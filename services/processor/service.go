@@ -50,6 +50,7 @@ func ServeWith(sinks ...Sink) func(ctx context.Context, environ []string) error 
 }
 
 func serve(ctx context.Context, environ []string, compiled []Sink) error {
+	limitMemory()
 	cfg := DefaultConfig()
 	cfg.compiled = len(compiled)
 	if err := config.Load(&cfg, "", environ); err != nil {
