@@ -32,9 +32,9 @@ func ContentHash(document []byte) string {
 }
 
 func contentSum(document []byte) uint64 {
-	h := contentHasher{scanner{document}}
+	h := contentHasher{scanner{raw: document}}
 	sum, ok := h.value(true, 0)
-	if h.space(); !ok || len(h.rest) > 0 {
+	if h.space(); !ok || !h.over() {
 		sum = xxhash.Sum64(document)
 	}
 	return sum
@@ -49,10 +49,10 @@ type contentHasher struct{ scanner }
 // order does not count; elements of an array are chained.
 func (h *contentHasher) value(top bool, depth int) (sum uint64, ok bool) {
 	h.space()
-	if len(h.rest) == 0 || depth == maxDepth {
+	if h.over() || depth == maxDepth {
 		return 0, false
 	}
-	switch h.rest[0] {
+	switch h.next() {
 	case '{':
 		return h.object(top, depth)
 	case '[':
@@ -82,13 +82,17 @@ func (h *contentHasher) object(top bool, depth int) (sum uint64, ok bool) {
 		if !ok {
 			return 0, false
 		}
-		v, ok := h.value(false, depth+1)
-		switch {
-		case !ok:
-			return 0, false
-		case !top || !leftOut(name):
-			sum += combine(xxhash.Sum64(unquote(name)), v)
+		if top && leftOut(name) {
+			if _, ok := h.scanner.value(); !ok {
+				return 0, false
+			}
+			continue
 		}
+		v, ok := h.value(false, depth+1)
+		if !ok {
+			return 0, false
+		}
+		sum += combine(xxhash.Sum64(unquote(name)), v)
 	}
 }
 

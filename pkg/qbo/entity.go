@@ -39,52 +39,79 @@ func (e Entity) Version() int64 { return Version(e.LastUpdated, e.SyncToken, e.D
 // decodeEntity reads out of one JSON object what a feed needs. Fields of a wrong
 // type count as missing: the record as a whole is the sink's to judge.
 func decodeEntity(name string, raw json.RawMessage) (Entity, error) {
-	if len(raw) == 0 || raw[0] != '{' {
+	s := scanner{raw: raw}
+	return s.entity(name)
+}
+
+// entity takes one record.
+func (s *scanner) entity(name string) (Entity, error) {
+	if s.space(); s.next() != '{' {
 		return Entity{}, fmt.Errorf("%w: %s is not an object", ErrMalformed, name)
 	}
-	body := raw
-	if name == recurringTransaction {
-		if _, inner, ok := unwrap(raw); ok {
-			body = inner
+	start := s.at
+	var f fields
+	var err error
+	switch name {
+	case recurringTransaction:
+		raw, ok := s.value()
+		if _, inner, wrapped := unwrap(raw); wrapped {
+			raw = inner
 		}
+		if err = errInvalid; ok {
+			err = members(raw, f.take)
+		}
+	case exchangeRate:
+		err = s.members(f.takeRate)
+		f.id = text(rateKey(string(f.currency), string(f.date)))
+	default:
+		err = s.members(f.take)
 	}
-	var id, token, status, updated, currency, date text
-	err := members(body, func(key []byte, value json.RawMessage) error {
-		switch {
-		case is(key, "Id"):
-			return id.UnmarshalJSON(value)
-		case name == exchangeRate && is(key, "SourceCurrencyCode"):
-			return currency.UnmarshalJSON(value)
-		case name == exchangeRate && is(key, "AsOfDate"):
-			return date.UnmarshalJSON(value)
-		case is(key, "SyncToken"):
-			return token.UnmarshalJSON(value)
-		case is(key, "status"):
-			return status.UnmarshalJSON(value)
-		case is(key, "MetaData") && value[0] == '{':
-			return members(value, func(key []byte, value json.RawMessage) error {
-				if is(key, "LastUpdatedTime") {
-					return updated.UnmarshalJSON(value)
-				}
-				return nil
-			})
-		}
-		return nil
-	})
 	if err != nil {
 		return Entity{}, fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
 	}
-	if name == exchangeRate {
-		id = text(rateKey(string(currency), string(date)))
-	}
 	return Entity{
 		Name:        name,
-		ID:          strings.TrimSpace(string(id)),
-		SyncToken:   string(token),
-		LastUpdated: parseTime(string(updated)),
-		Deleted:     strings.EqualFold(string(status), "Deleted"),
-		Raw:         raw,
+		ID:          strings.TrimSpace(string(f.id)),
+		SyncToken:   string(f.token),
+		LastUpdated: parseTime(string(f.updated)),
+		Deleted:     strings.EqualFold(string(f.status), "Deleted"),
+		Raw:         s.raw[start:s.at:s.at],
 	}, nil
+}
+
+// fields are the members of a record that a feed needs.
+type fields struct {
+	id, token, status, updated text
+	currency, date             text // of an ExchangeRate
+}
+
+func (f *fields) take(key []byte, value json.RawMessage) error {
+	switch {
+	case is(key, "Id"):
+		return f.id.UnmarshalJSON(value)
+	case is(key, "SyncToken"):
+		return f.token.UnmarshalJSON(value)
+	case is(key, "status"):
+		return f.status.UnmarshalJSON(value)
+	case is(key, "MetaData") && value[0] == '{':
+		return members(value, func(key []byte, value json.RawMessage) error {
+			if is(key, "LastUpdatedTime") {
+				return f.updated.UnmarshalJSON(value)
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func (f *fields) takeRate(key []byte, value json.RawMessage) error {
+	switch {
+	case is(key, "SourceCurrencyCode"):
+		return f.currency.UnmarshalJSON(value)
+	case is(key, "AsOfDate"):
+		return f.date.UnmarshalJSON(value)
+	}
+	return f.take(key, value)
 }
 
 // block is one QueryResponse object: a list of records under their entity's
@@ -133,17 +160,21 @@ func decodeBlock(members map[string]json.RawMessage) (block, error) {
 }
 
 func (b *block) add(name string, raw json.RawMessage) error {
-	items, err := elements(raw)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
-	}
 	records := b.entities[name]
 	if records == nil {
 		b.order = append(b.order, name)
 		records = []Entity{}
 	}
-	for _, item := range items {
-		e, err := decodeEntity(name, item)
+	s := scanner{raw: raw}
+	for first := true; ; first = false {
+		more, err := s.element(first)
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
+		}
+		if !more {
+			break
+		}
+		e, err := s.entity(name)
 		if err != nil {
 			return err
 		}
@@ -151,4 +182,17 @@ func (b *block) add(name string, raw json.RawMessage) error {
 	}
 	b.entities[name] = records
 	return nil
+}
+
+// element takes what stands before the next element of a list. A single value is a list
+// of itself, null an empty one.
+func (s *scanner) element(first bool) (more bool, err error) {
+	if len(s.raw) == 0 || s.raw[0] != '[' {
+		return first && !s.over() && s.next() != 'n', nil
+	}
+	more, ok := s.more(']', first)
+	if !ok {
+		return false, errInvalid
+	}
+	return more, nil
 }

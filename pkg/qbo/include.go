@@ -87,7 +87,7 @@ func customFields(document []byte) (definitions []text) {
 		if len(document) == 0 || document[0] != ':' {
 			continue // a text of that name
 		}
-		rest := scanner{document[1:]}
+		rest := scanner{raw: document, at: 1}
 		value, ok := rest.value()
 		if !ok {
 			return nil

@@ -68,8 +68,8 @@ func in(field string, values []string) string {
 // unwrap returns the only member of an object, if that is an object with an Id: the
 // transaction that a RecurringTransaction repeats.
 func unwrap(raw []byte) (name, inner []byte, ok bool) {
-	s := scanner{raw}
-	if s.space(); len(s.rest) == 0 || s.rest[0] != '{' {
+	s := scanner{raw: raw}
+	if s.space(); s.next() != '{' {
 		return nil, nil, false
 	}
 	if more, ok := s.more('}', true); !more || !ok {
@@ -78,7 +78,7 @@ func unwrap(raw []byte) (name, inner []byte, ok bool) {
 	if name, ok = s.name(); !ok {
 		return nil, nil, false
 	}
-	if s.space(); len(s.rest) == 0 || s.rest[0] != '{' {
+	if s.space(); s.next() != '{' {
 		return nil, nil, false
 	}
 	inner, ok = s.value()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,14 +107,15 @@ func DecodeQuery(body []byte) (QueryResult, error) {
 		Time:          parseTime(string(at)),
 		StartPosition: b.startPosition, MaxResults: b.maxResults, TotalCount: b.totalCount,
 	}
+	noID := func(e Entity) bool { return e.ID == "" }
 	for _, name := range b.order {
-		for _, e := range b.entities[name] {
-			if e.ID == "" {
+		all := b.entities[name]
+		for _, e := range all {
+			if noID(e) {
 				result.NoID = append(result.NoID, e)
-				continue
 			}
-			result.Entities = append(result.Entities, e)
 		}
+		result.Entities = append(result.Entities, slices.DeleteFunc(all, noID)...)
 	}
 	return result, nil
 }

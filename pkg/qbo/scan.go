@@ -1,62 +1,71 @@
 package qbo
 
-import "bytes"
-
 // scanner goes over JSON that was checked when it came: an answer is gone over several
 // times, and a decoder takes many times as long. It is not strict, and stays within any
 // bytes that it is given.
-type scanner struct{ rest []byte }
+type scanner struct {
+	raw []byte
+	at  int // of the next byte
+}
+
+// next is the next byte; 0 at the end, which no JSON holds.
+func (s *scanner) next() byte {
+	if s.at < len(s.raw) {
+		return s.raw[s.at]
+	}
+	return 0
+}
+
+// over reports whether nothing is left.
+func (s *scanner) over() bool { return s.at >= len(s.raw) }
 
 // more takes what stands before an element, or behind the last one.
 func (s *scanner) more(end byte, first bool) (more, ok bool) {
 	if first {
-		s.rest = s.rest[1:] // the bracket
+		s.at++ // the bracket
 	}
-	if s.space(); len(s.rest) == 0 {
+	s.space()
+	switch c := s.next(); {
+	case c == 0:
 		return false, false
-	}
-	switch {
-	case s.rest[0] == end:
-		s.rest = s.rest[1:]
+	case c == end:
+		s.at++
 		return false, true
 	case first:
 		return true, true
-	case s.rest[0] != ',':
+	case c != ',':
 		return false, false
 	}
-	s.rest = s.rest[1:]
+	s.at++
 	return true, true
 }
 
 // text takes a string with its quotes.
 func (s *scanner) text() (text []byte, ok bool) {
-	if s.space(); len(s.rest) == 0 || s.rest[0] != '"' {
+	s.space()
+	if s.next() != '"' {
 		return nil, false
 	}
-	for at := 1; ; at++ {
-		end := bytes.IndexByte(s.rest[at:], '"')
-		if end < 0 {
-			return nil, false
-		}
-		at += end
-		escapes := 0
-		for s.rest[at-1-escapes] == '\\' {
-			escapes++
-		}
-		if escapes%2 == 0 {
-			text, s.rest = s.rest[:at+1], s.rest[at+1:]
+	// A loop: most strings are too short for bytes.IndexByte to be faster.
+	for at := s.at + 1; at < len(s.raw); at++ {
+		switch s.raw[at] {
+		case '\\':
+			at++
+		case '"':
+			text, s.at = s.raw[s.at:at+1], at+1
 			return text, true
 		}
 	}
+	return nil, false
 }
 
 // word takes a number, true, false or null.
 func (s *scanner) word() (word []byte) {
-	end := 0
-	for end < len(s.rest) && inWord(s.rest[end]) {
+	end := s.at
+	for end < len(s.raw) && inWord(s.raw[end]) {
 		end++
 	}
-	word, s.rest = s.rest[:end], s.rest[end:]
+	word, s.at = s.raw[s.at:end], end
 	return word
 }
 
@@ -65,46 +74,46 @@ func inWord(c byte) bool {
 }
 
 func (s *scanner) space() {
-	for len(s.rest) > 0 && (s.rest[0] == ' ' || s.rest[0] == '\n' || s.rest[0] == '\t' || s.rest[0] == '\r') {
-		s.rest = s.rest[1:]
+	for s.at < len(s.raw) && (s.raw[s.at] == ' ' || s.raw[s.at] == '\n' || s.raw[s.at] == '\t' || s.raw[s.at] == '\r') {
+		s.at++
 	}
 }
 
 // name takes the name of a member with its quotes, and the colon.
 func (s *scanner) name() (name []byte, ok bool) {
 	name, ok = s.text()
-	if s.space(); !ok || len(s.rest) == 0 || s.rest[0] != ':' {
+	if s.space(); !ok || s.next() != ':' {
 		return nil, false
 	}
-	s.rest = s.rest[1:]
+	s.at++
 	return name, true
 }
 
 // value takes any value.
 func (s *scanner) value() (value []byte, ok bool) {
 	s.space()
-	start, depth := s.rest, 0
-	for len(s.rest) > 0 {
-		switch s.rest[0] {
+	start, depth := s.at, 0
+	for s.at < len(s.raw) {
+		switch s.raw[s.at] {
 		case '"':
 			if _, ok := s.text(); !ok {
 				return nil, false
 			}
 		case '{', '[':
-			s.rest = s.rest[1:]
+			s.at++
 			depth++
 			continue
 		case '}', ']':
 			if depth == 0 {
 				return nil, false
 			}
-			s.rest = s.rest[1:]
+			s.at++
 			depth--
 		case ',', ':', ' ', '\n', '\t', '\r':
 			if depth == 0 {
 				return nil, false
 			}
-			s.rest = s.rest[1:]
+			s.at++
 			continue
 		default:
 			if len(s.word()) == 0 {
@@ -112,8 +121,7 @@ func (s *scanner) value() (value []byte, ok bool) {
 			}
 		}
 		if depth == 0 {
-			end := len(start) - len(s.rest)
-			return start[:end:end], true
+			return s.raw[start:s.at:s.at], true
 		}
 	}
 	return nil, false

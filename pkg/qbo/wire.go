@@ -67,11 +67,15 @@ var (
 	errInvalid   = errors.New("not valid JSON")
 )
 
-// members calls visit for each member of the object in raw, which is valid. The values
-// are parts of raw. An error is that there is no object, or what visit returned.
+// members visits the members of a JSON object, which is valid. A value is a part of raw.
 func members(raw []byte, visit func(name []byte, value json.RawMessage) error) error {
-	s := scanner{raw}
-	if s.space(); len(s.rest) == 0 || s.rest[0] != '{' {
+	s := scanner{raw: raw}
+	return s.members(visit)
+}
+
+// members takes an object and visits its members.
+func (s *scanner) members(visit func(name []byte, value json.RawMessage) error) error {
+	if s.space(); s.next() != '{' {
 		return errNotObject
 	}
 	for first := true; ; first = false {
@@ -91,40 +95,21 @@ func members(raw []byte, visit func(name []byte, value json.RawMessage) error) e
 	}
 }
 
-// elements are the values of an array, which is valid, parts of raw; those of a single
-// value are itself, of null none.
-func elements(raw []byte) (values []json.RawMessage, err error) {
-	s := scanner{raw}
-	if s.space(); len(s.rest) == 0 || s.rest[0] == 'n' {
-		return nil, nil
-	}
-	if s.rest[0] != '[' {
-		return []json.RawMessage{raw}, nil
-	}
-	for first := true; ; first = false {
-		if more, ok := s.more(']', first); !ok {
-			return nil, errInvalid
-		} else if !more {
-			return values, nil
-		}
-		value, ok := s.value()
-		if !ok {
-			return nil, errInvalid
-		}
-		values = append(values, value)
-	}
-}
-
 // is reports whether a member has that name, by encoding/json's idea of it.
 func is(key []byte, name string) bool { return strings.EqualFold(string(key), name) }
 
 // unquote is the text of a valid JSON string, as a part of it if it can be. What
 // is no UTF-8 is replaced.
 func unquote(literal []byte) []byte {
-	if text := literal[1 : len(literal)-1]; bytes.IndexByte(text, '\\') < 0 && utf8.Valid(text) {
+	text := literal[1 : len(literal)-1]
+	at := 0
+	for at < len(text) && text[at] < utf8.RuneSelf && text[at] != '\\' {
+		at++
+	}
+	if at == len(text) || bytes.IndexByte(text[at:], '\\') < 0 && utf8.Valid(text[at:]) {
 		return text
 	}
-	text, _ := jsontext.AppendUnquote(nil, literal) // the text is whole also after its only error
+	text, _ = jsontext.AppendUnquote(nil, literal) // the text is whole also after its only error
 	return text
 }
 
