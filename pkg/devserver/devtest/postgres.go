@@ -91,6 +91,7 @@ func (o *clusterOnce) stop() {
 type cluster struct {
 	bin       string // directory of initdb and the others
 	sync      bool
+	settings  []string // beside the usual ones
 	dir       string
 	port      int
 	user      *syscall.Credential // nil: as ourselves
@@ -98,12 +99,22 @@ type cluster struct {
 	p         *process
 }
 
-func startCluster(sync bool) (*cluster, error) {
-	bin, err := postgresBin()
-	if err != nil {
+func startCluster(sync bool, settings ...string) (*cluster, error) {
+	return newCluster(&cluster{sync: sync, settings: settings}, func(c *cluster) error {
+		out, err := c.run("initdb", "-D", c.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+		if err != nil {
+			return fmt.Errorf("initdb: %w\n%s", err, out)
+		}
+		return nil
+	})
+}
+
+// newCluster starts what fill has put into the data directory.
+func newCluster(c *cluster, fill func(*cluster) error) (*cluster, error) {
+	var err error
+	if c.bin, err = postgresBin(); err != nil {
 		return nil, err
 	}
-	c := &cluster{bin: bin, sync: sync}
 	if os.Geteuid() == 0 {
 		if c.user, err = postgresUser(); err != nil {
 			return nil, err
@@ -112,15 +123,12 @@ func startCluster(sync bool) (*cluster, error) {
 	if c.dir, err = c.makeDir(); err != nil {
 		return nil, err
 	}
-	data := filepath.Join(c.dir, "data")
-	if out, err := c.run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
-		_ = os.RemoveAll(c.dir)
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	if err = fill(c); err == nil {
+		err = onFreePort(func(port int) error {
+			c.port = port
+			return c.start()
+		})
 	}
-	err = onFreePort(func(port int) error {
-		c.port = port
-		return c.start(data)
-	})
 	if err != nil {
 		_ = os.RemoveAll(c.dir)
 		return nil, err
@@ -128,14 +136,17 @@ func startCluster(sync bool) (*cluster, error) {
 	return c, nil
 }
 
-func (c *cluster) start(data string) error {
+func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
+
+func (c *cluster) start() error {
 	settings := []string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "shared_buffers=32MB", "log_min_messages=warning",
 	}
 	if !c.sync {
 		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off")
 	}
-	args := []string{"-D", data, "-p", strconv.Itoa(c.port)}
+	settings = append(settings, c.settings...)
+	args := []string{"-D", c.data(), "-p", strconv.Itoa(c.port)}
 	for _, s := range settings {
 		args = append(args, "-c", s)
 	}

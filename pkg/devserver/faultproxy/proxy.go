@@ -22,13 +22,13 @@ type Tap interface {
 
 // Proxy is one link to a server. Make one with Start.
 type Proxy struct {
-	target   string
 	newTap   func() Tap // nil for none
 	listener net.Listener
 	done     sync.WaitGroup
 
 	mu      sync.Mutex // guards the rest, and the links
 	cond    *sync.Cond
+	target  string
 	muted   bool
 	stalled bool
 	down    bool
@@ -59,6 +59,16 @@ func Start(ctx context.Context, target string, tap func() Tap) (*Proxy, error) {
 	p.cond = sync.NewCond(&p.mu)
 	p.done.Go(p.serve)
 	return p, nil
+}
+
+// Redirect leads new connections to another target, as an endpoint does after a failover.
+// Those that are open stay.
+func (p *Proxy) Redirect(target string) { p.set(func() { p.target = target }) }
+
+func (p *Proxy) targetNow() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 // Addr is where clients connect to.
@@ -173,7 +183,7 @@ func (p *Proxy) serve() {
 			return
 		}
 		d := net.Dialer{Timeout: dialTimeout}
-		server, err := d.DialContext(context.Background(), "tcp", p.target)
+		server, err := d.DialContext(context.Background(), "tcp", p.targetNow())
 		if err != nil {
 			client.Close()
 			continue

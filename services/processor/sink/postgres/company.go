@@ -31,7 +31,7 @@ func (s *Sink) KeepCompanies(ctx context.Context, companies []sink.Company) erro
 		return fmt.Errorf("keep companies in %s: %w", s.company(), err)
 	}
 	if _, err := s.pool.Exec(ctx, s.names().Replace(keepCompanies), companyColumns(companies)...); err != nil {
-		return fmt.Errorf("keep companies in %s: %w", s.company(), classify(err))
+		return fmt.Errorf("keep companies in %s: %w", s.company(), s.classify(err))
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func companyColumns(companies []sink.Company) []any {
 	read := make([]time.Time, 0, len(sorted))
 	for _, c := range sorted {
 		for i, text := range []string{c.Realm, c.Name, c.LegalName, c.Country, c.HomeCurrency, c.FiscalYearStart, c.TimeZoneOffset} {
-			columns[i] = append(columns[i], text)
+			columns[i] = append(columns[i], plain(text))
 		}
 		read = append(read, c.ReadAt)
 	}

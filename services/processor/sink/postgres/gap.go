@@ -28,7 +28,7 @@ func (s *Sink) KeepGaps(ctx context.Context, gaps []sink.Gap) error {
 		return fmt.Errorf("keep gaps in %s: %w", s.gap(), err)
 	}
 	if _, err := s.pool.Exec(ctx, s.names().Replace(keepGaps), gapColumns(gaps)...); err != nil {
-		return fmt.Errorf("keep gaps in %s: %w", s.gap(), classify(err))
+		return fmt.Errorf("keep gaps in %s: %w", s.gap(), s.classify(err))
 	}
 	return nil
 }

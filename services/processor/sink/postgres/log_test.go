@@ -284,10 +284,10 @@ func TestOpen_MigratesADatabaseOfTheFirstRelease(t *testing.T) {
 	for name, o := range map[string]postgres.Options{"one table": {}, "a table per entity": {PerEntity: true}} {
 		t.Run(name, func(t *testing.T) {
 			url := firstRelease(t)
-			before := query[string](t, url, `select md5(string_agg((to_jsonb(e) - array['content_hash', 'read_at'])::text, '' order by entity, id)) from ledgerfeed.entity as e`)
+			before := query[string](t, url, `select md5(string_agg((to_jsonb(e) - array['content_hash', 'read_at', 'sanitized'])::text, '' order by entity, id)) from ledgerfeed.entity as e`)
 			o.URL = secret.String(url)
 			s := open(t, o)
-			require.Equal(t, before, query[string](t, url, `select md5(string_agg((to_jsonb(e) - array['content_hash', 'read_at'])::text, '' order by entity, id)) from ledgerfeed.entity as e`))
+			require.Equal(t, before, query[string](t, url, `select md5(string_agg((to_jsonb(e) - array['content_hash', 'read_at', 'sanitized'])::text, '' order by entity, id)) from ledgerfeed.entity as e`))
 			write(t, s, sinktest.Change("1", 1, `{}`), sinktest.Change("2", 2, `{}`), sinktest.Change("51", 1, `{}`))
 			r := newTail(t, url)
 			require.NoError(t, r.read(t.Context()))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -22,7 +23,8 @@ import (
 var migrations embed.FS
 
 // migrate brings the schema and the tables up to date. Several processes may do
-// it at once: the first holds an advisory lock, the others wait for it.
+// it at once: the first holds a row of a table, the others wait for it. A lock of the
+// session would not do: behind a pooler two statements have two sessions.
 func (s *Sink) migrate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
@@ -63,9 +65,16 @@ func (s *Sink) createSchema(ctx context.Context) error {
 	return err
 }
 
+func (s *Sink) lockName() string { return s.table + "_migration_lock" }
+
 func (s *Sink) provider(db *sql.DB) (*goose.Provider, error) {
-	// Waits a minute for another process that migrates, looking every second.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
+	// Waits a minute for another process that migrates, looking every second. One that
+	// was killed keeps the others waiting for half of that.
+	locker, err := lock.NewPostgresTableLocker(
+		lock.WithTableName(s.schema+"."+s.lockName()),
+		lock.WithTableLeaseDuration(30*time.Second), lock.WithTableHeartbeatInterval(5*time.Second),
+		lock.WithTableLockTimeout(time.Second, 60),
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +85,7 @@ func (s *Sink) provider(db *sql.DB) (*goose.Provider, error) {
 	return goose.NewProvider(goose.DialectPostgres, db, nil,
 		goose.WithGoMigrations(steps...),
 		goose.WithDisableGlobalRegistry(true),
-		goose.WithSessionLocker(locker),
+		goose.WithLocker(locker),
 		goose.WithTableName(s.schema+"."+s.table+"_migrations"),
 	)
 }

@@ -21,8 +21,9 @@
 //
 // # What it does not do
 //
-// The log has no version that was overtaken before it was written. Write refuses
-// for good what jsonb cannot hold, such as a document with \u0000 in it: see
+// The log has no version that was overtaken before it was written. Characters that jsonb
+// cannot hold, such as \u0000, are replaced by U+FFFD, and the row says so (sanitized).
+// Write refuses for good what is no JSON, or has a number that is out of range: see
 // stream.Permanent.
 package postgres
 
@@ -88,6 +89,8 @@ type Sink struct {
 	perEntity           bool
 	statement           string // of Write
 	pool                *pgxpool.Pool
+	events              *zap.Logger
+	sanitized           atomic.Int64
 
 	migrated  atomic.Bool
 	migrating chan struct{} // holds one: who migrates
@@ -120,17 +123,15 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 	if sabotage.On(sabotage.NoVersionGuard) {
 		s.statement = strings.Replace(s.statement, "held.version < excluded.version", "true", 1)
 	}
-	config, err := pgxpool.ParseConfig(o.URL.Reveal())
+	if s.events = o.Logger; s.events == nil {
+		s.events = zap.NewNop()
+	}
+	config, err := parse(o.URL)
 	if err != nil {
-		return nil, fmt.Errorf("postgres sink: %w", err) // pgx leaves the password out
+		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	if _, ok := config.ConnConfig.RuntimeParams["application_name"]; !ok {
-		config.ConnConfig.RuntimeParams["application_name"] = "ledgerfeed"
-	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+	connector := &connector{log: s.events.With(telemetry.Sink(s.name))}
+	if s.pool, err = connector.newPool(ctx, config); err != nil {
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
 	if err := s.ready(ctx); err != nil && !away(err) {
@@ -138,13 +139,9 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	log := o.Logger
-	if log == nil {
-		log = zap.NewNop()
-	}
 	for statement, keep := range map[string]time.Duration{trimOldest: o.KeepLog, trimGaps: o.KeepGaps} {
 		if keep > 0 {
-			s.trimming.Go(func() { s.trimUntil(ctx, statement, keep, log.With(telemetry.Sink(s.name))) })
+			s.trimming.Go(func() { s.trimUntil(ctx, statement, keep, s.events.With(telemetry.Sink(s.name))) })
 		}
 	}
 	return s, nil
@@ -172,7 +169,11 @@ func (s *Sink) ready(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
-	if err := s.migrate(ctx); err != nil {
+	err := s.migrate(ctx)
+	if errors.Is(err, errPooled) {
+		err = s.migrate(ctx) // by connections that a pooler can share
+	}
+	if err != nil {
 		return err
 	}
 	if s.perEntity {
@@ -187,9 +188,9 @@ func (s *Sink) ready(ctx context.Context) error {
 // away reports whether the server did not answer, or not yet: anything it says
 // about us, our password, our rights or our SQL is another matter.
 func away(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return true
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return !errors.Is(err, errEncoding)
 	}
 	switch pg.Code[:2] {
 	case "08", "53", "57": // connection, resources, shutting down or starting up

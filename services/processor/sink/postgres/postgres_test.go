@@ -185,12 +185,11 @@ func TestSink_RefusesForGoodWhatItCannotHold(t *testing.T) {
 		change *ledgerfeedv1.Change
 		want   string
 	}{
-		"NUL in the document": {sinktest.Change("7", 1, `{"Memo":"a\u0000secret"}`), `\u0000`},
-		"half a surrogate":    {sinktest.Change("7", 1, `{"Memo":"\ud800secret"}`), "22P02"},
-		"NUL in the id":       {sinktest.Change("7\x00", 1, `{}`), "22021"},
-		"no UTF-8":            {sinktest.Change("7", 1, "{\"Memo\":\"secret\xff\"}"), "22021"},
-		"nested too deeply":   {sinktest.Change("7", 1, nested), "54001"},
-		"a constraint":        {sinktest.Change("forbidden", 1, `{"Memo":"secret"}`), "23514"},
+		"NUL in the id":     {sinktest.Change("7\x00", 1, `{}`), "22021"},
+		"no JSON":           {sinktest.Change("7", 1, `{"Memo":"secret}`), "22P02"},
+		"out of range":      {sinktest.Change("7", 1, `{"Amount":1e200000}`), "22003"},
+		"nested too deeply": {sinktest.Change("7", 1, nested), "54001"},
+		"a constraint":      {sinktest.Change("forbidden", 1, `{"Memo":"secret"}`), "23514"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := s.Write(t.Context(), []*ledgerfeedv1.Change{row.change})
@@ -219,7 +218,7 @@ func TestSink_ATableThatIsGoneIsNoReasonToGiveUp(t *testing.T) {
 // All or nothing: a batch with one bad change leaves no trace.
 func TestSink_ABatchIsOneTransaction(t *testing.T) {
 	s := open(t, postgres.Options{URL: secret.String(devtest.Postgres(t))})
-	err := s.Write(t.Context(), []*ledgerfeedv1.Change{sinktest.Change("7", 1, `{}`), sinktest.Change("8", 1, `{"a":"\u0000"}`)})
+	err := s.Write(t.Context(), []*ledgerfeedv1.Change{sinktest.Change("7", 1, `{}`), sinktest.Change("8", 1, `{"a":1e200000}`)})
 	require.Error(t, err)
 	held, err := s.Snapshot(t.Context())
 	require.NoError(t, err)

@@ -145,6 +145,6 @@ func (s *Sink) tableOf(entity string) string {
 
 func (s *Sink) ours(name string) bool {
 	return slices.Contains([]string{
-		s.table, s.logName(), s.beside("gap"), s.beside("audit"), s.beside("company"), s.table + "_other", s.table + "_migrations",
+		s.table, s.logName(), s.beside("gap"), s.beside("audit"), s.beside("company"), s.table + "_other", s.table + "_migrations", s.lockName(),
 	}, name)
 }

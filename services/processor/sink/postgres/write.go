@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -21,18 +23,19 @@ import (
 // gets newer. The guard is sink.Record.Supersedes in SQL.
 const upsert = `
 INSERT INTO {{table}} AS held (realm, entity, id, version, sync_token, last_updated, deleted, operation,
-                           document, learned, learned_at, merged_into, event_id, content_hash, read_at)
+                           document, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized)
 SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
-       document::jsonb, learned, learned_at, merged_into, event_id, content_hash, read_at
+       document::jsonb, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[], $8::text[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::timestamptz[])
+            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::boolean[])
   AS batch (realm, entity, id, version, sync_token, last_updated, deleted, operation,
-            document, learned, learned_at, merged_into, event_id, content_hash, read_at)
+            document, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized)
 ON CONFLICT (realm, entity, id) DO UPDATE SET
     version = excluded.version, sync_token = excluded.sync_token, last_updated = excluded.last_updated,
     deleted = excluded.deleted, operation = excluded.operation, document = excluded.document,
     learned = excluded.learned, learned_at = excluded.learned_at, merged_into = excluded.merged_into,
-    event_id = excluded.event_id, content_hash = excluded.content_hash, read_at = excluded.read_at, written_at = now()
+    event_id = excluded.event_id, content_hash = excluded.content_hash, read_at = excluded.read_at,
+    sanitized = excluded.sanitized, written_at = now()
 WHERE held.version < excluded.version
    OR held.version = excluded.version AND (excluded.learned = 'replay'
       OR held.content_hash IS DISTINCT FROM excluded.content_hash AND excluded.content_hash IS NOT NULL AND {{later}})
@@ -49,9 +52,9 @@ const logged = `
 WITH writing AS MATERIALIZED (SELECT {{begin}}()), taken AS (` + upsert + `
     RETURNING held.*)
 INSERT INTO {{log}} (key, realm, entity, id, version, sync_token, last_updated, deleted, operation,
-                     document, learned, learned_at, merged_into, event_id)
+                     document, learned, learned_at, merged_into, event_id, sanitized)
 SELECT concat_ws('/', realm, entity, id, version, content_hash, CASE WHEN learned = 'restored' THEN 'restored/' || event_id END), realm, entity, id, version, sync_token, last_updated, deleted, operation,
-       document, learned, learned_at, merged_into, event_id
+       document, learned, learned_at, merged_into, event_id, sanitized
 FROM taken CROSS JOIN writing`
 
 // Write stores changes in one transaction: all or none. A change that is not
@@ -66,32 +69,68 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 	}
 	if s.perEntity {
 		if err := s.makeTables(ctx, changes); err != nil {
-			return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
+			return fmt.Errorf("write to %s: %w", s.qualified(), s.classify(err))
 		}
 	}
-	var err error
-	for range 1 + len(changes) { // of each a table may have been made meanwhile
-		if _, err = s.pool.Exec(ctx, s.statement, columns(changes)...); !rerouted(err) {
-			break
+	err := s.store(ctx, changes)
+	if s.behind(err) {
+		if err = s.advanceSequence(ctx); err == nil {
+			err = s.store(ctx, changes)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("write to %s: %w", s.qualified(), classify(err))
+		return fmt.Errorf("write to %s: %w", s.qualified(), s.classify(err))
 	}
 	return nil
+}
+
+func (s *Sink) store(ctx context.Context, changes []*ledgerfeedv1.Change) (err error) {
+	args, sanitized := columns(changes)
+	for range 1 + len(changes) { // of each a table may have been made meanwhile
+		if _, err = s.pool.Exec(ctx, s.statement, args...); !rerouted(err) {
+			break
+		}
+	}
+	if err == nil {
+		s.sanitized.Add(int64(sanitized))
+	}
+	return err
+}
+
+// Sanitized is how many documents were stored with characters replaced that jsonb cannot
+// hold, since Open.
+func (s *Sink) Sanitized() int64 { return s.sanitized.Load() }
+
+// behind reports whether the number that the log gave out is taken: sequences are not
+// part of logical replication, nor of every restore.
+func (s *Sink) behind(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == uniqueViolation && pg.ConstraintName == s.logName()+"_pkey"
+}
+
+const uniqueViolation = "23505"
+
+// advanceSequence moves the numbers of the log behind those that it holds.
+func (s *Sink) advanceSequence(ctx context.Context) error {
+	const advance = `SELECT setval('{{sequence}}', (SELECT max(seq) FROM {{log}})) FROM {{sequence}} WHERE last_value <= (SELECT max(seq) FROM {{log}})`
+	tag, err := s.pool.Exec(ctx, s.names().Replace(advance))
+	if err == nil && tag.RowsAffected() > 0 {
+		s.events.Warn("sequence of the change log was behind its table, moved", telemetry.Sink(s.name))
+	}
+	return err
 }
 
 // rerouted reports whether a row was on its way to the table of all other entities
 // while its entity got one of its own: the next try finds that. PostgreSQL names no
 // constraint then, as it does for one that somebody added.
 func rerouted(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23514" && pg.ConstraintName == ""
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "23514" && pg.ConstraintName == ""
 }
 
-// columns are the arguments of upsert. Rows are locked in the order of the
+// columns are the arguments of upsert, and how many documents were sanitized. Rows are locked in the order of the
 // arrays: sorted, two batches cannot wait for each other.
-func columns(changes []*ledgerfeedv1.Change) []any {
+func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 	sorted := slices.SortedFunc(slices.Values(changes), func(a, b *ledgerfeedv1.Change) int {
 		return cmp.Or(cmp.Compare(a.GetRealmId(), b.GetRealmId()), cmp.Compare(a.GetEntity(), b.GetEntity()),
 			cmp.Compare(a.GetEntityId(), b.GetEntityId()))
@@ -105,7 +144,8 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
 		hashes, readAt                = make([]*string, n), make([]*time.Time, n)
 		deleted                       = make([]bool, n)
-		documents                     = make([][]byte, n) // nil is NULL
+		documents                     = make([]*string, n) // nil is NULL; []byte would be bytea in some query modes
+		sanitizeds                    = make([]bool, n)
 	)
 	for i, c := range sorted {
 		r := sink.RecordOf(c)
@@ -114,7 +154,12 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 		operations[i], learned[i], learnedAt[i] = r.Operation, r.Learned, r.LearnedAt
 		mergedInto[i], eventIDs[i] = r.MergedInto, r.EventID
 		if len(r.Document) > 0 {
-			documents[i] = r.Document
+			var document string
+			document, sanitizeds[i] = sanitized(r.Document)
+			documents[i] = &document
+			if sanitizeds[i] {
+				replaced++
+			}
 		}
 		if r.ContentHash != "" {
 			hashes[i] = &r.ContentHash
@@ -123,29 +168,39 @@ func columns(changes []*ledgerfeedv1.Change) []any {
 			readAt[i] = &r.ReadAt
 		}
 	}
-	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs, hashes, readAt}
+	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds}, replaced
 }
 
 // classify tells what will never be stored from what may be later. The server's
 // detail is left out: it can quote the document.
-func classify(err error) error {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+func (s *Sink) classify(err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
 		return err
 	}
 	said := fmt.Errorf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
-	if pg.Code == "22P05" {
-		// QuickBooks' JSON may hold a NUL, jsonb may not.
-		said = fmt.Errorf(`the document holds \u0000, which jsonb cannot: %w`, said)
-	}
-	if rerouted(err) {
-		return said
-	}
-	switch pg.Code[:2] {
-	case "22", // data exception: no JSON, a NUL, a number out of range
-		"23", // a constraint somebody added
-		"54": // over a limit of the server: too large, nested too deeply
+	if s.refused(pg) && !rerouted(err) {
 		return stream.Permanent(stream.ReasonSinkRefused, said)
 	}
 	return said
+}
+
+// refused reports whether an error is about the values of a row, so that the row will not
+// be stored at the next try either.
+func (s *Sink) refused(pg *pgconn.PgError) bool {
+	switch {
+	case strings.Contains(pg.Where, "PL/pgSQL function") || strings.Contains(pg.Where, "SQL function"):
+		return false // of a trigger, which somebody can change
+	case pg.Code == uniqueViolation && pg.SchemaName == s.schema && strings.HasSuffix(pg.ConstraintName, "_pkey"):
+		return false // of our own keys, which the statement respects
+	case pg.Code == "22023", strings.Contains(pg.Message, "NOTIFY queue"):
+		return false // a setting, a payload of NOTIFY, or its queue, which empties
+	}
+	switch pg.Code[:2] {
+	case "22", // data exception: no JSON, a number out of range
+		"23", // a constraint somebody added
+		"54": // over a limit of the server: too large, nested too deeply
+		return true
+	}
+	return false
 }
