@@ -29,6 +29,8 @@ type Backend struct {
 	Budget      *state.Budget
 	// Group closes what was opened; a service adds its own parts with Defer.
 	Group lifecycle.Group
+	// Details is what /readyz shows beside its verdict, by name; may be nil.
+	Details func() map[string]string
 
 	admin telemetry.AdminConfig
 }
@@ -95,7 +97,7 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 func (b *Backend) serve(name string, run func(context.Context) error) error {
 	readiness := telemetry.NewReadiness(telemetry.ReadinessOptions{Check: b.ready})
 	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: b.admin.Listen, Gatherer: b.Registry, Logger: b.Log.Named("admin"), Ready: readiness.Ready,
+		Listen: b.admin.Listen, Gatherer: b.Registry, Logger: b.Log.Named("admin"), Ready: readiness.Ready, Details: b.Details,
 	})
 	if err != nil {
 		return err

@@ -77,6 +77,7 @@ import (
 //	lf:tmp:1:wait:{R}          ZSET live call → expiry µs          live calls waiting
 //	lf:tmp:1:recent:{R}        LIST µs of grants, newest first     LimitConfig.PerSecond
 //	lf:tmp:1:config:{N}        ZSET "replica config" → expiry ms    replicas of a service
+//	lf:tmp:1:trouble:{sink}    HASH replica → JSON                replicas, while a sink takes nothing; a minute
 //	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
 //	lf:tmp:1:apprefused:{APP}:BY  ZSET realm → Unix ms             1,000; realms refused since one was answered
 //	lf:tmp:1:appproblem:{APP}:BY  HASH                             fixed; while Intuit refuses the app

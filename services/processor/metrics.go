@@ -68,6 +68,7 @@ type counters struct {
 	roomless  *prometheus.CounterVec // by reason
 	left      *prometheus.CounterVec // by sink
 	lagging   *prometheus.GaugeVec   // by sink
+	failing   *prometheus.GaugeVec   // by sink and reason
 }
 
 func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters {
@@ -132,9 +133,16 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.roomless = prometheus.NewCounterVec(counter("events_unlettered_total", "Events that should have become dead letters and for which there was no room; a scan tries them again."), []string{"reason"})
 	c.left = prometheus.NewCounterVec(counter("events_left_to_scans_total", "Events that a sink did not take and its full retry queue did not either; a scan finds their changes."), []string{"sink"})
 	c.lagging = prometheus.NewGaugeVec(gauge("sink_behind", "Entities of companies of which the sink did not get changes that no queue holds; their scans start once it is back."), []string{"sink"})
+	c.failing = prometheus.NewGaugeVec(gauge("sink_failing", "1 while the sink is down, by what the last write failed with, such as SQLSTATE 25006, HTTP 503 or timeout."), []string{"sink", "reason"})
 	if r != nil {
-		r.MustRegister(c.strangers, c.roomless, c.left, c.lagging)
+		r.MustRegister(c.strangers, c.roomless, c.left, c.lagging, c.failing)
 		for _, out := range outputs {
+			if s, ok := ability[interface{ Sanitized() int64 }](out.Sink); ok {
+				r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+					Namespace: space, Subsystem: part, Name: "sanitized_total", ConstLabels: prometheus.Labels{"sink": out.Name()},
+					Help: "Documents that were written with characters replaced that the sink cannot hold.",
+				}, func() float64 { return float64(s.Sanitized()) }))
+			}
 			r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Namespace: space, Subsystem: part, Name: "sink_state", ConstLabels: prometheus.Labels{"sink": out.Name()},
 				Help: "The circuit breaker of the sink: 0 writes go through, 1 one is tried, 2 none, 3 it is paused.",

@@ -65,18 +65,15 @@ type output struct {
 	timeout time.Duration
 	breaker circuitbreaker.CircuitBreaker[any]
 	paused  atomic.Bool // by a person, see pause
+	health  health
+	told    bool // that it is down, by tellHealth alone
 }
 
 func newOutput(s Sink, f filter, timeout time.Duration, log *zap.Logger) *output {
-	log = log.With(telemetry.Sink(s.Name()))
 	return &output{
 		Sink: s, filter: f, timeout: timeout,
-		breaker: circuitbreaker.NewBuilder[any]().
-			WithFailureThreshold(breakerFailures).
-			WithDelay(breakerDelay).
-			OnOpen(func(circuitbreaker.StateChangedEvent) { log.Warn("sink is down") }).
-			OnClose(func(circuitbreaker.StateChangedEvent) { log.Info("sink is back") }).
-			Build(),
+		breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(breakerFailures).WithDelay(breakerDelay).Build(),
+		health:  health{log: log.With(telemetry.Sink(s.Name())), now: time.Now},
 	}
 }
 
@@ -95,13 +92,26 @@ func (o *output) write(ctx context.Context, changes []*ledgerfeedv1.Change, shar
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := o.Write(ctx, changes)
-	if answered(err) {
+	err := o.health.judge(changes, o.Write(ctx, changes))
+	switch {
+	case took(err):
 		o.breaker.RecordSuccess()
-	} else {
+		o.health.took()
+	case !answered(err):
 		o.breaker.RecordFailure()
+		o.health.failed(firstOf(err), o.breaker.IsOpen())
+	case o.health.refusesAll():
+		o.breaker.RecordFailure()
+	default:
+		o.breaker.RecordSuccess()
 	}
 	return err
+}
+
+// took reports whether the sink took a change.
+func took(err error) bool {
+	var partial *sink.PartialError
+	return err == nil || errors.As(err, &partial) && slices.Contains(partial.Errs, nil)
 }
 
 // answered reports whether the sink works: it took a change, or refused it for

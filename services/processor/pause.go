@@ -11,7 +11,7 @@ import (
 // pauseInterval is how long a sink may still be written to after a person paused it.
 const pauseInterval = 2 * time.Second
 
-// keepPaused follows which sinks are paused, until ctx ends. A paused sink is as one
+// keepPaused follows which sinks are paused, and tells which are down, until ctx ends. A paused sink is as one
 // that is down: what is for it goes to its retry queue and costs no read.
 func (p *Processor) keepPaused(ctx context.Context) error {
 	tick := time.NewTicker(pauseInterval)
@@ -22,6 +22,7 @@ func (p *Processor) keepPaused(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			p.lookPaused(ctx)
+			p.tellHealth(ctx)
 		}
 	}
 }

@@ -10,17 +10,19 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
 )
 
-// SinkReach is whether a configured sink can be reached from here.
+// SinkReach is whether a configured sink can be written to from here.
 type SinkReach struct {
 	Name, Kind string
+	// Probed says that a write was tried and taken back; else the sink was only reached.
+	Probed bool
 	// Err is why it cannot be; it shows no password.
 	Err error
 }
 
 const reachTimeout = 10 * time.Second
 
-// ReachSinks tries each sink of a configuration without writing to it, in their
-// order. broker is for those that publish; nil is one that does not answer. The
+// ReachSinks tries each sink of a configuration, in their order, and changes nothing: a
+// write to PostgreSQL is taken back, of the others only the connection is tried. broker is for those that publish; nil is one that does not answer. The
 // error is for a configuration that cannot be read.
 func ReachSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn) ([]SinkReach, error) {
 	specs, err := parseSinks(c.Sinks)
@@ -30,7 +32,7 @@ func ReachSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn) ([]
 	var all []SinkReach
 	for _, spec := range specs {
 		within, cancel := context.WithTimeout(ctx, reachTimeout)
-		all = append(all, SinkReach{spec.name, spec.kind, spec.reach(within, c, broker)})
+		all = append(all, SinkReach{spec.name, spec.kind, spec.kind == kindPostgres, spec.reach(within, c, broker)})
 		cancel()
 	}
 	return all, nil
@@ -44,7 +46,7 @@ func (s sinkSpec) reach(ctx context.Context, c ProcessorConfig, broker *stream.C
 		}
 		return broker.Ready(ctx)
 	case kindPostgres:
-		return postgres.Reach(ctx, s.place)
+		return postgres.Probe(ctx, s.postgres(c, nil))
 	case kindWebhook:
 		out, err := c.openWebhook(s)
 		if err != nil {

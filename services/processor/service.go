@@ -75,6 +75,7 @@ func serve(ctx context.Context, environ []string, compiled []Sink) error {
 		if err != nil {
 			return nil, lifecycle.Usage(err)
 		}
+		b.Details = p.Health
 		return p.Run, nil
 	})
 }

@@ -121,10 +121,7 @@ func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Co
 	case kindNATS:
 		return nats.Open(ctx, nats.Options{Name: s.name, Stream: broker})
 	case kindPostgres:
-		return postgres.Open(ctx, postgres.Options{
-			Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity,
-			NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, KeepGaps: c.PostgresGapsKeep, Logger: log,
-		})
+		return postgres.Open(ctx, s.postgres(c, log))
 	case kindWebhook:
 		return c.openWebhook(s)
 	default:
@@ -190,4 +187,11 @@ func closeSinks(sinks []Sink) error {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func (s sinkSpec) postgres(c ProcessorConfig, log *zap.Logger) postgres.Options {
+	return postgres.Options{
+		Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity,
+		NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, KeepGaps: c.PostgresGapsKeep, Logger: log,
+	}
 }

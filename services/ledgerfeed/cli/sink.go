@@ -7,28 +7,30 @@ import (
 	"fmt"
 	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
 type sinkCmd struct {
-	Ls     sinkLsCmd     `cmd:"" help:"List the sinks and which are paused."`
+	Ls     sinkLsCmd     `cmd:"" help:"List the sinks, which are down or paused, and why."`
 	Show   sinkShowCmd   `cmd:"" help:"Show what waits for a sink and what it refused."`
 	Pause  sinkPauseCmd  `cmd:"" help:"Write nothing more to a sink; what is for it waits."`
 	Resume sinkResumeCmd `cmd:"" help:"Write to a paused sink again."`
 }
 
 type sinkLsCmd struct {
-	redisFlags `embed:""`
-	JSON       bool `help:"Print one JSON object a line."`
+	redisFlags  `embed:""`
+	brokerFlags `embed:""`
+	JSON        bool `help:"Print one JSON object a line."`
 }
 
 // Help is the long help of the command.
 func (sinkLsCmd) Help() string {
 	return `Examples:
   ledgerfeed sink ls
-  ledgerfeed sink ls --json | jq -r 'select(.paused) | .sink'`
+  ledgerfeed sink ls --json | jq -r 'select(.state == "down") | [.sink, .error] | @tsv'`
 }
 
 // Run lists.
@@ -42,29 +44,95 @@ func (c *sinkLsCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	paused, err := store.PausedSinks(ctx)
+	if len(names) == 0 {
+		fmt.Fprintln(p.stderr, "no sinks: no processor has registered one yet")
+		return nil
+	}
+	conn, err := c.connect(ctx, p)
 	if err != nil {
 		return err
 	}
+	defer conn.Close()
+	var all []sinkStatus
+	for _, name := range names {
+		status, err := statusOf(ctx, store, conn, name)
+		if err != nil {
+			return err
+		}
+		all = append(all, status)
+	}
 	if c.JSON {
-		for _, name := range names {
-			err = errors.Join(err, json.NewEncoder(p.stdout).Encode(struct {
-				Sink   string `json:"sink"`
-				Paused bool   `json:"paused"`
-			}{name, slices.Contains(paused, name)}))
+		for _, status := range all {
+			err = errors.Join(err, json.NewEncoder(p.stdout).Encode(status))
 		}
 		return err
 	}
-	if len(names) == 0 {
-		fmt.Fprintln(p.stderr, "no sinks: no processor has made one known yet")
-		return nil
-	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SINK\tSTATE")
-	for _, name := range names {
-		fmt.Fprintf(t, "%s\t%s\n", plain(name), sinkState(slices.Contains(paused, name)))
+	fmt.Fprintln(t, "SINK\tSTATE\tSINCE\tWAITING\tNEXT TRY\tLAST ERROR")
+	for _, s := range all {
+		since, next := "", ""
+		if s.State == sinkDown {
+			since, next = age(*s.Since), "in "+max(time.Until(*s.Next), 0).Round(100*time.Millisecond).String()
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", plain(s.Sink), s.State, since, s.Waiting, next, plain(s.Error))
 	}
 	return t.Flush()
+}
+
+// The states of a sink.
+const (
+	sinkWriting = "writing"
+	sinkPaused  = "paused"
+	sinkDown    = "down"
+	// sinkIdle: no processor runs that could write.
+	sinkIdle = "no processor"
+)
+
+// sinkStatus is what is known of a sink.
+type sinkStatus struct {
+	Sink    string `json:"sink"`
+	State   string `json:"state"` // writing, paused, down, no processor
+	Paused  bool   `json:"paused"`
+	Waiting uint64 `json:"waiting"` // messages on its retry queue
+	Retried uint64 `json:"retried"` // of those, tried more than once
+	// Of a sink that is down: what the last write failed with, since when, how often in a
+	// row, and when the next one is tried.
+	Error    string     `json:"error,omitempty"`
+	Since    *time.Time `json:"since,omitempty"`
+	Failures int        `json:"failures,omitempty"`
+	Next     *time.Time `json:"next_try,omitempty"`
+}
+
+func statusOf(ctx context.Context, store *state.Store, conn *stream.Conn, name string) (sinkStatus, error) {
+	paused, err := store.PausedSinks(ctx)
+	if err != nil {
+		return sinkStatus{}, err
+	}
+	lag, err := conn.Lag(ctx, stream.Retry(name), stream.RetryDurable(processorDurable, name))
+	if err != nil {
+		return sinkStatus{}, err
+	}
+	troubles, err := store.SinkTroubles(ctx, name)
+	if err != nil {
+		return sinkStatus{}, err
+	}
+	replicas, err := store.Replicas(ctx, processorDurable)
+	if err != nil {
+		return sinkStatus{}, err
+	}
+	s := sinkStatus{
+		Sink: name, State: sinkWriting, Paused: slices.Contains(paused, name), Waiting: lag.Pending + lag.AckPending, Retried: lag.Redelivered,
+	}
+	switch {
+	case s.Paused:
+		s.State = sinkPaused
+	case len(troubles) > 0:
+		t := troubles[0]
+		s.State, s.Error, s.Since, s.Failures, s.Next = sinkDown, t.Error, &t.Since, t.Failures, &t.Next
+	case len(replicas) == 0:
+		s.State = sinkIdle
+	}
+	return s, nil
 }
 
 type sinkShowCmd struct {
@@ -76,8 +144,8 @@ type sinkShowCmd struct {
 
 // Help is the long help of the command.
 func (sinkShowCmd) Help() string {
-	return `Shows whether a sink is paused, how many messages wait on its retry queue, how often they were tried, and how many
-dead letters there are because of it. Its breaker is on the console and in ledgerfeed_processor_sink_state.
+	return `Shows whether a sink is paused or down and why, how many messages wait on its retry queue, how often they were tried,
+and how many dead letters there are because of it.
 
 Examples:
   ledgerfeed sink show crm
@@ -89,11 +157,8 @@ const processorDurable = "processor"
 
 // sinkShown is what --json prints.
 type sinkShown struct {
-	Sink    string `json:"sink"`
-	Paused  bool   `json:"paused"`
-	Waiting uint64 `json:"waiting"` // messages on its retry queue
-	Retried uint64 `json:"retried"` // of those, tried more than once
-	Dead    int    `json:"dead_letters"`
+	sinkStatus
+	Dead int `json:"dead_letters"`
 }
 
 // Run shows one.
@@ -117,7 +182,12 @@ func (c *sinkShowCmd) Run(ctx context.Context, p process) error {
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "sink\t%s\n", plain(s.Sink))
-	fmt.Fprintf(t, "state\t%s\n", sinkState(s.Paused))
+	fmt.Fprintf(t, "state\t%s\n", s.State)
+	if s.State == sinkDown {
+		fmt.Fprintf(t, "since\t%s (%s), %d failures in a row\n", s.Since.UTC().Format(time.RFC3339), age(*s.Since), s.Failures)
+		fmt.Fprintf(t, "next try\t%s\n", s.Next.UTC().Format(time.RFC3339))
+		fmt.Fprintf(t, "last error\t%s\n", plain(s.Error))
+	}
 	fmt.Fprintf(t, "waiting\t%d messages, %d of them tried more than once\n", s.Waiting, s.Retried)
 	fmt.Fprintf(t, "dead letters\t%d\n", s.Dead)
 	if err := t.Flush(); err != nil {
@@ -130,27 +200,16 @@ func (c *sinkShowCmd) Run(ctx context.Context, p process) error {
 }
 
 func showSink(ctx context.Context, store *state.Store, conn *stream.Conn, name string) (sinkShown, error) {
-	paused, err := store.PausedSinks(ctx)
+	status, err := statusOf(ctx, store, conn, name)
 	if err != nil {
 		return sinkShown{}, err
 	}
-	lag, err := conn.Lag(ctx, stream.Retry(name), stream.RetryDurable(processorDurable, name))
-	if err != nil {
-		return sinkShown{}, err
-	}
-	s := sinkShown{Sink: name, Paused: slices.Contains(paused, name), Waiting: lag.Pending + lag.AckPending, Retried: lag.Redelivered}
+	s := sinkShown{sinkStatus: status}
 	err = conn.EachDead(ctx, stream.DeadFilter{Sink: name}, func(stream.DeadLetter) error {
 		s.Dead++
 		return nil
 	})
 	return s, err
-}
-
-func sinkState(paused bool) string {
-	if paused {
-		return "paused"
-	}
-	return "written to"
 }
 
 // openFor is open for a command about a sink, which must be known. Close it.

@@ -22,6 +22,11 @@ type sinkRow struct {
 	Paused  bool   `json:"paused"`
 	Breaker string `json:"breaker"` // closed, half open, open, or unknown where metrics are not scraped
 	Waiting uint64 `json:"waiting"` // messages on its retry queue
+	// Of a sink that is down.
+	Error    string     `json:"error,omitempty"` // of the last write
+	Since    *time.Time `json:"since,omitempty"`
+	Failures int        `json:"failures,omitempty"` // in a row
+	Next     *time.Time `json:"next_try,omitempty"`
 }
 
 // sinksView is the page Sinks.
@@ -52,6 +57,14 @@ func (s *Server) sinks(c echo.Context) (any, error) {
 			if state, ok := gauge(*families, "ledgerfeed_processor_sink_state", "sink", name); ok {
 				row.Breaker = map[float64]string{0: "closed", 1: "half open", 2: "open", 3: "paused"}[state]
 			}
+		}
+		troubles, err := s.o.State.SinkTroubles(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if len(troubles) > 0 {
+			t := troubles[0]
+			row.Error, row.Since, row.Failures, row.Next = t.Error, &t.Since, t.Failures, &t.Next
 		}
 		v.Sinks = append(v.Sinks, row)
 	}

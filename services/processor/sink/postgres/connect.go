@@ -14,16 +14,17 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
 var (
 	// errReadOnly: a standby, a primary that was demoted, or a database whose sessions are
 	// read-only by default. It passes with a failover, or once somebody ends it.
-	errReadOnly = errors.New("the server is read-only: a standby, or default_transaction_read_only is on")
+	errReadOnly = sink.Because("read-only", errors.New("the server is read-only: a standby, or default_transaction_read_only is on"))
 	// errEncoding: documents would be stored as other characters.
 	errEncoding = errors.New("the database is not in UTF8")
 	// errPooled: the connection was made for a server that keeps prepared statements.
-	errPooled = errors.New("a pooler is in front of the server")
+	errPooled = errors.New("a pooler is in front of the server, trying again without prepared statements")
 )
 
 // readOnlyTransaction is what a server says that was demoted under a connection.

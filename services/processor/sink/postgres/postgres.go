@@ -101,9 +101,8 @@ type Sink struct {
 	trimming sync.WaitGroup
 }
 
-// Open connects and brings the tables up to date. It fails for what waiting does
-// not mend, such as a wrong password, and not for a server that is away. Close it.
-func Open(ctx context.Context, o Options) (*Sink, error) {
+// newSink is one that is not connected.
+func newSink(o Options) (*Sink, error) {
 	s := &Sink{
 		name:      orDefault(o.Name, "postgres"),
 		schema:    orDefault(o.Schema, "ledgerfeed"),
@@ -125,6 +124,16 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 	}
 	if s.events = o.Logger; s.events == nil {
 		s.events = zap.NewNop()
+	}
+	return s, nil
+}
+
+// Open connects and brings the tables up to date. It fails for what waiting does
+// not mend, such as a wrong password, and not for a server that is away. Close it.
+func Open(ctx context.Context, o Options) (*Sink, error) {
+	s, err := newSink(o)
+	if err != nil {
+		return nil, err
 	}
 	config, err := parse(o.URL)
 	if err != nil {

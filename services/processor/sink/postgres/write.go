@@ -178,7 +178,7 @@ func (s *Sink) classify(err error) error {
 	if !ok {
 		return err
 	}
-	said := fmt.Errorf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code)
+	said := sink.Because("SQLSTATE "+pg.Code, fmt.Errorf("PostgreSQL: %s (SQLSTATE %s)", pg.Message, pg.Code))
 	if s.refused(pg) && !rerouted(err) {
 		return stream.Permanent(stream.ReasonSinkRefused, said)
 	}

@@ -299,7 +299,7 @@ func join(batch []parcel) (id, contentType string, body []byte) {
 
 // judge says what an answer means.
 func judge(resp *http.Response) error {
-	err := fmt.Errorf("the endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	err := sink.Because("HTTP "+strconv.Itoa(resp.StatusCode), fmt.Errorf("the endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil

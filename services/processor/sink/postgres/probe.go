@@ -1,0 +1,75 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
+)
+
+// errRolledBack ends the transaction of a probe.
+var errRolledBack = errors.New("rolled back")
+
+const undefinedColumn = "42703"
+
+// Probe connects and stores a change as Write would, and takes it back: nothing is made or
+// changed. Where the tables are not there yet it asks whether they may be made.
+func Probe(ctx context.Context, o Options) error {
+	s, err := newSink(o)
+	if err != nil {
+		return err
+	}
+	config, err := parse(o.URL)
+	if err != nil {
+		return fmt.Errorf("postgres sink: %w", err)
+	}
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // for one statement, and for poolers
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if err := check(ctx, conn); err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := s.probe(ctx, tx); err != nil {
+			if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == undefinedColumn {
+				return errRolledBack // of a version before: the next start adds it
+			}
+			return s.classify(err)
+		}
+		return errRolledBack
+	})
+	if errors.Is(err, errRolledBack) {
+		return nil
+	}
+	return err
+}
+
+func (s *Sink) probe(ctx context.Context, tx pgx.Tx) error {
+	const there = `SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT FROM pg_namespace WHERE nspname = $2)`
+	var table, schema bool
+	if err := tx.QueryRow(ctx, there, s.qualified(), s.schema).Scan(&table, &schema); err != nil {
+		return err
+	}
+	switch {
+	case table:
+		args, _ := columns([]*ledgerfeedv1.Change{{
+			RealmId: "probe", Entity: "Probe", EntityId: "1", Version: 1, Operation: ledgerfeedv1.Operation_OPERATION_UPDATE,
+			LastUpdated: timestamppb.Now(), LearnedAt: timestamppb.Now(), Document: []byte(`{}`),
+		}})
+		_, err := tx.Exec(ctx, s.statement, args...)
+		return err
+	case schema:
+		_, err := tx.Exec(ctx, "CREATE TABLE "+s.in(s.table+"_probe")+" ()")
+		return err
+	}
+	_, err := tx.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{s.schema}.Sanitize())
+	return err
+}
