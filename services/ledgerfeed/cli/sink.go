@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -48,11 +49,12 @@ func (c *sinkLsCmd) Run(ctx context.Context, p process) error {
 		fmt.Fprintln(p.stderr, "no sinks: no processor has registered one yet")
 		return nil
 	}
-	conn, err := c.connect(ctx, p)
-	if err != nil {
-		return err
+	conn, unreachable := c.connect(ctx, p)
+	if unreachable != nil {
+		fmt.Fprintf(p.stderr, "what waits is not shown: %v\n", unreachable)
+	} else {
+		defer conn.Close()
 	}
-	defer conn.Close()
 	var all []sinkStatus
 	for _, name := range names {
 		status, err := statusOf(ctx, store, conn, name)
@@ -70,11 +72,14 @@ func (c *sinkLsCmd) Run(ctx context.Context, p process) error {
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SINK\tSTATE\tSINCE\tWAITING\tNEXT TRY\tLAST ERROR")
 	for _, s := range all {
-		since, next := "", ""
+		since, next, waiting := "", "", "?"
+		if s.Waiting != nil {
+			waiting = strconv.FormatUint(*s.Waiting, 10)
+		}
 		if s.State == sinkDown {
 			since, next = age(*s.Since), "in "+max(time.Until(*s.Next), 0).Round(100*time.Millisecond).String()
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\n", plain(s.Sink), s.State, since, s.Waiting, next, plain(s.Error))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.Sink), s.State, since, waiting, next, plain(s.Error))
 	}
 	return t.Flush()
 }
@@ -90,11 +95,11 @@ const (
 
 // sinkStatus is what is known of a sink.
 type sinkStatus struct {
-	Sink    string `json:"sink"`
-	State   string `json:"state"` // writing, paused, down, no processor
-	Paused  bool   `json:"paused"`
-	Waiting uint64 `json:"waiting"` // messages on its retry queue
-	Retried uint64 `json:"retried"` // of those, tried more than once
+	Sink    string  `json:"sink"`
+	State   string  `json:"state"` // writing, paused, down, no processor
+	Paused  bool    `json:"paused"`
+	Waiting *uint64 `json:"waiting,omitempty"` // messages on its retry queue; none: the broker does not answer
+	Retried *uint64 `json:"retried,omitempty"` // of those, tried more than once
 	// Of a sink that is down: what the last write failed with, since when, how often in a
 	// row, and when the next one is tried.
 	Error    string     `json:"error,omitempty"`
@@ -103,14 +108,20 @@ type sinkStatus struct {
 	Next     *time.Time `json:"next_try,omitempty"`
 }
 
+// statusOf asks Redis and, unless conn is nil, the broker.
 func statusOf(ctx context.Context, store *state.Store, conn *stream.Conn, name string) (sinkStatus, error) {
 	paused, err := store.PausedSinks(ctx)
 	if err != nil {
 		return sinkStatus{}, err
 	}
-	lag, err := conn.Lag(ctx, stream.Retry(name), stream.RetryDurable(processorDurable, name))
-	if err != nil {
-		return sinkStatus{}, err
+	s := sinkStatus{Sink: name, State: sinkWriting, Paused: slices.Contains(paused, name)}
+	if conn != nil {
+		lag, err := conn.Lag(ctx, stream.Retry(name), stream.RetryDurable(processorDurable, name))
+		if err != nil {
+			return sinkStatus{}, err
+		}
+		waiting := lag.Pending + lag.AckPending
+		s.Waiting, s.Retried = &waiting, &lag.Redelivered
 	}
 	troubles, err := store.SinkTroubles(ctx, name)
 	if err != nil {
@@ -119,9 +130,6 @@ func statusOf(ctx context.Context, store *state.Store, conn *stream.Conn, name s
 	replicas, err := store.Replicas(ctx, processorDurable)
 	if err != nil {
 		return sinkStatus{}, err
-	}
-	s := sinkStatus{
-		Sink: name, State: sinkWriting, Paused: slices.Contains(paused, name), Waiting: lag.Pending + lag.AckPending, Retried: lag.Redelivered,
 	}
 	switch {
 	case s.Paused:
@@ -188,7 +196,7 @@ func (c *sinkShowCmd) Run(ctx context.Context, p process) error {
 		fmt.Fprintf(t, "next try\t%s\n", s.Next.UTC().Format(time.RFC3339))
 		fmt.Fprintf(t, "last error\t%s\n", plain(s.Error))
 	}
-	fmt.Fprintf(t, "waiting\t%d messages, %d of them tried more than once\n", s.Waiting, s.Retried)
+	fmt.Fprintf(t, "waiting\t%d messages, %d of them tried more than once\n", *s.Waiting, *s.Retried)
 	fmt.Fprintf(t, "dead letters\t%d\n", s.Dead)
 	if err := t.Flush(); err != nil {
 		return err

@@ -38,7 +38,8 @@ func TestSink_IsPausedAndResumed(t *testing.T) {
 	require.Contains(t, sink(2, "pause", "crm"), "--yes")
 	require.NotContains(t, sink(0, "ls", "--json"), "true")
 	sink(0, "pause", "crm", "--yes")
-	require.Contains(t, sink(0, "ls", "--json"), `{"sink":"crm","paused":true}`)
+	require.Contains(t, sink(0, "ls", "--json"), `{"sink":"crm","state":"paused","paused":true}`)
+	require.Contains(t, sink(0, "ls"), "what waits is not shown")
 	paused, err := store.PausedSinks(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"crm"}, paused)
@@ -63,10 +64,17 @@ func TestSink_ShowSaysWhatWaits(t *testing.T) {
 	}
 	name := regexp.MustCompile(`webhook-[0-9a-f]+`).FindString(string(ask("ls")))
 	require.NotEmpty(t, name)
-	var shown struct{ Waiting, Retried uint64 }
+	var shown struct {
+		Waiting, Retried uint64
+		State, Error     string
+		Failures         int
+	}
 	require.Eventually(t, func() bool {
-		return json.Unmarshal(ask("show", name, "--json"), &shown) == nil && shown.Waiting > 0 && shown.Retried > 0
+		return json.Unmarshal(ask("show", name, "--json"), &shown) == nil && shown.Waiting > 0 && shown.Retried > 0 && shown.State == "down"
 	}, 2*time.Minute, 200*time.Millisecond)
+	require.Equal(t, "the endpoint answered 500 Internal Server Error", shown.Error)
+	require.GreaterOrEqual(t, shown.Failures, 3)
+	require.Regexp(t, name+`\s+down\s+\S+s\s+\d+\s+in \S+\s+the endpoint answered 500 Internal Server Error`, string(ask("ls")))
 	p.signal(syscall.SIGTERM)
 	require.Zero(t, p.code())
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -14,8 +13,6 @@ import (
 
 // errRolledBack ends the transaction of a probe.
 var errRolledBack = errors.New("rolled back")
-
-const undefinedColumn = "42703"
 
 // Probe connects and stores a change as Write would, and takes it back: nothing is made or
 // changed. Where the tables are not there yet it asks whether they may be made.
@@ -39,9 +36,6 @@ func Probe(ctx context.Context, o Options) error {
 	}
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if err := s.probe(ctx, tx); err != nil {
-			if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == undefinedColumn {
-				return errRolledBack // of a version before: the next start adds it
-			}
 			return s.classify(err)
 		}
 		return errRolledBack
@@ -60,6 +54,9 @@ func (s *Sink) probe(ctx context.Context, tx pgx.Tx) error {
 	}
 	switch {
 	case table:
+		if old, err := s.unmigrated(ctx, tx); err != nil || old {
+			return err // the next start migrates them
+		}
 		args, _ := columns([]*ledgerfeedv1.Change{{
 			RealmId: "probe", Entity: "Probe", EntityId: "1", Version: 1, Operation: ledgerfeedv1.Operation_OPERATION_UPDATE,
 			LastUpdated: timestamppb.Now(), LearnedAt: timestamppb.Now(), Document: []byte(`{}`),
@@ -72,4 +69,15 @@ func (s *Sink) probe(ctx context.Context, tx pgx.Tx) error {
 	}
 	_, err := tx.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{s.schema}.Sanitize())
 	return err
+}
+
+// unmigrated reports whether the tables are those of an earlier version.
+func (s *Sink) unmigrated(ctx context.Context, tx pgx.Tx) (bool, error) {
+	steps, err := s.migrations()
+	if err != nil {
+		return false, err
+	}
+	var applied int
+	err = tx.QueryRow(ctx, "SELECT count(DISTINCT version_id) FROM "+s.in(s.table+"_migrations")+" WHERE version_id > 0").Scan(&applied)
+	return applied < len(steps), err
 }
