@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// maxControl bounds the body of a control request: a record of several megabytes fits.
+const maxControl = 32 << 20
+
 // flushTimeout bounds POST /sim/flush.
 const flushTimeout = 30 * time.Second
 
@@ -42,7 +45,7 @@ func control[In any](serve func(*http.Request, In) (any, error)) http.HandlerFun
 	return func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		if r.Method != http.MethodGet && r.ContentLength != 0 {
-			d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+			d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxControl))
 			d.DisallowUnknownFields()
 			if err := d.Decode(&in); err != nil {
 				controlError(w, http.StatusBadRequest, err)
