@@ -131,5 +131,8 @@ func startError(err error) error {
 	if errors.Is(err, state.ErrUnreachable) || errors.Is(err, stream.ErrUnreachable) {
 		return lifecycle.Unreachable("", err)
 	}
+	if _, ok := errors.AsType[*stream.MismatchError](err); ok {
+		return lifecycle.Usage(err)
+	}
 	return fmt.Errorf("start: %w", err)
 }

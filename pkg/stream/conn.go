@@ -190,6 +190,9 @@ func (c *Conn) Ready(ctx context.Context) error {
 	if status := c.nc.Status(); status != nats.CONNECTED {
 		return fmt.Errorf("%w at %s: %s", ErrUnreachable, c.Address(), strings.ToLower(status.String()))
 	}
+	if err := c.checkServer(); err != nil {
+		return err // it may be another one since the start
+	}
 	_, err := c.js.Stream(ctx, EventStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		c.log.Warn("stream is gone, creating it again", telemetry.Stream(EventStream))

@@ -96,7 +96,7 @@ func (p Profile) leastVersion() string {
 	if p == Cluster {
 		return "v2.15.0"
 	}
-	return "v2.12.0"
+	return leastServer
 }
 
 // Durability asks the broker how it keeps the event stream: the stream for its

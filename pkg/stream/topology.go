@@ -52,9 +52,13 @@ func (e *DriftError) Error() string {
 // EnsureTopology creates the streams that are missing and compares the others
 // with the configuration. It applies what loses nothing: larger limits, and no
 // compression. It returns a *DriftError for each other setting that differs, joined,
-// and an ErrUnreachable at once where JetStream does not answer. Any number of
+// and at once a *MismatchError where the server is too old and an ErrUnreachable where
+// JetStream does not answer. Any number of
 // processes may call it at once, also with different limits: the largest wins.
 func (c *Conn) EnsureTopology(ctx context.Context) error {
+	if err := c.checkServer(); err != nil {
+		return err
+	}
 	var errs []error
 	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
 		err := c.ensure(ctx, want)
