@@ -105,6 +105,7 @@ func (b *Backend) serve(name string, run func(context.Context) error) error {
 	b.Group.Go("admin", admin.Run)
 	b.Group.Go("readiness", readiness.Run)
 	b.Group.Go("deadlines", b.Connections.Watch)
+	b.Group.Go("streams", b.Stream.WatchDrift)
 	b.Group.Go(name, run)
 	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil

@@ -15,6 +15,7 @@ type metrics struct {
 	durability *prometheus.GaugeVec   // profile
 	bytes      *prometheus.GaugeVec   // stream
 	maxBytes   *prometheus.GaugeVec   // stream
+	drifted    *prometheus.GaugeVec   // stream and field
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -41,13 +42,17 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Bytes that a stream may hold, -1 without a limit; each processor reads it every 10 seconds.",
 		}, []string{"stream"}),
 	}
+	m.drifted = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ledgerfeed_stream_drift",
+		Help: "1 for each setting of a stream that differs from the configuration; compared every five minutes.",
+	}, []string{"stream", "field"})
 	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
 		m.batches.WithLabelValues(o)
 	}
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes))
+	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes), r.Register(m.drifted))
 }
 
 const (

@@ -344,8 +344,13 @@ func drift(want, have jetstream.StreamConfig) error {
 	} {
 		if f.have != f.want {
 			e := &DriftError{Stream: want.Name, Field: f.field, Have: f.have, Want: f.want}
-			if f.field == "max_bytes" || f.field == "max_age" {
+			switch f.field {
+			case "max_bytes", "max_age":
 				e.Remedy = lowerRemedy(want.Name, f.field, f.have, f.want)
+			case "storage", "retention", "persist_mode":
+				e.Remedy = fmt.Sprintf("it cannot be changed: once the stream is empty, run `nats stream rm %s` and restart a service, which creates it", want.Name)
+			default:
+				e.Remedy = fmt.Sprintf("run `nats stream edit %s`", want.Name)
 			}
 			errs = append(errs, e)
 		}

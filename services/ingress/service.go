@@ -90,6 +90,7 @@ func (s *service) open(ctx context.Context) error {
 	s.group.Go("readiness", readiness.Run)
 	s.group.Go("ingress", server.Run)
 	s.group.Go("reload", reload.run)
+	s.group.Go("streams", conn.WatchDrift)
 	s.log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil
 }

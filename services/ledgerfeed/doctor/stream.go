@@ -13,6 +13,7 @@ const (
 	checkBroker      = "broker"
 	checkDurability  = "durability"
 	checkCompression = "stream-compression"
+	checkSettings    = "stream-settings"
 	checkSpace       = "stream-space"
 	checkStore       = "broker-store"
 )
@@ -41,6 +42,7 @@ func (x *exam) stream(ctx context.Context) {
 	}
 	x.durability(d)
 	x.compression(ctx)
+	x.settings(ctx)
 	x.disks(d)
 	x.space(ctx)
 }
@@ -93,6 +95,23 @@ func adviceOnBroker(problem string) string {
 		return "upgrade nats-server"
 	}
 	return "mend the server, or choose the profile that fits"
+}
+
+// settings fails on a stream that somebody has made or edited by hand.
+func (x *exam) settings(ctx context.Context) {
+	err := x.broker.Drift(ctx)
+	drifts := stream.Drifts(err)
+	for _, d := range drifts {
+		if d.Field != "compression" { // a check of its own
+			x.fail(checkSettings, d.Remedy, "stream %s: %s is %v on the server, but %v is configured", d.Stream, d.Field, d.Have, d.Want)
+		}
+	}
+	switch {
+	case err != nil && len(drifts) == 0:
+		x.fail(checkSettings, "start the broker", "%v", err)
+	case len(drifts) == 0:
+		x.ok(checkSettings, "all streams are as configured")
+	}
 }
 
 // disks is about the servers' disks, which all their streams share.
