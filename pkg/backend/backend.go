@@ -67,6 +67,11 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 		return err
 	}
 	b.Group.Defer("redis", func(context.Context) error { return b.State.Close() })
+	if cfg.NATS.Profile != stream.Dev {
+		if err := b.State.RequireSafe(ctx); err != nil {
+			return err
+		}
+	}
 	if b.Stream, err = stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: name, Logger: b.Log.Named("nats"), Registerer: b.Registry}); err != nil {
 		return err
 	}
@@ -106,9 +111,23 @@ func (b *Backend) serve(name string, run func(context.Context) error) error {
 	b.Group.Go("readiness", readiness.Run)
 	b.Group.Go("deadlines", b.Connections.Watch)
 	b.Group.Go("streams", b.Stream.WatchDrift)
+	b.Group.Go("redis", b.watchRedis)
 	b.Group.Go(name, run)
 	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
 	return nil
+}
+
+func (b *Backend) watchRedis(ctx context.Context) error {
+	problems := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ledgerfeed_redis_problems",
+		Help: "Ways in which Redis may lose data, by check: version, disk, eviction, memory, replication; asked every five minutes.",
+	}, []string{"check"})
+	b.Registry.MustRegister(problems)
+	return b.State.WatchServer(ctx, b.Log.Named("redis"), func(found map[string]int) {
+		for check, n := range found {
+			problems.WithLabelValues(check).Set(float64(n))
+		}
+	})
 }
 
 func (b *Backend) ready(ctx context.Context) error {
@@ -132,7 +151,9 @@ func startError(err error) error {
 	if errors.Is(err, state.ErrUnreachable) || errors.Is(err, stream.ErrUnreachable) {
 		return lifecycle.Unreachable("", err)
 	}
-	if _, ok := errors.AsType[*stream.MismatchError](err); ok {
+	_, broker := errors.AsType[*stream.MismatchError](err)
+	_, redis := errors.AsType[*state.UnsafeError](err)
+	if broker || redis {
 		return lifecycle.Usage(err)
 	}
 	return fmt.Errorf("start: %w", err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 )
 
@@ -22,3 +24,8 @@ func SetNow(s *Store, now func() time.Time) { s.now, s.clock = now, now }
 
 // SetAging is how long a backfill gives way to live calls.
 func (l *Limiter) SetAging(d time.Duration) { l.aging = d }
+
+// LookForProblems is one look of WatchServer.
+func (s *Store) LookForProblems(ctx context.Context, log *zap.Logger, found func(map[string]int), known map[string]bool) map[string]bool {
+	return s.lookForProblems(ctx, log, found, known)
+}

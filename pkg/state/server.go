@@ -11,6 +11,8 @@ import (
 // say: hosted servers often forbid the question, and some imitations know fewer.
 type Server struct {
 	Version string
+	// Product is redis, or what it calls itself: valkey.
+	Product string
 	// AppendOnly is yes or no: whether writes go to a file.
 	AppendOnly string
 	// Fsync is when that file is synced: always, everysec or no.
@@ -21,6 +23,10 @@ type Server struct {
 	Policy string
 	// UsedBytes of MaxBytes of memory; 0 is no bound.
 	UsedBytes, MaxBytes int64
+	// Evicted is how many keys went since its start because the memory was full.
+	Evicted int64
+	// ReplicaLag is how many seconds its slowest replica is behind; 0 without one.
+	ReplicaLag int64
 }
 
 // Server asks Redis how it keeps what it is given. Of a cluster one node answers.
@@ -32,7 +38,7 @@ func (s *Store) Server(ctx context.Context) (Server, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var all strings.Builder
-	for _, section := range []string{"server", "persistence", "memory"} {
+	for _, section := range []string{"server", "persistence", "memory", "stats", "replication"} {
 		if text, err := s.db.Info(ctx, section).Result(); err == nil {
 			all.WriteString(text + "\n")
 		}
@@ -78,11 +84,30 @@ func serverOf(said map[string]string) Server {
 	appends := map[string]string{"0": "no", "1": "yes"}[said["aof_enabled"]]
 	return Server{
 		Version:      said["redis_version"],
+		Product:      first(said["server_name"], "redis"),
 		AppendOnly:   first(said["config appendonly"], appends),
 		Fsync:        said["config appendfsync"],
 		AppendFailed: said["aof_last_write_status"] == "err" || said["aof_last_bgrewrite_status"] == "err",
 		Policy:       first(said["config maxmemory-policy"], said["maxmemory_policy"]),
 		UsedBytes:    number(said["used_memory"]),
 		MaxBytes:     number(first(said["config maxmemory"], said["maxmemory"])),
+		Evicted:      number(said["evicted_keys"]),
+		ReplicaLag:   replicaLagOf(said),
+	}
+}
+
+// replicaLagOf reads slave0:ip=…,port=…,state=online,offset=…,lag=3 and its like.
+func replicaLagOf(said map[string]string) (most int64) {
+	for i := 0; ; i++ {
+		replica, ok := said["slave"+strconv.Itoa(i)]
+		if !ok {
+			return most
+		}
+		for field := range strings.SplitSeq(replica, ",") {
+			if text, is := strings.CutPrefix(field, "lag="); is {
+				n, _ := strconv.ParseInt(text, 10, 64) // 0: not said
+				most = max(most, n)
+			}
+		}
 	}
 }

@@ -18,6 +18,9 @@ const (
 	checkStore       = "broker-store"
 )
 
+// nearlyFull is when a store that is bounded is reported.
+const nearlyFull = 0.8
+
 // stream opens the broker, and asks what a PubAck means and how full it is.
 func (x *exam) stream(ctx context.Context) {
 	if err := x.Config.NATS.Validate(); err != nil {
