@@ -212,3 +212,26 @@ func (s *Store) ranked(ctx context.Context, shards []int, rank int64) ([]head, e
 	slices.SortFunc(heads, func(a, b head) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.shard, b.shard)) })
 	return heads, nil
 }
+
+// Scheduled returns the realms that are due some time, or claimed.
+func (s *Store) Scheduled(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	pipe := s.db.Pipeline()
+	var parts []*redis.StringSliceCmd
+	for shard := range Shards {
+		for _, key := range dueKeys(shard) {
+			parts = append(parts, pipe.ZRange(ctx, key, 0, -1))
+		}
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read the schedule: %w", err)
+	}
+	realms := map[string]bool{}
+	for _, part := range parts {
+		for _, realm := range part.Val() {
+			realms[realm] = true
+		}
+	}
+	return realms, nil
+}

@@ -104,6 +104,10 @@ func (r *Reconciler) dueAfterOutage(ctx context.Context, w state.Watch) error {
 	if w, err = r.state.Watch(ctx); err != nil || !w.Pending() {
 		return err
 	}
+	// A list that Redis has lost must not make this a repair of nothing.
+	if err := r.heal(ctx); err != nil {
+		return err
+	}
 	realms, err := r.connections.List(ctx)
 	if err != nil {
 		return err

@@ -1,0 +1,76 @@
+package connection
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Relist puts realms on the list that [Store.List] reads, those of them that have a
+// record, and returns how many were not on it: Redis may evict the list, or somebody
+// delete it.
+func (s *Store) Relist(ctx context.Context, realms []string) (added int, err error) {
+	for _, realm := range realms {
+		within, cancel := context.WithTimeout(ctx, callTimeout)
+		there, err := s.db.Exists(within, connKey(realm)).Result()
+		if err == nil && there > 0 {
+			var n int64
+			n, err = s.db.SAdd(within, realmsKey, realm).Result()
+			added += int(n)
+		}
+		cancel()
+		if err != nil {
+			return added, fmt.Errorf("list realm %s again: %w", realm, err)
+		}
+	}
+	return added, nil
+}
+
+// Records looks through all keys for the records of connections, and returns their realms.
+// It costs a pass over the whole database.
+func (s *Store) Records(ctx context.Context) (realms []string, err error) {
+	prefix, _, _ := strings.Cut(connKey("x"), "{")
+	look := func(ctx context.Context, c redis.Cmdable) error {
+		for cursor := uint64(0); ; {
+			within, cancel := context.WithTimeout(ctx, callTimeout)
+			keys, next, err := c.Scan(within, cursor, prefix+"{*}", 1000).Result()
+			cancel()
+			if err != nil {
+				return err
+			}
+			for _, key := range keys {
+				realm, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(key, prefix+"{"), "}"))
+				if err == nil && connKey(realm) == key {
+					realms = append(realms, realm)
+				}
+			}
+			if cursor = next; cursor == 0 {
+				return nil
+			}
+		}
+	}
+	if cluster, ok := s.db.(*redis.ClusterClient); ok {
+		// One node after the other: they add to the same list.
+		var masters []*redis.Client
+		err = cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			masters = append(masters, c)
+			return nil
+		})
+		for _, master := range masters {
+			if err == nil {
+				err = look(ctx, master)
+			}
+		}
+	} else {
+		err = look(ctx, s.db)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for connections: %w", err)
+	}
+	return realms, nil
+}

@@ -1,0 +1,82 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+)
+
+// healInterval is how often the list of realms and the schedule are compared with each
+// other.
+const healInterval = 5 * time.Minute
+
+// heal makes the list of realms and the schedule whole again: Redis may evict one of their
+// keys, or somebody delete it. Of the list, the schedule knows the realms; of the schedule,
+// the list; of both, the records of the connections.
+func (r *Reconciler) heal(ctx context.Context) error {
+	lease, err := r.state.Lease(ctx, "heal", r.config.LeaseTTL)
+	if errors.Is(err, state.ErrHeld) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lease.Release(ctx) }() // it runs out by itself
+	listed, scheduled, err := r.everyRealm(ctx)
+	if err != nil {
+		return err
+	}
+	all := listed
+	for realm := range scheduled {
+		if _, found := slices.BinarySearch(listed, realm); !found {
+			all = append(all, realm)
+		}
+	}
+	if len(all) == 0 {
+		if all, err = r.connections.Records(ctx); err != nil {
+			return err
+		}
+	}
+	added, err := r.connections.Relist(ctx, all[len(listed):])
+	if err != nil {
+		return err
+	}
+	if added > 0 {
+		r.log.Warn("realms were missing from the list, added again", telemetry.Count(added))
+	}
+	n := 0
+	for _, realm := range all {
+		if scheduled[realm] {
+			continue
+		}
+		conn, err := r.connections.Get(ctx, realm)
+		if errors.Is(err, connection.ErrNotConnected) || err == nil && conn.State != connection.Live {
+			continue // it is scheduled once it is connected
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.state.ScheduleIn(ctx, realm, jitter(r.config.StartJitter)); err != nil {
+			return err
+		}
+		n++
+	}
+	if n > 0 {
+		r.log.Warn("realms were missing from the schedule, due again", telemetry.Count(n))
+	}
+	return nil
+}
+
+// everyRealm returns the list of realms, sorted, and those on the schedule.
+func (r *Reconciler) everyRealm(ctx context.Context) (listed []string, scheduled map[string]bool, err error) {
+	if scheduled, err = r.state.Scheduled(ctx); err != nil {
+		return nil, nil, err
+	}
+	listed, err = r.connections.List(ctx)
+	return listed, scheduled, err
+}
