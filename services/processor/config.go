@@ -10,31 +10,36 @@ import (
 
 // ProcessorConfig is what an operator sets of the processor.
 type ProcessorConfig struct {
-	Sinks              []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
-	WebhookSecrets     secret.String `koanf:"webhook_secrets" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines."`
-	WebhookBatch       int           `koanf:"webhook_batch" doc:"How many changes a request of a webhook sink carries at most. 1: each request is one CloudEvent; more: a batch of them."`
-	WebhookConcurrency int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
-	WebhookRate        float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
-	WebhookAllow       []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
-	SinkFilters        []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
-	EventOnly          []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
-	PostgresTables     string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
-	PostgresLog        bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
-	PostgresLogKeep    time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
-	PostgresGapsKeep   time.Duration `koanf:"postgres_gaps_keep" doc:"How long the Postgres sinks keep a change that a scan found before any webhook told of it, in ledgerfeed.gap; 0 is for ever."`
-	JSONLMaxBytes      int64         `koanf:"jsonl_max_bytes" doc:"From this size a file of a jsonl sink is put aside, under a name with the time, and a new one begun; 0 is never."`
-	JSONLMaxAge        time.Duration `koanf:"jsonl_max_age" doc:"How long after its first line a file of a jsonl sink is put aside; 0 is never."`
-	JSONLKeep          int           `koanf:"jsonl_keep" doc:"How many files put aside stay of a jsonl sink, the oldest are removed; 0 keeps all."`
-	BatchSize          int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
-	CoalesceWindow     time.Duration `koanf:"coalesce_window" doc:"The least time between two reads of one entity type of a realm that are not full: the first event of an idle queue is read at once, what comes within the window after that is read together at its end. 0 turns it off; while a call is under way events gather in any case."`
-	Parallel           int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
-	RealmParallel      int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
-	AckWait            time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
-	MaxAckPending      int           `koanf:"max_ack_pending" doc:"How many messages of a sixteenth of the realms may be under way or wait for their next try, over all replicas: what a realm that floods may have before it holds up others of its sixteenth."`
-	MaxInHand          int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 2 KiB for each message included; what is beyond goes to other replicas, or waits."`
-	ReadTimeout        time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
-	WriteTimeout       time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take. Where there are other sinks, after 5 s the changes go to its retry queue, and it is given the whole time from there."`
-	DrainTimeout       time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
+	Sinks                 []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
+	WebhookSecrets        secret.String `koanf:"webhook_secrets" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines."`
+	WebhookBatch          int           `koanf:"webhook_batch" doc:"How many changes a request of a webhook sink carries at most. 1: each request is one CloudEvent; more: a batch of them."`
+	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
+	WebhookRate           float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
+	WebhookAllow          []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
+	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for the requests of webhook sinks; HTTPS_PROXY of the environment does not count for them. The proxy then decides which addresses are connected to."`
+	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust beside the system's."`
+	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the certificate that webhook sinks show to endpoints that ask for one (mTLS). Read again for each connection."`
+	WebhookClientKeyFile  string        `koanf:"webhook_client_key_file" doc:"PEM file with the key of that certificate."`
+	WebhookHeaders        secret.String `koanf:"webhook_headers" doc:"Headers of the requests of a webhook sink: NAME=Header: value by the sink's name, one a line."`
+	SinkFilters           []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
+	EventOnly             []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
+	PostgresTables        string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
+	PostgresLog           bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
+	PostgresLogKeep       time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
+	PostgresGapsKeep      time.Duration `koanf:"postgres_gaps_keep" doc:"How long the Postgres sinks keep a change that a scan found before any webhook told of it, in ledgerfeed.gap; 0 is for ever."`
+	JSONLMaxBytes         int64         `koanf:"jsonl_max_bytes" doc:"From this size a file of a jsonl sink is put aside, under a name with the time, and a new one begun; 0 is never."`
+	JSONLMaxAge           time.Duration `koanf:"jsonl_max_age" doc:"How long after its first line a file of a jsonl sink is put aside; 0 is never."`
+	JSONLKeep             int           `koanf:"jsonl_keep" doc:"How many files put aside stay of a jsonl sink, the oldest are removed; 0 keeps all."`
+	BatchSize             int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
+	CoalesceWindow        time.Duration `koanf:"coalesce_window" doc:"The least time between two reads of one entity type of a realm that are not full: the first event of an idle queue is read at once, what comes within the window after that is read together at its end. 0 turns it off; while a call is under way events gather in any case."`
+	Parallel              int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
+	RealmParallel         int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
+	AckWait               time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
+	MaxAckPending         int           `koanf:"max_ack_pending" doc:"How many messages of a sixteenth of the realms may be under way or wait for their next try, over all replicas: what a realm that floods may have before it holds up others of its sixteenth."`
+	MaxInHand             int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 2 KiB for each message included; what is beyond goes to other replicas, or waits."`
+	ReadTimeout           time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
+	WriteTimeout          time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take. Where there are other sinks, after 5 s the changes go to its retry queue, and it is given the whole time from there."`
+	DrainTimeout          time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
 }
 
 // minInHand is room for the largest message, several times.
@@ -80,6 +85,9 @@ func (c ProcessorConfig) Validate() error {
 	errs = append(errs, err)
 	_, err = parsePrefixes(c.WebhookAllow)
 	errs = append(errs, err)
+	_, err = parseHeaders(c.WebhookHeaders)
+	errs = append(errs, err)
+	bad((c.WebhookClientCertFile == "") == (c.WebhookClientKeyFile == ""), "webhook_client_cert_file", c.WebhookClientCertFile, "give both processor.webhook_client_cert_file and processor.webhook_client_key_file, or none")
 	_, err = parseFilters(c.SinkFilters)
 	errs = append(errs, err)
 	_, err = parseEventOnly(c.EventOnly)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -141,8 +142,14 @@ func (c ProcessorConfig) openWebhook(s sinkSpec) (*webhook.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
+	headers, err := parseHeaders(c.WebhookHeaders)
+	if err != nil {
+		return nil, err
+	}
 	return webhook.Open(webhook.Options{
-		Name: s.name, URL: s.place.Reveal(), Secrets: secrets[s.name], Batch: c.WebhookBatch,
+		Proxy: c.WebhookProxy, CAFile: c.WebhookCAFile, ClientCertFile: c.WebhookClientCertFile, ClientKeyFile: c.WebhookClientKeyFile,
+		Headers: headers[s.name],
+		Name:    s.name, URL: s.place.Reveal(), Secrets: secrets[s.name], Batch: c.WebhookBatch,
 		Concurrency: c.WebhookConcurrency, Rate: c.WebhookRate, Timeout: c.WriteTimeout, Allow: allow,
 	})
 }
@@ -168,6 +175,30 @@ func parseSecrets(s secret.String) (map[string][]secret.String, error) {
 		}
 	}
 	return secrets, nil
+}
+
+// parseHeaders reads lines NAME=Header: value: the headers of each webhook sink. Errors
+// count instead of quoting: a value may be a secret.
+func parseHeaders(s secret.String) (map[string]http.Header, error) {
+	headers := map[string]http.Header{}
+	n := 0
+	for line := range strings.Lines(s.Reveal()) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		n++
+		name, field, ok := strings.Cut(line, "=")
+		header, value, is := strings.Cut(field, ":")
+		if !ok || !is || strings.TrimSpace(header) == "" {
+			return nil, fmt.Errorf("processor.webhook_headers: line %d: write NAME=Header: value", n)
+		}
+		name = strings.TrimSpace(name)
+		if headers[name] == nil {
+			headers[name] = http.Header{}
+		}
+		headers[name].Add(strings.TrimSpace(header), strings.TrimSpace(value))
+	}
+	return headers, nil
 }
 
 func parsePrefixes(cidrs []string) (prefixes []netip.Prefix, err error) {

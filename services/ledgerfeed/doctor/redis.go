@@ -15,7 +15,6 @@ const (
 	checkRedisFull = "redis-memory"
 )
 
-
 // redis opens the store, asks how it keeps its data and what it does when full.
 func (x *exam) redis(ctx context.Context) {
 	var err error

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -18,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"code.dny.dev/ssrf"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -51,6 +49,16 @@ type Options struct {
 	Timeout time.Duration
 	// Allow are private networks that may be connected to all the same.
 	Allow []netip.Prefix
+	// Proxy is where requests go through, http, https or socks5; empty is none, whatever
+	// the environment says. The proxy then decides which addresses are connected to.
+	Proxy secret.String
+	// CAFile is a PEM file with authorities to trust beside the system's.
+	CAFile string
+	// ClientCertFile and ClientKeyFile are PEM files with what to show to an endpoint that
+	// asks for a certificate.
+	ClientCertFile, ClientKeyFile string
+	// Headers are sent with each request.
+	Headers http.Header
 }
 
 // Sink posts to an endpoint. It is safe for concurrent use.
@@ -104,30 +112,13 @@ func Open(o Options) (*Sink, error) {
 		}
 		s.signers = append(s.signers, signer)
 	}
-	s.client = newClient(o)
+	if err := checkHeaders(o.Headers); err != nil {
+		return nil, err
+	}
+	if s.client, err = newClient(o); err != nil {
+		return nil, err
+	}
 	return s, nil
-}
-
-// newClient connects only to addresses that are public or allowed. The check is
-// made on the address that is dialled, when it is known: a name may change what
-// it stands for between a check and the connection.
-func newClient(o Options) *http.Client {
-	var v4, v6 []netip.Prefix
-	for _, p := range o.Allow {
-		if p.Addr().Is4() {
-			v4 = append(v4, p)
-		} else {
-			v6 = append(v6, p)
-		}
-	}
-	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-	dialer := &net.Dialer{Timeout: o.Timeout, Control: guard.Safe}
-	return &http.Client{
-		Timeout: o.Timeout,
-		// No proxy of the environment: it would connect where the guard forbids.
-		Transport:     &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: o.Concurrency, IdleConnTimeout: time.Minute},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 }
 
 // Name is the sink's name in the marks.
@@ -274,8 +265,16 @@ func (s *Sink) request(ctx context.Context, batch []parcel) (*http.Request, erro
 		}
 		signatures = append(signatures, signature)
 	}
+	for name, values := range s.o.Headers {
+		req.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	// With it net/http repeats a request by itself that met a connection which the endpoint
+	// was closing.
+	req.Header.Set("Idempotency-Key", id)
 	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("User-Agent", "ledgerfeed")
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "ledgerfeed")
+	}
 	req.Header.Set(standardwebhooks.HeaderWebhookID, id)
 	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	req.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
