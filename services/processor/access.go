@@ -63,13 +63,13 @@ func (p *Processor) hydrateUnlessRefused(ctx context.Context, b *batch) error {
 	if err := p.hydrate(ctx, b); err != nil {
 		return err
 	}
-	cause, entity := b.refusal()
+	entity, cause := b.refusal()
 	if cause == nil {
 		return nil
 	}
 	var wait *access.WaitError
 	if err := p.guard.Refused(ctx, b.realm, entity, cause); !errors.As(err, &wait) {
-		return nil //nolint:nilerr // what each event has for an outcome stands
+		return nil // what each event has for an outcome stands
 	}
 	for _, it := range b.items {
 		for _, u := range it.units {
@@ -83,15 +83,15 @@ func (p *Processor) hydrateUnlessRefused(ctx context.Context, b *batch) error {
 
 // refusal is the first error of the batch that may be about the realm, and the entity it
 // came up at.
-func (b *batch) refusal() (cause error, entity string) {
+func (b *batch) refusal() (entity string, cause error) {
 	for _, it := range b.items {
 		for _, u := range it.units {
 			if maybeRefused(u.err) {
-				return u.err, it.ref.Entity
+				return it.ref.Entity, u.err
 			}
 		}
 	}
-	return nil, ""
+	return "", nil
 }
 
 // maybeRefused reports whether err may be about the realm or the app as a whole.

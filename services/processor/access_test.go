@@ -88,7 +88,11 @@ func TestProcessor_EventsOfARefusedCompanyWait(t *testing.T) {
 	for range 5 {
 		calls := f.calls.Load()
 		b.clock.Advance(time.Hour + time.Minute)
-		require.Eventually(t, func() bool { return f.calls.Load() > calls }, patient, 5*time.Millisecond, "asked again after an hour")
+		require.Eventually(t, func() bool {
+			// The next hour begins when the answer is noted, not when the call came.
+			next := b.connected().Access.Next
+			return f.calls.Load() > calls && next.After(b.clock.Now().Add(30*time.Minute))
+		}, patient, 5*time.Millisecond, "asked again after an hour")
 	}
 	require.EqualValues(t, 5, f.calls.Load()-before, "once an hour, whatever waits")
 	require.Len(t, b.a.all(), 1)

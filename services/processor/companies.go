@@ -30,7 +30,7 @@ func (p *Processor) keepCompanies(ctx context.Context, out *output) error {
 		return nil
 	}
 	since := time.Time{}
-	for {
+	for ctx.Err() == nil {
 		last, err := p.tellCompanies(ctx, keeper, since)
 		switch {
 		case err == nil:
@@ -38,10 +38,9 @@ func (p *Processor) keepCompanies(ctx context.Context, out *output) error {
 		case ctx.Err() == nil:
 			p.log.Debug("companies are kept later", telemetry.Sink(out.Name()), telemetry.Error(err))
 		}
-		if err := lifecycle.Sleep(ctx, p.companies); err != nil {
-			return nil // ctx has ended
-		}
+		_ = lifecycle.Sleep(ctx, p.companies) // it fails once ctx has ended
 	}
+	return nil
 }
 
 // tellCompanies tells of those read since then, and returns when the last of them was. Those

@@ -151,8 +151,8 @@ func (s *scan) repairFields(t *task) {
 }
 
 // keepFields records what a whole scan without an error says of the custom fields.
-func (s *scan) keepFields(ctx context.Context, o order, err error) error {
-	if err != nil || o.entities != nil || len(s.incomplete) > 0 {
+func (s *scan) keepFields(ctx context.Context, o order, failed bool) error {
+	if failed || o.entities != nil || len(s.incomplete) > 0 {
 		return nil
 	}
 	loaded := slices.ContainsFunc(s.findings, func(f *finding) bool { return f.load })

@@ -129,24 +129,34 @@ func (b *bundle) ticks(n int) {
 	}
 }
 
-// atRest waits until no scan is due, under way, or to be verified.
+// atRest waits until no scan is due, under way, or to be verified. While the clock stands
+// a claimed realm is due at the end of its claim.
 func (b *bundle) atRest() {
 	b.t.Helper()
+	lease := state.TempKey("lease", reconciler.LeaseName(b.realm))
 	require.Eventually(b.t, func() bool {
-		due, err := b.store.Due(b.t.Context(), b.realm)
+		due, now := b.due(), b.clock.Now()
+		held, err := b.store.Redis().Exists(b.t.Context(), lease).Result()
 		require.NoError(b.t, err)
-		return due.After(b.clock.Now().Add(time.Minute)) && len(b.scans()) == 0
+		claimed := due.Equal(now.Add(b.config.LeaseTTL * 3 / 2))
+		return due.After(now) && !claimed && held == 0 && len(b.scans()) == 0
 	}, patient, time.Millisecond)
 }
 
-// untilRefused waits until the company, not an entity, is what is refused.
+// untilRefused lets scans follow each other until the company, not an entity, is what is
+// refused. The clock stands while a scan is under way: its claim would run out.
 func (b *bundle) untilRefused() {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool {
-		b.clock.Advance(10 * time.Second)
+	for range 100 {
+		b.atRest()
 		c, err := b.connections.Get(b.t.Context(), b.realm)
-		return err == nil && c.State.Refused()
-	}, patient, 5*time.Millisecond)
+		require.NoError(b.t, err)
+		if c.State.Refused() {
+			return
+		}
+		b.clock.Advance(b.due().Sub(b.clock.Now()))
+	}
+	require.Fail(b.t, "the company is not refused")
 }
 
 // failed is how many scans have failed.

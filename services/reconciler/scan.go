@@ -182,7 +182,7 @@ func (s *scan) run(ctx context.Context, o order) error {
 	if err != nil && fatal(ctx, err) {
 		return err
 	}
-	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx), s.keepFields(ctx, o, err))
+	err = errors.Join(err, s.followUps(ctx, o), s.refresh(ctx), s.keepFields(ctx, o, err != nil))
 	s.refreshCompany(ctx, o)
 	if err != nil {
 		return err

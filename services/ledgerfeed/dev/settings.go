@@ -19,12 +19,13 @@ const (
 	grace = 30 * time.Second
 )
 
-// limits let the load of a new realm, some 40 calls, through at once: nobody
-// wants to wait for it here. 420 + 60 calls are still below the 500 that any 60
+// limits let the first load of a realm with all entities and the scan that proves it
+// through at once: some 125 calls, most of which leave half the burst to live changes.
+// Nobody wants to wait for them here. 240 + 240 calls are still below the 500 that any 60
 // seconds may have; the simulator counts concurrent calls, not those of a second.
 func limits() state.LimitConfig {
 	c := state.DefaultLimits()
-	c.PerMinute, c.Burst, c.PerSecond = 420, 60, 60
+	c.PerMinute, c.Burst, c.PerSecond = 240, 240, 240
 	return c
 }
 

@@ -45,7 +45,8 @@ func TestDev_SinkEqualsBooks(t *testing.T) {
 // A change of a type that is not selected is found by a scan, and the summary says which
 // types these are.
 func TestDev_FindsWhatIsUnselected(t *testing.T) {
-	s := startDev(t, t.TempDir(), "--for", loadFor.String(), "--rate", "50", "--json",
+	t.Parallel()
+	s := startDev(t, t.TempDir(), "--for", loadFor.String(), "--rate", "50", "--realms", "4", "--json",
 		"--unselect", "invoice.update", "--unselect", "customer.created@"+(*loadFor/2).String()).equal()
 	require.Equal(t, []string{"invoice.update", "customer.create@" + (*loadFor / 2).String()}, s.Unselected)
 	require.Positive(t, s.WebhookEventsUnselected)
@@ -57,6 +58,7 @@ func TestDev_FindsWhatIsUnselected(t *testing.T) {
 // How fast it comes (within two seconds of the start) is for a person to look at:
 // a test machine may be busy.
 func TestDev_TellsWhenTheFirstChangeWasDelivered(t *testing.T) {
+	t.Parallel()
 	p := startDev(t, t.TempDir(), "--for", "2s", "--json")
 	ms := p.equal().FirstDeliveryMS
 	require.Positive(t, ms)
@@ -65,6 +67,7 @@ func TestDev_TellsWhenTheFirstChangeWasDelivered(t *testing.T) {
 
 // What is added later is loaded from the beginning, what was emptied too.
 func TestDev_NewSinkIsLoaded(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	other := "jsonl:" + t.TempDir() + "/other.jsonl"
 	startDev(t, dir, "--for", "2s", "--rate", "30").equal()

@@ -43,7 +43,7 @@ func decodeLines[T any](t *testing.T, text string) (all []T) {
 func TestGap_EveryLostWebhookIsInTheLedger(t *testing.T) {
 	t.Parallel()
 	dir, url := t.TempDir(), devtest.Postgres(t)
-	args := []string{"--realms", "2", "--sink", "postgres:" + url, "--seed", "3"}
+	args := []string{"--realms", "4", "--sink", "postgres:" + url, "--seed", "3"}
 	first := startDev(t, dir, append(args, "--rate", "60", "--for", "4s", "--drop", "0.2", "--json")...).equal()
 	require.Positive(t, first.LearnedByCDC+first.LearnedByQuery)
 

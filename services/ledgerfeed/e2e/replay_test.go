@@ -29,7 +29,7 @@ func newRepair(t *testing.T) *repair {
 	t.Helper()
 	dir, url := t.TempDir(), devtest.Postgres(t)
 	args := []string{"--realms", "1", "--sink", "postgres:" + url}
-	startDev(t, dir, append(args, "--rate", "100", "--for", "3s", "--json")...).equal()
+	startDev(t, dir, append(args, "--rate", "600", "--for", "500ms", "--json")...).equal()
 	r := &repair{t: t, feed: startDev(t, dir, append(args, "--rate", "0")...)}
 	r.feed.waitFor("ctrl-C stops")
 	sim := r.feed.printed("quickbooks")

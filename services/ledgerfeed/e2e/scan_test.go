@@ -46,7 +46,7 @@ type cursorRow struct {
 func TestScan_ARunningFeedDoesWhatItIsAsked(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	startDev(t, dir, "--realms", "1", "--rate", "100", "--for", "2s", "--json").equal()
+	startDev(t, dir, "--realms", "1", "--rate", "400", "--for", "500ms", "--json").equal()
 	feed := startDev(t, dir, "--realms", "1", "--rate", "0")
 	feed.waitFor("ctrl-C stops")
 	redis := feed.printed("redis")

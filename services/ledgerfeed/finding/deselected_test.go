@@ -122,8 +122,8 @@ func TestDeselected_AnOutageIsNone(t *testing.T) {
 	since := a.untick()
 	a.now = since.Add(3 * time.Hour)
 	a.bills(three...)
-	for minute := time.Duration(0); minute <= 180; minute += 10 {
-		a.lost(since.Add(minute*time.Minute), three...)
+	for after := time.Duration(0); after <= 3*time.Hour; after += 10 * time.Minute {
+		a.lost(since.Add(after), three...)
 	}
 	require.NotContains(t, a.look(), deselected)
 
