@@ -276,6 +276,59 @@ func TestRefusal_IsTriedAgainAndEnds(t *testing.T) {
 	})
 }
 
+// Any other refusal of the token endpoint is retried with growing delays, over all replicas;
+// a person can try at once, and the realm stays live.
+func TestRefusal_OtherAnswersOfTheTokenEndpointAreRetriedLater(t *testing.T) {
+	for name, answer := range map[string]*refusal{
+		"invalid_request": {http.StatusBadRequest, `{"error":"invalid_request"}`}, // intuit/QuickBooks-V3-DotNET-SDK#342
+		"empty":           {http.StatusBadRequest, ``},                            // intuit/oauth-jsclient#198
+		"page":            {http.StatusForbidden, `<html>denied</html>`},
+		"throttled":       {http.StatusTooManyRequests, ``}, // intuit/QuickBooks-V3-PHP-SDK#111
+	} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(t *testing.T, b *bundle) {
+				b.setNow(noon)
+				a := startApp(b)
+				replicas := []*connection.Store{a.replicaOf("app"), a.replicaOf("app")}
+				a.lapsing(replicas[0], realm)
+				a.refuse.Store(answer)
+				try := func(until time.Duration) {
+					for a.now().Sub(noon) < until {
+						for _, replica := range replicas {
+							_, err := replica.Token(t.Context(), realm)
+							require.Error(t, err)
+							b.see(err)
+							_, waits := connection.RetryAfter(err)
+							require.True(t, waits, err)
+						}
+						a.sleep(10 * time.Second)
+					}
+				}
+				try(time.Minute)
+				require.EqualValues(t, 1, a.calls.Load())
+				try(10 * time.Minute)
+				require.EqualValues(t, 4, a.calls.Load(), "after 0, 1, 3 and 7 minutes")
+				try(3 * time.Hour)
+				require.EqualValues(t, 10, a.calls.Load(), "half an hour apart at most")
+
+				c := b.get(replicas[1])
+				require.Equal(t, connection.Live, c.State)
+				require.Equal(t, 10, c.RefreshRefusal.Count)
+				require.Equal(t, "1-tid", c.RefreshRefusal.TID)
+				require.Contains(t, c.RefreshRefusal.Message, fmt.Sprint(answer.status))
+
+				require.Error(t, replicas[0].Refresh(t.Context(), realm))
+				require.EqualValues(t, 11, a.calls.Load(), "a person does not wait")
+				a.refuse.Store(nil)
+				a.sleep(30 * time.Minute)
+				_, err := a.replicaOf("app").Token(t.Context(), realm)
+				require.NoError(t, err, "also after a restart")
+				require.Nil(t, b.get(replicas[0]).RefreshRefusal)
+			})
+		})
+	}
+}
+
 func (a *app) stateStore() *state.Store {
 	a.t.Helper()
 	st, err := state.Open(a.t.Context(), state.Options{Config: state.Config{URL: secret.String(a.redisURL)}})

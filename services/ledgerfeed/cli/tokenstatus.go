@@ -28,6 +28,8 @@ type tokenView struct {
 	ClientID  string       `json:"client_id,omitempty"`
 	HeldUntil time.Time    `json:"held_until,omitzero"`
 	Refusal   *refusalView `json:"refusal,omitempty"`
+	// RefreshRefusal is another answer of the token endpoint that gave no token.
+	RefreshRefusal *refusalView `json:"refresh_refusal,omitempty"`
 }
 
 // refusalView is Intuit's answer that it does not take the refresh token.
@@ -46,11 +48,19 @@ func refusalViewOf(r *connection.Refusal) *refusalView {
 	return &refusalView{Description: r.Description, TID: r.TID, At: r.At, Times: r.Count, NextTry: r.Next}
 }
 
+func refreshRefusalViewOf(r *connection.RefreshRefusal) *refusalView {
+	if r == nil {
+		return nil
+	}
+	return &refusalView{Description: r.Message, TID: r.TID, At: r.At, Times: r.Count, NextTry: r.Next}
+}
+
 func tokenViewOf(l connection.Listed) tokenView {
 	v := tokenView{
 		Generation: l.Generation, Key: l.Key, PreviousKey: l.PreviousKey,
 		AccessExpires: l.Token.AccessExpires, RefreshExpires: l.Token.RefreshExpires, HardExpires: l.Token.RefreshHardExpires,
 		ClientID: l.ClientID, Refusal: refusalViewOf(l.Refusal),
+		RefreshRefusal: refreshRefusalViewOf(l.RefreshRefusal),
 	}
 	if l.HeldUntil.After(time.Now()) {
 		v.HeldUntil = l.HeldUntil
@@ -95,9 +105,10 @@ func (v tokenView) rows(w io.Writer) {
 		row(w, "issued to client id", plain(v.ClientID))
 	}
 	if r := v.Refusal; r != nil {
-		row(w, "refused by Intuit", fmt.Sprintf("%s, %d times: invalid_grant %s", stamp(r.At), r.Times, plain(r.Description)))
-		row(w, "  intuit_tid", orDash(plain(r.TID)))
-		row(w, "  tried again", stamp(r.NextTry)+" ("+until(r.NextTry)+")")
+		r.rows(w, "refused by Intuit", "invalid_grant "+r.Description)
+	}
+	if r := v.RefreshRefusal; r != nil {
+		r.rows(w, "refresh failed", r.Description)
 	}
 	if !v.HeldUntil.IsZero() {
 		row(w, "no calls until", stamp(v.HeldUntil)+": Intuit's API refuses tokens that were issued just before (401)")
@@ -105,6 +116,12 @@ func (v tokenView) rows(w io.Writer) {
 	row(w, "access token until", stamp(v.AccessExpires))
 	row(w, "without a refresh until", stamp(v.RefreshExpires)+" ("+until(v.RefreshExpires)+")")
 	row(w, "in any case until", stamp(v.HardExpires)+" ("+until(v.HardExpires)+")")
+}
+
+func (r *refusalView) rows(w io.Writer, what, answer string) {
+	row(w, what, fmt.Sprintf("%s, %d times: %s", stamp(r.At), r.Times, plain(answer)))
+	row(w, "  intuit_tid", orDash(plain(r.TID)))
+	row(w, "  tried again", stamp(r.NextTry)+" ("+until(r.NextTry)+")")
 }
 
 type tokenStatusCmd struct {
