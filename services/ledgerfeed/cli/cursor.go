@@ -186,11 +186,15 @@ func (c *cursorShowCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	names, err := store.CompanyNames(ctx, []string{c.Realm})
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return printJSON(p.stdout, rows)
+		return printNamed(p.stdout, rows, names, func(r cursorRow) string { return r.Realm })
 	}
 	if len(rows) == 0 {
-		fmt.Fprintf(p.stderr, "realm %s was never scanned\n", c.Realm)
+		fmt.Fprintf(p.stderr, "realm %s was never scanned\n", companies(names).named(c.Realm))
 		return nil
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)

@@ -175,12 +175,17 @@ func (c *tokenStatusCmd) each(ctx context.Context, p process, s *servers) error 
 		if err != nil {
 			return err
 		}
+		names, err := s.store.CompanyNames(ctx, []string{id})
+		if err != nil {
+			return err
+		}
 		if c.JSON {
 			out := struct {
-				Realm string           `json:"realm"`
-				State connection.State `json:"state"`
+				Realm   string           `json:"realm"`
+				Company string           `json:"company,omitempty"`
+				State   connection.State `json:"state"`
 				tokenView
-			}{id, l.State, tokenViewOf(l)}
+			}{id, names[id], l.State, tokenViewOf(l)}
 			if err := json.NewEncoder(p.stdout).Encode(out); err != nil {
 				return err
 			}
@@ -190,10 +195,6 @@ func (c *tokenStatusCmd) each(ctx context.Context, p process, s *servers) error 
 			fmt.Fprintln(p.stdout)
 		}
 		t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		names, err := s.store.CompanyNames(ctx, []string{id})
-		if err != nil {
-			return err
-		}
 		row(t, "realm", companies(names).named(id))
 		row(t, "connection", l.State)
 		tokenViewOf(l).rows(t)
@@ -221,8 +222,9 @@ type deadlines struct {
 }
 
 type deadlineView struct {
-	Realm string    `json:"realm"`
-	At    time.Time `json:"at"`
+	Realm   string    `json:"realm"`
+	Company string    `json:"company,omitempty"`
+	At      time.Time `json:"at"`
 }
 
 func (c *tokenStatusCmd) all(ctx context.Context, p process, s *servers, within time.Duration) error {
@@ -240,9 +242,13 @@ func (c *tokenStatusCmd) all(ctx context.Context, p process, s *servers, within 
 		if err != nil {
 			return err
 		}
+		names, err := companiesOf(ctx, s.store, nearest, func(d connection.Deadline) string { return d.RealmID })
+		if err != nil {
+			return err
+		}
 		*out = deadlines{Before: before, Count: total, Nearest: []deadlineView{}}
 		for _, d := range nearest {
-			out.Nearest = append(out.Nearest, deadlineView{d.RealmID, d.At})
+			out.Nearest = append(out.Nearest, deadlineView{d.RealmID, names[d.RealmID], d.At})
 		}
 	}
 	if c.JSON {
@@ -272,7 +278,7 @@ func (s tokenSummary) print(w io.Writer) error {
 
 func (d deadlines) rows(w io.Writer) {
 	for _, n := range d.Nearest {
-		row(w, "  realm "+n.Realm, stamp(n.At)+" ("+until(n.At)+")")
+		row(w, "  realm "+companies{n.Realm: n.Company}.named(n.Realm), stamp(n.At)+" ("+until(n.At)+")")
 	}
 	if more := d.Count - len(d.Nearest); more > 0 {
 		row(w, "  and more", more)

@@ -165,13 +165,13 @@ func (x *exam) refusals() {
 		}
 		switch {
 		case r.ClientID != "" && x.Config.QBO.ClientID != "" && r.ClientID != x.Config.QBO.ClientID:
-			other = append(other, r.RealmID+" of "+r.ClientID)
+			other = append(other, x.named(r.RealmID)+" of "+r.ClientID)
 		case r.Refusal != nil:
-			refused = append(refused, r.RealmID+": "+r.Refusal.String())
+			refused = append(refused, x.named(r.RealmID)+": "+r.Refusal.String())
 		case r.RefreshRefusal != nil:
-			failed = append(failed, r.RealmID+": "+r.RefreshRefusal.Message)
+			failed = append(failed, x.named(r.RealmID)+": "+r.RefreshRefusal.Message)
 		case r.HeldUntil.After(now):
-			held = append(held, r.RealmID+" until "+r.HeldUntil.UTC().Format(time.DateTime))
+			held = append(held, x.named(r.RealmID)+" until "+r.HeldUntil.UTC().Format(time.DateTime))
 		}
 	}
 	if len(other) > 0 {

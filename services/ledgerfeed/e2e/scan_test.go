@@ -89,7 +89,7 @@ func TestScan_ARunningFeedDoesWhatItIsAsked(t *testing.T) {
 
 	loaded := on(t, redis, "backfill", "--realm", realm, "--yes")
 	require.Zero(t, loaded.code(), "%s", loaded.stderr.String())
-	require.Regexp(t, `^realm `+realm+` done: (\d+) of (\d+) entities, [1-9]\d* records seen, 0 missing, \d+ calls, `, loaded.stdout.String())
+	require.Regexp(t, `^realm `+realm+` \(.+\) done: (\d+) of (\d+) entities, [1-9]\d* records seen, 0 missing, \d+ calls, `, loaded.stdout.String())
 	status := on(t, redis, "scan", "status", "--realm", realm)
 	require.Zero(t, status.code())
 	require.Regexp(t, realm+` +done `, status.stdout.String())
