@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -506,6 +507,39 @@ func TestRefresh_KeepsTheHundredDays(t *testing.T) {
 		_, total, err := s.Deadlines(t.Context(), connection.RefreshDeadline, noon.AddDate(0, 0, 101), 1)
 		require.NoError(t, err)
 		require.Equal(t, 1, total)
+	})
+}
+
+// Webhooks that are under way when a company is disconnected raise no alert; later ones do.
+func TestNoteLate_CountsWhatShowsAnActiveGrant(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		b.setNow(noon)
+		registry := prometheus.NewRegistry()
+		st, err := state.Open(t.Context(), state.Options{Config: state.Config{URL: secret.String(b.redisURL)}})
+		require.NoError(t, err)
+		t.Cleanup(func() { st.Close() })
+		s, err := connection.New(connection.Options{State: st, Config: connection.Config{Keys: []secret.String{key("k1")}}, Refresher: nameless{}, Registerer: registry, Now: b.now})
+		require.NoError(t, err)
+		counted := func() (n float64) {
+			families, err := registry.Gather()
+			require.NoError(t, err)
+			for _, f := range families {
+				if f.GetName() == "ledgerfeed_disconnected_events_total" {
+					return f.GetMetric()[0].GetCounter().GetValue()
+				}
+			}
+			require.Fail(t, "no such metric")
+			return 0
+		}
+		b.connect(s)
+		require.NoError(t, s.NoteLate(t.Context(), realm, 3))
+		require.NoError(t, s.Disconnect(t.Context(), realm))
+		b.setNow(noon.Add(30 * time.Minute))
+		require.NoError(t, s.NoteLate(t.Context(), realm, 3))
+		require.Zero(t, counted())
+		b.setNow(noon.Add(61 * time.Minute))
+		require.NoError(t, s.NoteLate(t.Context(), realm, 2))
+		require.EqualValues(t, 2, counted())
 	})
 }
 

@@ -96,7 +96,7 @@ func TestScan_ARunningFeedDoesWhatItIsAsked(t *testing.T) {
 
 	rewound := on(t, redis, "cursor", "rewind", "--realm", realm, "--entity", "invoice", "--to", "7d", "--dry-run")
 	require.Zero(t, rewound.code())
-	require.Regexp(t, `^Invoice of realm `+realm+` would be rewound from `, rewound.stdout.String())
+	require.Regexp(t, `^Invoice of realm `+realm+` \(.+\) would be rewound from `, rewound.stdout.String())
 	moved := rows[cursorRow](t, on(t, redis, "cursor", "rewind", "--realm", realm, "--to", "zero", "--yes", "--json"))
 	require.Greater(t, len(moved), 25)
 	// The feed scans the company at once, and has every cursor again.
