@@ -196,7 +196,7 @@ func (x *exam) disconnected() {
 	var active []string
 	for _, r := range x.realms {
 		if r.GrantActive() {
-			active = append(active, fmt.Sprintf("%s (%d, the last at %s)", r.RealmID, r.Late.Events, r.Late.Last.UTC().Format(time.DateTime)))
+			active = append(active, fmt.Sprintf("%s (%d, the last at %s)", x.named(r.RealmID), r.Late.Events, r.Late.Last.UTC().Format(time.DateTime)))
 		}
 	}
 	if len(active) > 0 {
