@@ -107,6 +107,9 @@ type Connection struct {
 	ClientID string
 	// Refusal is Intuit's last answer if it refused the stored refresh token; nil if not.
 	Refusal *Refusal
+	// RefreshRefusal is the last answer of the token endpoint if it was another error that
+	// may pass; nil if not.
+	RefreshRefusal *RefreshRefusal
 	// HeldUntil is when the next call may be made: Intuit's API refuses tokens that were
 	// issued just before. Zero or past: now.
 	HeldUntil time.Time

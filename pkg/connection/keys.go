@@ -48,6 +48,7 @@ const (
 	fieldCheck          = "check"   // Unix ms: since when the token is to be checked
 	fieldRevoked        = "revoked" // the generation whose end Intuit has confirmed
 	fieldHeld           = "held"    // Unix ms: until when no token is given
+	fieldUnanswered     = "refresh" // JSON, see [RefreshRefusal]
 	// Events that came after the realm was disconnected: how many, and Unix ms.
 	fieldLateEvents = "late_events"
 	fieldLateFirst  = "late_first"

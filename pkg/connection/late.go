@@ -32,8 +32,12 @@ var (
 func (s *Store) NoteLate(ctx context.Context, realm string, events int) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := lateScript.Run(ctx, s.db, []string{connKey(realm)}, events, s.stamp()).Err(); err != nil {
+	active, err := lateScript.Run(ctx, s.db, []string{connKey(realm)}, events, s.stamp(), lateAfter.Milliseconds()).Bool()
+	if err != nil {
 		return fmt.Errorf("count webhooks of disconnected realm %s: %w", realm, err)
+	}
+	if active {
+		s.metrics.late.Add(float64(events))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 type metrics struct {
 	refreshes *prometheus.CounterVec
+	late      prometheus.Counter
 }
 
 // newMetrics registers them, unless there is nowhere to. unsaved counts the tokens
@@ -15,14 +16,20 @@ func newMetrics(to prometheus.Registerer, unsaved func() float64) (*metrics, err
 		Name: "ledgerfeed_token_refreshes_total",
 		Help: "Refreshes of OAuth tokens by this process: ok, failed (it is tried again), refused (invalid_grant; tried again after 1 h, 6 h, then daily), other_client (not tried: the token belongs to another client id).",
 	}, []string{"outcome"})}
+	m.late = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ledgerfeed_disconnected_events_total",
+		Help: "Events of webhooks for companies that were disconnected more than an hour before: Intuit still lets the app read them.",
+	})
 	for _, outcome := range []string{"ok", "failed", "refused", "other_client"} {
 		m.refreshes.WithLabelValues(outcome)
 	}
 	if to == nil {
 		return m, nil
 	}
-	if err := to.Register(m.refreshes); err != nil {
-		return nil, err
+	for _, c := range []prometheus.Collector{m.refreshes, m.late} {
+		if err := to.Register(c); err != nil {
+			return nil, err
+		}
 	}
 	return m, to.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ledgerfeed_token_unsaved",

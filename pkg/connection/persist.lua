@@ -4,7 +4,7 @@
 local key, generation, token, previous, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], text(clock(ARGV[4]))
 if redis.call('HGET', key, 'generation') ~= generation then return 0 end
 redis.call('HSET', key, 'token', token, 'previous', previous)
-redis.call('HDEL', key, 'refusal', 'presented', 'check', 'revoked')
+redis.call('HDEL', key, 'refusal', 'refresh', 'presented', 'check', 'revoked')
 redis.call('HINCRBY', key, 'generation', 1)
 if redis.call('HGET', key, 'state') == 'reauth_required' then
   -- Intuit takes the token again, or another replica gave up while this one was on its way.

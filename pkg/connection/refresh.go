@@ -164,6 +164,9 @@ func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Leas
 	case err != nil:
 		s.metrics.refreshes.WithLabelValues("failed").Inc()
 		s.noteUnauthorizedApp(ctx, r, err)
+		if answer, ok := unanswered(err); ok {
+			return "", s.noteUnanswered(ctx, r, answer, err)
+		}
 		return "", fmt.Errorf("refresh the token of realm %s: %w", realm, err)
 	}
 	s.metrics.refreshes.WithLabelValues("ok").Inc()

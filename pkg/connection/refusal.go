@@ -328,6 +328,9 @@ func (s *Store) mayAsk(ctx context.Context, r record, d demand) error {
 	if at := s.retryAt(r); r.refused != nil && s.now().Before(at) {
 		return s.wait(r.RealmID, at, errors.New(r.refused.String()))
 	}
+	if err := s.waitsForRefresh(r); err != nil {
+		return err
+	}
 	problem := s.appProblem(ctx, r.App)
 	if !problem.Found() {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -276,6 +277,59 @@ func TestRefusal_IsTriedAgainAndEnds(t *testing.T) {
 	})
 }
 
+// Any other refusal of the token endpoint is retried with growing delays, over all replicas;
+// a person can try at once, and the realm stays live.
+func TestRefusal_OtherAnswersOfTheTokenEndpointAreRetriedLater(t *testing.T) {
+	for name, answer := range map[string]*refusal{
+		"invalid_request": {http.StatusBadRequest, `{"error":"invalid_request"}`}, // intuit/QuickBooks-V3-DotNET-SDK#342
+		"empty":           {http.StatusBadRequest, ``},                            // intuit/oauth-jsclient#198
+		"page":            {http.StatusForbidden, `<html>denied</html>`},
+		"throttled":       {http.StatusTooManyRequests, ``}, // intuit/QuickBooks-V3-PHP-SDK#111
+	} {
+		t.Run(name, func(t *testing.T) {
+			everywhere(t, func(t *testing.T, b *bundle) {
+				b.setNow(noon)
+				a := startApp(b)
+				replicas := []*connection.Store{a.replicaOf("app"), a.replicaOf("app")}
+				a.lapsing(replicas[0], realm)
+				a.refuse.Store(answer)
+				try := func(until time.Duration) {
+					for a.now().Sub(noon) < until {
+						for _, replica := range replicas {
+							_, err := replica.Token(t.Context(), realm)
+							require.Error(t, err)
+							b.see(err)
+							_, waits := connection.RetryAfter(err)
+							require.True(t, waits, err)
+						}
+						a.sleep(10 * time.Second)
+					}
+				}
+				try(time.Minute)
+				require.EqualValues(t, 1, a.calls.Load())
+				try(10 * time.Minute)
+				require.EqualValues(t, 4, a.calls.Load(), "after 0, 1, 3 and 7 minutes")
+				try(3 * time.Hour)
+				require.EqualValues(t, 10, a.calls.Load(), "half an hour apart at most")
+
+				c := b.get(replicas[1])
+				require.Equal(t, connection.Live, c.State)
+				require.Equal(t, 10, c.RefreshRefusal.Count)
+				require.Equal(t, "1-tid", c.RefreshRefusal.TID)
+				require.Contains(t, c.RefreshRefusal.Message, fmt.Sprint(answer.status))
+
+				require.Error(t, replicas[0].Refresh(t.Context(), realm))
+				require.EqualValues(t, 11, a.calls.Load(), "a person does not wait")
+				a.refuse.Store(nil)
+				a.sleep(30 * time.Minute)
+				_, err := a.replicaOf("app").Token(t.Context(), realm)
+				require.NoError(t, err, "also after a restart")
+				require.Nil(t, b.get(replicas[0]).RefreshRefusal)
+			})
+		})
+	}
+}
+
 func (a *app) stateStore() *state.Store {
 	a.t.Helper()
 	st, err := state.Open(a.t.Context(), state.Options{Config: state.Config{URL: secret.String(a.redisURL)}})
@@ -453,6 +507,39 @@ func TestRefresh_KeepsTheHundredDays(t *testing.T) {
 		_, total, err := s.Deadlines(t.Context(), connection.RefreshDeadline, noon.AddDate(0, 0, 101), 1)
 		require.NoError(t, err)
 		require.Equal(t, 1, total)
+	})
+}
+
+// Webhooks that are under way when a company is disconnected raise no alert; later ones do.
+func TestNoteLate_CountsWhatShowsAnActiveGrant(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		b.setNow(noon)
+		registry := prometheus.NewRegistry()
+		st, err := state.Open(t.Context(), state.Options{Config: state.Config{URL: secret.String(b.redisURL)}})
+		require.NoError(t, err)
+		t.Cleanup(func() { st.Close() })
+		s, err := connection.New(connection.Options{State: st, Config: connection.Config{Keys: []secret.String{key("k1")}}, Refresher: nameless{}, Registerer: registry, Now: b.now})
+		require.NoError(t, err)
+		counted := func() (n float64) {
+			families, err := registry.Gather()
+			require.NoError(t, err)
+			for _, f := range families {
+				if f.GetName() == "ledgerfeed_disconnected_events_total" {
+					return f.GetMetric()[0].GetCounter().GetValue()
+				}
+			}
+			require.Fail(t, "no such metric")
+			return 0
+		}
+		b.connect(s)
+		require.NoError(t, s.NoteLate(t.Context(), realm, 3))
+		require.NoError(t, s.Disconnect(t.Context(), realm))
+		b.setNow(noon.Add(30 * time.Minute))
+		require.NoError(t, s.NoteLate(t.Context(), realm, 3))
+		require.Zero(t, counted())
+		b.setNow(noon.Add(61 * time.Minute))
+		require.NoError(t, s.NoteLate(t.Context(), realm, 2))
+		require.EqualValues(t, 2, counted())
 	})
 }
 

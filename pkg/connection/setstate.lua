@@ -17,7 +17,7 @@ else
   redis.call('HSET', key, 'reason', reason)
 end
 if to == 'disconnected' then
-  redis.call('HDEL', key, 'token', 'previous', 'refusal', 'presented', 'check', 'rejected_at', 'holds', 'held')
+  redis.call('HDEL', key, 'token', 'previous', 'refusal', 'refresh', 'presented', 'check', 'rejected_at', 'holds', 'held')
   -- A refresh under way must not bring a token back.
   redis.call('HINCRBY', key, 'generation', 1)
 end

@@ -280,6 +280,7 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 	r.revoked = revoked(fields[fieldRevoked], r.Connection)
 	r.refused = refusalOf(fields[fieldRefusal], generation)
 	r.Refusal = r.refusal()
+	r.RefreshRefusal = refreshRefusalOf(fields[fieldUnanswered], generation)
 	if r.token, err = s.keys.openToken(realm, r.sealed); err != nil {
 		return r, fmt.Errorf("realm %s: %w", realm, err)
 	}

@@ -30,6 +30,7 @@ type entry struct {
 	Grant   *grant    `json:"grant,omitempty"`
 	Expired bool      `json:"expired,omitempty"` // the realm's access tokens
 	Revoked bool      `json:"revoked,omitempty"` // all its tokens
+	Consent uint64    `json:"consent,omitempty"` // only those of this consent were revoked
 }
 
 // written is one record as a write leaves it.

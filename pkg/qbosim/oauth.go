@@ -160,9 +160,10 @@ func (s *Sim) refusesRefresh(client, refresh string) (description string, refuse
 	return description, refused
 }
 
-// authenticClient checks an app's id and secret, which come as Basic auth, and returns
+// authenticClient gives the answer its id and checks an app's id and secret, which come as Basic auth, and returns
 // the id.
 func (s *Sim) authenticClient(w http.ResponseWriter, r *http.Request) (id string, ok bool) {
+	w.Header().Set("Intuit_tid", "1-oauth-"+count(s.oauth.Add(1)))
 	id, password, ok := r.BasicAuth()
 	switch {
 	case ok && s.clientID == "":

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -286,6 +287,37 @@ func TestRevoke_EndsTheConnection(t *testing.T) {
 	}
 	require.Equal(t, 400, revoke("made up"))
 	require.Equal(t, 1, b.Stats().RefreshReplays, "only the second consent replaced a token")
+}
+
+// Where consents are kept apart, each has tokens of its own, also after a restart.
+func TestRevoke_EndsOneOfSeveralConsents(t *testing.T) {
+	t.Parallel()
+	journal := filepath.Join(t.TempDir(), "journal")
+	edit := func(o *qbosim.Options) { o.SeparateConsents, o.Journal = true, journal }
+	b := setup(t, edit)
+	revoke := func(token string) int {
+		req := b.request(http.MethodPost, "/v2/oauth2/tokens/revoke", `{"token":"`+token+`"}`)
+		req.SetBasicAuth("client", "secret")
+		return b.do(req).Status
+	}
+	first, second, third := b.exchange(b.Authorize(realm)), b.exchange(b.Authorize(realm)), b.exchange(b.Authorize(realm))
+	first = b.refresh(first.RefreshToken)
+	require.Empty(t, first.Error)
+	require.Equal(t, 200, revoke(second.RefreshToken))
+	require.Equal(t, 200, revoke(third.AccessToken))
+	for _, ended := range []tokenAnswer{second, third} {
+		require.Equal(t, "invalid_grant", b.refresh(ended.RefreshToken).Error)
+		require.Equal(t, 401, b.statusWith(ended.AccessToken))
+		require.Equal(t, 400, revoke(ended.RefreshToken))
+	}
+	require.NoError(t, b.Close())
+
+	b = setup(t, edit)
+	require.Equal(t, 200, b.statusWith(first.AccessToken))
+	require.Equal(t, "invalid_grant", b.refresh(second.RefreshToken).Error)
+	first = b.refresh(first.RefreshToken)
+	require.Equal(t, 200, revoke(first.AccessToken))
+	require.Equal(t, "invalid_grant", b.refresh(first.RefreshToken).Error)
 }
 
 // challenge is the one of RFC 7636, appendix B, and verifier what it is made of.

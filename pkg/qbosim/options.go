@@ -61,6 +61,10 @@ type Options struct {
 	// RequirePKCE refuses a consent without a code challenge. One that is given is
 	// always checked.
 	RequirePKCE bool
+	// SeparateConsents keeps the tokens of a company's earlier consents good beside those
+	// of the last, and a revocation ends those of one consent. Otherwise, which is
+	// stricter, a consent replaces the one before it. What Intuit does is not documented.
+	SeparateConsents bool
 	// CustomFields is how many custom fields a made-up record has whose entity may have
 	// some. An answer holds three unless it is asked for all.
 	CustomFields int

@@ -31,6 +31,7 @@ type Sim struct {
 	redirects    []string
 	askConsent   bool
 	requirePKCE  bool
+	apart        bool // consents of one company
 	limits       Limits
 	accessTTL    time.Duration
 	rotateEvery  time.Duration
@@ -43,6 +44,7 @@ type Sim struct {
 	faults  atomic.Pointer[activeFaults]
 	load    atomic.Pointer[time.Time] // when it began
 	calls   atomic.Uint64             // answered so far: what they are drawn by
+	oauth   atomic.Uint64             // calls to the token and revoke endpoints
 	unknown atomic.Uint64             // events of SendUnknown so far
 	// unselected are the event types that are not ticked in the portal.
 	unselected atomic.Pointer[[]Unselected]
@@ -61,7 +63,7 @@ func New(o Options) (*Sim, error) {
 		seed: o.Seed, now: o.Now, log: o.Logger, verifier: o.VerifierToken, format: o.Format,
 		aggregate: o.Aggregate, retryScale: o.RetryScale, clientID: o.ClientID, clientSecret: o.ClientSecret, others: slices.Clone(o.OtherClients),
 		redirects: slices.Clone(o.RedirectURLs), askConsent: o.AskConsent, requirePKCE: o.RequirePKCE, limits: o.Limits, accessTTL: o.AccessTokenTTL, rotateEvery: o.RotateEvery,
-		custom: o.CustomFields, cdcFields: o.CDCFields,
+		custom: o.CustomFields, cdcFields: o.CDCFields, apart: o.SeparateConsents,
 		realms: map[string]*realm{},
 	}
 	s.tokens = newTokens(s)
@@ -124,6 +126,8 @@ func (s *Sim) apply(e entry) error {
 		s.tokens.expireLocked(e.Realm)
 	case e.Revoked:
 		s.tokens.applyRevokedLocked(e.Realm)
+	case e.Consent != 0:
+		s.tokens.applyEndedLocked(e.Realm, e.Consent)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,12 +35,13 @@ type tokens struct {
 	issued  uint64
 	codes   map[string]code
 	access  map[string]access
-	refresh map[string]string // every refresh token ever issued → its realm
-	grants  map[string]grant  // by realm: the newest; none once revoked
-	good    int               // refreshes that succeeded
-	goodBy  map[string]int    // those of each realm
-	replays int               // refreshes with a replaced token
-	refused int               // refreshes with a good token, by a fault or wrong keys
+	refresh map[string]string  // every refresh token ever issued → its realm
+	grants  map[string]grant   // by realm: the newest; none once revoked
+	earlier map[string][]grant // by realm: those of other consents, if they are kept apart
+	good    int                // refreshes that succeeded
+	goodBy  map[string]int     // those of each realm
+	replays int                // refreshes with a replaced token
+	refused int                // refreshes with a good token, by a fault or wrong keys
 }
 
 type code struct {
@@ -54,14 +56,16 @@ type code struct {
 
 type access struct {
 	realm   string
+	consent uint64
 	expires time.Time
 	shown   bool // a call has come with it
 }
 
 // grant is what an exchange or a refresh answers.
 type grant struct {
-	N              uint64    `json:"n"`              // of all tokens, which makes them new
-	Code           string    `json:"code,omitempty"` // the one it used up
+	N              uint64    `json:"n"`                 // of all tokens, which makes them new
+	Code           string    `json:"code,omitempty"`    // the one it used up
+	Consent        uint64    `json:"consent,omitempty"` // which it is of, if they are kept apart
 	Access         string    `json:"access"`
 	AccessExpires  time.Time `json:"accessExpires"`
 	Refresh        string    `json:"refresh"`
@@ -72,7 +76,7 @@ type grant struct {
 
 func newTokens(s *Sim) *tokens {
 	return &tokens{
-		sim: s, codes: map[string]code{}, access: map[string]access{}, refresh: map[string]string{}, grants: map[string]grant{}, goodBy: map[string]int{},
+		sim: s, codes: map[string]code{}, access: map[string]access{}, refresh: map[string]string{}, grants: map[string]grant{}, earlier: map[string][]grant{}, goodBy: map[string]int{},
 	}
 }
 
@@ -159,7 +163,7 @@ func (c code) provenBy(verifier string) bool {
 }
 
 // exchange uses an authorisation code up. A realm that was connected already
-// gets a new line of refresh tokens; the old one ends.
+// gets a new line of refresh tokens; the old one ends, but where consents are kept apart.
 func (t *tokens) exchange(codeText, redirect, verifier string) (grant, string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -169,6 +173,9 @@ func (t *tokens) exchange(codeText, redirect, verifier string) (grant, string, e
 		return grant{}, "", errInvalidGrant
 	}
 	g := grant{Code: c.Code, Refresh: t.nextLocked("AB11", c.realm), Rotated: now, HardExpires: now.Add(refreshHardTTL)}
+	if t.sim.apart {
+		g.Consent = t.issued
+	}
 	g, err := t.issueLocked(c.realm, g)
 	return g, c.realm, err
 }
@@ -183,6 +190,11 @@ func (t *tokens) renew(refresh string) (grant, error) {
 	g, connected := t.grants[realm]
 	if !known || !connected {
 		return grant{}, errInvalidGrant
+	}
+	for _, e := range t.earlier[realm] {
+		if e.Refresh == refresh {
+			g = e
+		}
 	}
 	if g.Refresh != refresh {
 		t.replays++
@@ -237,20 +249,33 @@ func (t *tokens) check(token string) (realm string, err error) {
 	return a.realm, nil
 }
 
-// revoke takes an access or the newest refresh token, either ends the connection. It
-// is false for one that is not known, was replaced or is revoked already.
+// revoke takes an access or the newest refresh token, either ends the connection, or no
+// more than one consent where they are kept apart. It is false for a token that is not
+// known, was replaced or is revoked already.
 func (t *tokens) revoke(token string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	realm, ok := t.refresh[token]
-	ok = ok && t.grants[realm].Refresh == token
-	if a, found := t.access[token]; found {
-		realm, ok = a.realm, true
+	a, ok := t.access[token]
+	realm, known := t.refresh[token]
+	for _, g := range t.allLocked(realm) {
+		if known && g.Refresh == token {
+			a, ok = access{realm: realm, consent: g.Consent}, true
+		}
 	}
-	if ok {
-		t.revokeLocked(realm)
+	switch {
+	case !ok:
+		return false
+	case len(t.earlier[a.realm]) == 0:
+		t.revokeLocked(a.realm)
+	default:
+		t.endLocked(a.realm, a.consent)
 	}
-	return ok
+	return true
+}
+
+// allLocked are the newest grants of each of a realm's consents, the last one used last.
+func (t *tokens) allLocked(realm string) []grant {
+	return append(slices.Clone(t.earlier[realm]), t.grants[realm])
 }
 
 func (t *tokens) realmOf(refresh string) (string, bool) {
@@ -274,6 +299,29 @@ func (t *tokens) revokeLocked(realm string) {
 	t.applyRevokedLocked(realm)
 }
 
+// endLocked ends one of several consents.
+func (t *tokens) endLocked(realm string, consent uint64) {
+	if err := t.sim.journal.append(entry{Realm: realm, Consent: consent}); err != nil {
+		t.sim.log.Error("revocation not kept", zap.Error(err))
+		return
+	}
+	t.applyEndedLocked(realm, consent)
+}
+
+func (t *tokens) applyEndedLocked(realm string, consent uint64) {
+	others := slices.DeleteFunc(t.allLocked(realm), func(g grant) bool { return g.Consent == consent })
+	for token, a := range t.access {
+		if a.realm == realm && a.consent == consent {
+			delete(t.access, token)
+		}
+	}
+	if len(others) == 0 {
+		t.applyRevokedLocked(realm)
+		return
+	}
+	t.grants[realm], t.earlier[realm] = others[len(others)-1], others[:len(others)-1]
+}
+
 func (t *tokens) applyCodeLocked(realm string, c code) {
 	c.realm = realm
 	t.codes[c.Code] = c
@@ -288,8 +336,12 @@ func (t *tokens) applyGrantLocked(realm string, g grant) {
 		}
 	}
 	delete(t.codes, g.Code)
-	t.access[g.Access] = access{realm: realm, expires: g.AccessExpires}
+	t.access[g.Access] = access{realm: realm, consent: g.Consent, expires: g.AccessExpires}
 	t.refresh[g.Refresh] = realm
+	if before, ok := t.grants[realm]; ok && before.Consent != g.Consent {
+		others := slices.DeleteFunc(t.earlier[realm], func(e grant) bool { return e.Consent == g.Consent })
+		t.earlier[realm] = append(others, before)
+	}
 	t.grants[realm] = g
 	t.issued = max(t.issued, g.N)
 }
@@ -297,13 +349,14 @@ func (t *tokens) applyGrantLocked(realm string, g grant) {
 func (t *tokens) expireLocked(realm string) {
 	for token, a := range t.access {
 		if a.realm == realm {
-			t.access[token] = access{realm: realm}
+			t.access[token] = access{realm: realm, consent: a.consent}
 		}
 	}
 }
 
 func (t *tokens) applyRevokedLocked(realm string) {
 	delete(t.grants, realm)
+	delete(t.earlier, realm)
 	for token, a := range t.access {
 		if a.realm == realm {
 			delete(t.access, token)

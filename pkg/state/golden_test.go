@@ -122,6 +122,7 @@ func fill(t *testing.T, s *state.Store) {
 	})
 	require.NoError(t, sightings.Flush(ctx))
 	require.NoError(t, s.SetPace(ctx, realm, state.Pace{Scanned: noon, Full: noon.Add(-time.Hour), Changed: noon.Add(-time.Minute), PerDay: 250}))
+	require.NoError(t, s.KeepRecordRefusals(ctx, realm, []state.RecordRefusal{{Ref: state.Ref{Entity: "Bill", ID: "9"}, Meaning: "request refused", First: noon, Last: noon.Add(time.Minute), Times: 2}}))
 	require.NoError(t, s.Refused(ctx, realm, state.Refusal{Entity: "Spaceship", Way: "cdc", At: noon, First: noon, Tries: 1, Text: "4001", Lasting: true}))
 	require.NoError(t, s.SetLoaded(ctx, realm, "Invoice", noon))
 	require.NoError(t, s.SetEntityUse(ctx, realm, map[string]state.EntityUse{"TaxRate": {Used: true}, "TimeActivity": {Counted: noon}}))

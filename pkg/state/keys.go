@@ -31,6 +31,7 @@ import (
 //	lf:1:pace:{R}              STRING "scanned,full,changed,a day"  one a realm
 //	lf:1:refused:{R}           HASH "entity:way" → Unix ms          MaxRefusals; mostly none, those that last
 //	lf:1:refusal:{R}           HASH "entity:way" → Refusal          the same and those that may pass, with their texts
+//	lf:1:unread:{R}            HASH "entity:id" → JSON              records whose reads are refused; 10,000, gone after 3 h
 //	lf:1:loaded:{R}            HASH entity → Unix s                 entities, while they are loaded
 //	lf:1:use:{R}               HASH entity → "used,Unix s counted[,Unix s changed]"  entities only Query finds (18)
 //	lf:1:fields:{R}            HASH                                 fixed: what CDC shows of custom fields

@@ -20,12 +20,15 @@ const (
 	RefusedByCDC    = "cdc"    // ChangeDataCapture does not serve it: it is scanned by Query
 	RefusedByQuery  = "query"  // nothing serves it: it is left out
 	RefusedByFilter = "filter" // it is served, but not by a condition: all of it is read
+	// RefusedByCount: it is served, but COUNT is refused. It is never lasting: versions that
+	// do not know it read a lasting refusal as one of the entity.
+	RefusedByCount = "count"
 )
 
 // Refusal is an entity that the API does not serve in a realm.
 type Refusal struct {
 	Entity string    `json:"-"`
-	Way    string    `json:"-"`              // of asking: cdc, query, filter
+	Way    string    `json:"-"`              // of asking: cdc, query, filter, count
 	At     time.Time `json:"at"`             // of the last response, in milliseconds
 	First  time.Time `json:"first,omitzero"` // of the first one in a row
 	Tries  int       `json:"tries,omitempty"`
@@ -43,6 +46,8 @@ func (r Refusal) Words() string {
 		return "scanned by Query, ChangeDataCapture refuses it"
 	case r.Way == RefusedByFilter:
 		return "read as a whole, QuickBooks does not filter it"
+	case r.Way == RefusedByCount:
+		return "not counted, QuickBooks refuses COUNT: its deletions are found by reading all of it"
 	case r.Lasting:
 		return "left out since " + r.First.UTC().Format(time.DateOnly) + ", QuickBooks refuses it for this company"
 	}

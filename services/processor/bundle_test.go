@@ -232,7 +232,7 @@ func (b *bundle) run(o processor.Options) running {
 		p.SetWaitAfter(b.waitAfter)
 	}
 	if b.refusals > 0 {
-		p.SetRefusals(b.refusals, map[bool]time.Duration{true: time.Hour, false: time.Millisecond}[b.late])
+		p.SetRefusals(b.refusals, map[bool]time.Duration{true: time.Hour}[b.late])
 	}
 	p.SetAccessDelay(b.accessDelay)
 	p.SetBehind(50*time.Millisecond, b.behindAfter)

@@ -58,6 +58,7 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 			}
 		}
 		r.readAll(ctx, items)
+		r.endRefusals(ctx)
 		r.explain(ctx)
 	}
 	return p.recallMerges(ctx, b)
@@ -72,8 +73,9 @@ type reader struct {
 	realm  string
 	info   entity.Info
 	known  bool
-	absent []*item   // the API does not know them
-	at     time.Time // of the last answer, by Intuit's clock
+	absent []*item     // the API does not know them
+	over   []state.Ref // records that are not refused any more
+	at     time.Time   // of the last answer, by Intuit's clock
 
 	// See refusal.go.
 	divisions int              // of batches that failed
@@ -139,7 +141,7 @@ func (r *reader) match(items []*item, result qbo.QueryResult) {
 	found := byID(result.Entities)
 	for _, it := range items {
 		if e, ok := found[it.ref.ID]; ok {
-			r.p.refusals.forget(r.realm, it.ref)
+			r.notRefused(it)
 			r.p.judge(it, e, result.Time)
 			continue
 		}
@@ -160,7 +162,7 @@ func (r *reader) readOne(ctx context.Context, it *item, queried error) {
 	r.p.count.call("read", 1, err)
 	switch {
 	case err == nil:
-		r.p.refusals.forget(r.realm, it.ref)
+		r.notRefused(it)
 		r.p.foundFields(ctx, r.realm, []qbo.Entity{e}, false)
 		r.p.judge(it, e, at)
 	case errors.Is(err, qbo.ErrNotFound):

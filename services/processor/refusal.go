@@ -44,7 +44,7 @@ const (
 func (r *reader) readAll(ctx context.Context, items []*item) {
 	var rest []*item
 	for _, it := range items {
-		if r.singles < maxExplained && r.p.refusals.poison(r.realm, it.ref) {
+		if r.singles < maxExplained && r.p.refusals.poison(r.realm, it.ref, r.p.now()) {
 			r.singles++
 			r.readOne(ctx, it, qbo.ErrPoison)
 			continue
@@ -148,13 +148,14 @@ func (r *reader) refused(ctx context.Context, items []*item, err error) {
 		fail(items, retry)
 		return
 	}
-	for _, it := range items {
-		past := r.p.refusals.note(r.realm, it.ref, qbo.MeaningOf(err), time.Now())
+	noted := r.noteRefused(ctx, items, qbo.MeaningOf(err))
+	for i, it := range items {
+		past := noted[i]
 		if past.times < r.p.refusedAfter || past.last.Sub(past.first) < r.p.refusedFor || !r.final(ctx, items, err) {
 			fail([]*item{it}, retry)
 			continue
 		}
-		r.p.refusals.forget(r.realm, it.ref) // requeued, it is retried for as long again
+		r.notRefused(it) // requeued, it is retried for as long again
 		fail([]*item{it}, stream.Permanent(stream.ReasonRefused, err))
 	}
 }
@@ -199,7 +200,7 @@ func (r *reader) another() string {
 // remembered: its next event costs one response. After enough tries fewer will do, for
 // another replica may have had the others: one for poison, which Query and read both name.
 func (r *reader) confirm(it *item, m qbo.Meaning, reason stream.Reason, err error) (final bool) {
-	times := r.p.refusals.note(r.realm, it.ref, m, time.Now()).times
+	times := r.p.refusals.note(r.realm, it.ref, m, r.p.now()).times
 	late := it.tries() >= confirmAfter && (times >= 2 || m == qbo.MeaningPoison)
 	if times < confirmAfter && !late {
 		fail([]*item{it}, cause(err))

@@ -228,6 +228,61 @@ func TestRefusal_OfOneRecordDiesAloneAndLate(t *testing.T) {
 	}
 }
 
+// A restart neither shortens the hour nor starts it over, nor the number of responses: the
+// third replica goes on with what the first two have seen.
+func TestRefusal_TheHourOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bad := b.create("Invoice", nil)
+	b.refuse(recorded(t, "unknown refusal"), record(bad))
+	b.publish(b.webhooks()...)
+	b.refusals, b.late = 5, true
+	refused := func(n int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			all, err := b.store.RecordRefusals(t.Context(), realm, []state.Ref{{Entity: bad.Entity, ID: bad.ID}})
+			return err == nil && all[0].Times >= n
+		}, patient, time.Millisecond)
+	}
+	p := b.start()
+	refused(2)
+	p.stop()
+	b.clock.Advance(40 * time.Minute)
+	p = b.start()
+	refused(4)
+	p.stop()
+	require.Empty(t, b.dead(), "40 minutes are no hour")
+	b.clock.Advance(25 * time.Minute)
+	p = b.start()
+	b.settle(p)
+	require.Equal(t, []stream.Reason{stream.ReasonRefused}, reasons(b.dead()))
+	all, err := b.store.RecordRefusals(t.Context(), realm, []state.Ref{{Entity: bad.Entity, ID: bad.ID}})
+	require.NoError(t, err)
+	require.Zero(t, all[0].Times, "requeued, it is retried for as long again")
+}
+
+// A record that was read in between is refused for the first time again.
+func TestRefusal_AReadEndsTheHour(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	bad := b.create("Invoice", nil)
+	b.refuse(recorded(t, "unknown refusal"), record(bad))
+	b.publish(b.webhooks()...)
+	b.refusals, b.late = 5, true
+	kept := func() int {
+		all, err := b.store.RecordRefusals(t.Context(), realm, []state.Ref{{Entity: bad.Entity, ID: bad.ID}})
+		require.NoError(t, err)
+		return all[0].Times
+	}
+	p := b.start()
+	require.Eventually(t, func() bool { return kept() >= 2 }, patient, time.Millisecond)
+	p.stop()
+	b.cure()
+	b.settle(b.start()) // it remembers nothing, and reads it
+	b.requireEqual()
+	require.Zero(t, kept())
+}
+
 // One entity is refused and the others answer: its events become dead letters, when that
 // has lasted. A scan may try them again.
 func TestRefusal_OfOneEntityHoldsUpNoOther(t *testing.T) {

@@ -32,6 +32,32 @@ func TestRefusals_CountEachRecordUntilItIsRead(t *testing.T) {
 	require.Equal(t, refusal{meaning: m, first: later, last: later, times: 1}, r.note("1", bill, m, later), "two incidents of one record are no lasting refusal")
 }
 
+// What was noted before a restart counts, but only for responses of the same meaning, and not
+// after an hour without one.
+func TestRefusals_AreLearned(t *testing.T) {
+	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	bill := state.Ref{Entity: "Bill", ID: "1"}
+	stored := state.RecordRefusal{Ref: bill, Meaning: qbo.MeaningRequest.String(), First: at, Last: at.Add(30 * time.Minute), Times: 7}
+	for _, tt := range []struct {
+		name    string
+		now     time.Duration
+		meaning qbo.Meaning
+		want    refusal
+	}{
+		{"soon", 40 * time.Minute, qbo.MeaningRequest, refusal{qbo.MeaningRequest, at, at.Add(40 * time.Minute), 8}},
+		{"another meaning", 40 * time.Minute, qbo.MeaningTransient, refusal{qbo.MeaningTransient, at.Add(40 * time.Minute), at.Add(40 * time.Minute), 1}},
+		{"too late", 91 * time.Minute, qbo.MeaningRequest, refusal{qbo.MeaningRequest, at.Add(91 * time.Minute), at.Add(91 * time.Minute), 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := newRefusals()
+			require.NoError(t, err)
+			now := at.Add(tt.now)
+			r.learn("1", stored, tt.meaning, now)
+			require.Equal(t, tt.want, r.note("1", bill, tt.meaning, now))
+		})
+	}
+}
+
 func TestRefusals_AreBounded(t *testing.T) {
 	r, err := newRefusals()
 	require.NoError(t, err)

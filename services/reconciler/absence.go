@@ -328,6 +328,9 @@ func (s *scan) verifyToo(ctx context.Context, f *finding) error {
 // out: an entity may ignore it, or have inactive records though we do not know it as a
 // name list. Only then does a record's absence say anything.
 func (s *scan) unfiltered(ctx context.Context, f *finding) (bool, error) {
+	if s.uncounted(f.entity) {
+		return s.namesInactive(ctx, f)
+	}
 	plain, all, err := s.counts(ctx, f.entity, statement{}, statement{list: true})
 	if errors.Is(err, qbo.ErrInvalidQuery) {
 		return !f.list, nil // there is no such property: nothing can be hidden by it

@@ -54,10 +54,14 @@ func (s *scan) expect(ctx context.Context, f *finding, page int, from time.Time)
 	s.mu.Lock()
 	asked := f.expected > 0
 	s.mu.Unlock()
-	if asked || s.progress == nil || !f.load || page < maxRows {
+	if asked || s.progress == nil || !f.load || page < maxRows || s.uncounted(f.entity) {
 		return nil
 	}
 	n, _, err := s.count(ctx, statement{entity: f.entity, list: f.list, from: from})
+	if countRefused(ctx, err) {
+		s.keepUncounted(ctx, f.entity, err) // a page was read
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -35,10 +35,11 @@ const (
 	wayCDC    = state.RefusedByCDC
 	wayQuery  = state.RefusedByQuery
 	wayFilter = state.RefusedByFilter
+	wayCount  = state.RefusedByCount
 )
 
 // refusal is how an entity was last refused, by the way of asking; zero: it was not.
-type refusal struct{ cdc, query, filter state.Refusal }
+type refusal struct{ cdc, query, filter, count state.Refusal }
 
 func (r *refusal) by(way string) *state.Refusal {
 	switch way {
@@ -46,6 +47,8 @@ func (r *refusal) by(way string) *state.Refusal {
 		return &r.cdc
 	case wayFilter:
 		return &r.filter
+	case wayCount:
+		return &r.count
 	}
 	return &r.query
 }

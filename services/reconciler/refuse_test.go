@@ -553,6 +553,103 @@ func TestRefuse_AFilterIsNotAnEntity(t *testing.T) {
 	}
 }
 
+// Where COUNT alone is refused, the entity is loaded and scanned, and a sweep finds what was
+// deleted; COUNT is asked for once a week.
+func TestRefuse_ACountIsNotAnEntity(t *testing.T) {
+	t.Parallel()
+	onlyCounts := func(g *gate) {
+		g.only = func(r *http.Request) bool { return strings.HasPrefix(r.URL.Query().Get("query"), "SELECT COUNT(*)") }
+	}
+	for _, answer := range refusals {
+		if answer.status == 404 || answer.name == "500" || answer.name == "bare 400" {
+			continue // a moment's, for all that one response tells
+		}
+		t.Run("by CDC "+answer.name, func(t *testing.T) {
+			t.Parallel()
+			b, r := loaded(t, 0)
+			kept, gone := b.many("Vendor", 12), b.create("Vendor")
+			b.clock.Advance(time.Hour)
+			b.reconcile(r)
+			g := &gate{victim: "Vendor", answer: answer}
+			onlyCounts(g)
+			b.between(func(w http.ResponseWriter, r *http.Request, quickbooks http.Handler) {
+				if !strings.HasSuffix(r.URL.Path, "/cdc") {
+					g.serve(w, r, quickbooks)
+					return
+				}
+				answer := httptest.NewRecorder()
+				quickbooks.ServeHTTP(answer, r)
+				_, _ = w.Write(withoutDeletions(answer.Body.Bytes()))
+			})
+			r = b.reconciler()
+			b.clock.Advance(24 * time.Hour)
+			b.delete(gone)
+			b.untilNoted(r, 1)
+			b.clock.Advance(16 * time.Minute)
+			b.scheduled(r)
+			require.True(t, b.gone(gone))
+			for _, ref := range kept {
+				require.False(t, b.gone(ref))
+			}
+			require.Zero(t, b.refusalOf("Vendor", "query"))
+			require.NotZero(t, b.refusalOf("Vendor", "count"))
+		})
+	}
+	t.Run("by Query", func(t *testing.T) {
+		t.Parallel()
+		b, _ := loaded(t, 0)
+		all := b.many("TimeActivity", 600) // more than are read as a whole
+		g := b.guard("TimeActivity", refusals[1])
+		g.set(onlyCounts)
+		r := b.reconciler()
+		b.clock.Advance(time.Hour)
+		b.reconcile(r)
+		b.requireEqual()
+		b.delete(all[7])
+		for range 2 {
+			b.clock.Advance(8 * 24 * time.Hour)
+			b.reconcile(r)
+		}
+		require.True(t, b.gone(all[7]))
+		require.Empty(t, b.behind())
+		require.Zero(t, b.refusalOf("TimeActivity", "query"))
+		require.NotZero(t, b.refusalOf("TimeActivity", "count"))
+		_, refused := g.counts()
+		require.LessOrEqual(t, refused, 4, "once a week")
+
+		// COUNT is served by now.
+		g.set(func(g *gate) { g.victim = "" })
+		b.clock.Advance(8 * 24 * time.Hour)
+		b.reconcile(r)
+		b.requireEqual()
+		require.Zero(t, b.refusalOf("TimeActivity", "count"))
+	})
+	t.Run("not in use", func(t *testing.T) {
+		t.Parallel()
+		b := quiet(t)
+		g := b.guard("TaxPayment", refusals[1])
+		g.set(onlyCounts)
+		defer run(t, b.reconciler())()
+		days := func(most int) {
+			for range 20 {
+				was, _ := g.counts()
+				for range 3 {
+					b.clock.Advance(8 * time.Hour)
+					b.atRest()
+				}
+				now, _ := g.counts()
+				require.LessOrEqual(t, now-was, most)
+			}
+		}
+		days(3)
+		require.Zero(t, b.refusalOf("TaxPayment", "query"))
+		require.NotZero(t, b.refusalOf("TaxPayment", "count"))
+		ref := b.create("TaxPayment")
+		days(10) // on one of them it is found and read
+		require.True(t, b.has("TaxPayment", ref.ID))
+	})
+}
+
 // Within one second QuickBooks promises no order: what is read by offset is counted.
 func TestScan_RecordsOfOneSecondInAnyOrder(t *testing.T) {
 	t.Parallel()

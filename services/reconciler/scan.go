@@ -101,6 +101,7 @@ type finding struct {
 	dead        *idset.Set // tombstones at some sink, if others are to be told
 	undelivered map[string]int64
 	swept       state.Sweep // under way; zero: none
+	uncounted   error       // COUNT was refused, and the records were not read yet
 	told        bool        // CDC has answered as a whole: no deletion of its window is left out
 	// unread are the seconds in which a record that is not known by its id makes
 	// every Query fail.

@@ -108,8 +108,11 @@ func (s *scan) deletions(ctx context.Context, f *finding) error {
 }
 
 // counted reports whether QuickBooks has as many records older than the window as were
-// delivered or are dead letters.
+// delivered or are dead letters. Where COUNT is refused it does not.
 func (s *scan) counted(ctx context.Context, f *finding) (bool, error) {
+	if s.uncounted(f.entity) {
+		return false, nil
+	}
 	older := f.held.Count(0, secondOf(f.since))
 	for _, version := range f.undelivered {
 		if qbo.VersionTime(version).Before(f.since) {
@@ -117,9 +120,14 @@ func (s *scan) counted(ctx context.Context, f *finding) (bool, error) {
 		}
 	}
 	left, at, err := s.count(ctx, statement{entity: f.entity, list: f.list, to: f.since})
+	if countRefused(ctx, err) {
+		f.uncounted = err // the sweep shows whether the entity is refused
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
+	s.accepts(ctx, f, wayCount)
 	f.answered(at)
 	return left == older, nil
 }
@@ -145,6 +153,9 @@ func (s *scan) sweep(ctx context.Context, f *finding) error {
 	f.pages = 0
 	if err := s.read(ctx, f, from, f.since); err != nil {
 		return err
+	}
+	if f.uncounted != nil {
+		s.keepUncounted(ctx, f.entity, f.uncounted)
 	}
 	// Dead letters of records that QuickBooks does not have any more.
 	gone := map[string]bool{}

@@ -187,7 +187,7 @@ func (s *scan) ask(ctx context.Context, f *finding) error {
 	if !f.count {
 		return s.query(ctx, f)
 	}
-	n, at, err := s.count(ctx, statement{entity: f.entity, list: f.list})
+	n, at, err := s.countOrAny(ctx, f)
 	if err != nil {
 		return fmt.Errorf("count %s: %w", f.entity, err)
 	}

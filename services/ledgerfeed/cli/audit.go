@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -113,8 +112,12 @@ func (c *auditCmd) Run(ctx context.Context, p process) error {
 			return err
 		}
 	}
-	report, err := c.audit(ctx, p, servers, table, realms)
-	return c.end(ctx, p, report, err)
+	names, err := servers.store.CompanyNames(ctx, realms)
+	if err != nil {
+		return err
+	}
+	report, err := c.audit(ctx, p, servers, table, realms, names)
+	return c.end(ctx, p, report, names, err)
 }
 
 // table opens the sink's database.
@@ -161,7 +164,7 @@ func (c *auditCmd) realms(ctx context.Context, p process, connections *connectio
 	return live, nil
 }
 
-func (c *auditCmd) audit(ctx context.Context, p process, s *servers, table audit.Table, realms []string) (audit.Report, error) {
+func (c *auditCmd) audit(ctx context.Context, p process, s *servers, table audit.Table, realms []string, names companies) (audit.Report, error) {
 	bar := newAuditProgress(p.stderr)
 	defer bar.end()
 	return audit.Run(ctx, audit.Options{
@@ -170,18 +173,16 @@ func (c *auditCmd) audit(ctx context.Context, p process, s *servers, table audit
 		Grace: c.Grace, Progress: bar.show,
 		Verdict: func(v state.Audit) {
 			if c.JSON {
-				enc := json.NewEncoder(p.stdout)
-				enc.SetEscapeHTML(false)
-				_ = enc.Encode(v)
+				_ = encodeNamed(p.stdout, v, names[v.Realm])
 			}
 		},
 	})
 }
 
 // end prints what was found and says by the exit code whether there is a gap.
-func (c *auditCmd) end(ctx context.Context, p process, r audit.Report, err error) error {
+func (c *auditCmd) end(ctx context.Context, p process, r audit.Report, names companies, err error) error {
 	if !c.JSON {
-		if werr := writeAudit(p.stdout, r); werr != nil {
+		if werr := writeAudit(p.stdout, r, names); werr != nil {
 			return errors.Join(err, werr)
 		}
 	}
@@ -203,15 +204,15 @@ func (c *auditCmd) end(ctx context.Context, p process, r audit.Report, err error
 	return nil
 }
 
-func writeAudit(w io.Writer, r audit.Report) error {
+func writeAudit(w io.Writer, r audit.Report, known companies) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "REALM\tENTITY\tVERDICT\tUP TO\tRECORDS\tMISSING\tSTALE\tEXTRA\tDIFFERS\tREPAIRED\tCALLS\tDETAIL")
+	fmt.Fprintln(t, "REALM\tENTITY\tVERDICT\tUP TO\tRECORDS\tMISSING\tSTALE\tEXTRA\tDIFFERS\tREPAIRED\tCALLS\tDETAIL\tCOMPANY")
 	records, realms := 0, map[string]bool{}
 	for _, v := range r.Verdicts {
 		records += v.Records
 		realms[v.Realm] = true
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", v.Realm, v.Entity, v.Verdict, clock(v.UpTo),
-			v.Records, v.Missing, v.Stale, v.Extra, v.Differs, v.Repaired, v.Calls, short(v.Detail))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", v.Realm, v.Entity, v.Verdict, clock(v.UpTo),
+			v.Records, v.Missing, v.Stale, v.Extra, v.Differs, v.Repaired, v.Calls, short(v.Detail), known.of(v.Realm))
 	}
 	if len(r.Verdicts) > 0 {
 		if err := t.Flush(); err != nil {
@@ -230,11 +231,11 @@ func writeAudit(w io.Writer, r audit.Report) error {
 	if _, err := fmt.Fprintf(w, "%s: %d companies, %d records, %d calls\n", said, len(realms), records, r.Calls); err != nil {
 		return err
 	}
-	return writeScope(w, r)
+	return writeScope(w, r, known)
 }
 
 // writeScope says which entities the verdicts are about.
-func writeScope(w io.Writer, r audit.Report) error {
+func writeScope(w io.Writer, r audit.Report, known companies) error {
 	compared, unavailable := r.Scope()
 	same := map[string][]string{} // realms by their scope
 	for realm, names := range compared {
@@ -242,7 +243,7 @@ func writeScope(w io.Writer, r audit.Report) error {
 		if without := unavailable[realm]; len(without) > 0 {
 			scope += "; not in this QuickBooks: " + strings.Join(without, ", ")
 		}
-		same[scope] = append(same[scope], realm)
+		same[scope] = append(same[scope], known.named(realm))
 	}
 	for _, scope := range slices.Sorted(maps.Keys(same)) {
 		slices.Sort(same[scope])

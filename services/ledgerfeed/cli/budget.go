@@ -56,8 +56,9 @@ type dayView struct {
 }
 
 type busyRealm struct {
-	Realm string `json:"realm"`
-	Calls int64  `json:"calls"`
+	Realm   string `json:"realm"`
+	Company string `json:"company,omitempty"`
+	Calls   int64  `json:"calls"`
 }
 
 // Run shows.
@@ -121,8 +122,12 @@ func (c *budgetCmd) view(ctx context.Context, s *servers, month time.Time) (budg
 		v.UsedUp = now.Add(time.Duration(float64(left) / u.PerDay * 24 * float64(time.Hour))).Truncate(time.Hour)
 	}
 	busy, err := s.store.Busiest(ctx, now, c.Top)
+	if err != nil {
+		return v, err
+	}
+	names, err := companiesOf(ctx, s.store, busy, func(b state.RealmCalls) string { return b.RealmID })
 	for _, b := range busy {
-		v.Busiest = append(v.Busiest, busyRealm{b.RealmID, b.Calls})
+		v.Busiest = append(v.Busiest, busyRealm{b.RealmID, names[b.RealmID], b.Calls})
 	}
 	return v, err
 }
@@ -150,7 +155,7 @@ func (v budgetView) print(w io.Writer) error {
 		}
 	}
 	for _, b := range v.Busiest {
-		row(t, "realm "+b.Realm+" today", b.Calls)
+		row(t, "realm "+companies{b.Realm: b.Company}.named(b.Realm)+" today", b.Calls)
 	}
 	return t.Flush()
 }

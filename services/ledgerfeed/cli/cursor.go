@@ -160,7 +160,7 @@ type cursorRow struct {
 	Operation   string    `json:"operation,omitempty"` // of the last webhook
 	// Loaded is how far a first load has come that is not over.
 	Loaded  time.Time `json:"loaded,omitzero"`
-	Refused string    `json:"refused,omitempty"` // the way of asking that QuickBooks refuses here: cdc, query, filter
+	Refused string    `json:"refused,omitempty"` // the way of asking that QuickBooks refuses here: cdc, query, filter, count
 	// RefusedText is what QuickBooks answered, RefusedSince when it first did.
 	RefusedText  string    `json:"refused_text,omitempty"`
 	RefusedSince time.Time `json:"refused_since,omitzero"`
@@ -186,11 +186,15 @@ func (c *cursorShowCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	names, err := store.CompanyNames(ctx, []string{c.Realm})
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return printJSON(p.stdout, rows)
+		return printNamed(p.stdout, rows, names, func(r cursorRow) string { return r.Realm })
 	}
 	if len(rows) == 0 {
-		fmt.Fprintf(p.stderr, "realm %s was never scanned\n", c.Realm)
+		fmt.Fprintf(p.stderr, "realm %s was never scanned\n", companies(names).named(c.Realm))
 		return nil
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
@@ -257,7 +261,7 @@ func refusalsOf(ctx context.Context, store *state.Store, realm string) (map[stri
 	if err != nil {
 		return nil, err
 	}
-	rank := map[string]int{state.RefusedByFilter: 1, state.RefusedByCDC: 2, state.RefusedByQuery: 3}
+	rank := map[string]int{state.RefusedByCount: 1, state.RefusedByFilter: 2, state.RefusedByCDC: 3, state.RefusedByQuery: 4}
 	by := map[string]state.Refusal{}
 	for _, one := range all {
 		if rank[one.Way] > rank[by[one.Entity].Way] {

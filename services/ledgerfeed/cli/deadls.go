@@ -15,6 +15,7 @@ import (
 
 type deadLsCmd struct {
 	brokerFlags  `embed:""`
+	redisFlags   `embed:""`
 	letterFilter `embed:""`
 	Limit        int  `default:"50" placeholder:"N" help:"List the newest N (${default}); 0 is all."`
 	JSON         bool `help:"Print one JSON object a line."`
@@ -24,7 +25,8 @@ type deadLsCmd struct {
 func (deadLsCmd) Help() string {
 	return `Lists what could not be delivered, the newest first: its number, when and why it was given up, the company,
 the record (+2: two more events), the sink if it is about one, how often it was tried, and the first and the
-last error. The settings of the broker are the services' own (LEDGERFEED_NATS_URL).
+last error. The settings of the broker are the services' own (LEDGERFEED_NATS_URL); with those of Redis
+(LEDGERFEED_REDIS_URL) the companies are shown by name, too.
 
 Reasons: unreadable, invalid-envelope, realm-not-connected, unknown-entity, poison-record, not-found,
 refused-by-quickbooks, sink-refused, unknown-sink, retry-queue-full.
@@ -54,10 +56,12 @@ func (c *deadLsCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	realmOf := func(l letter) string { return l.Realm }
+	names := namesOf(ctx, p, c.redisFlags, letters, realmOf)
 	if c.JSON {
-		return printJSON(p.stdout, letters)
+		return printNamed(p.stdout, letters, names, realmOf)
 	}
-	if err := tableOf(p.stdout, letters); err != nil {
+	if err := tableOf(p.stdout, letters, names); err != nil {
 		return err
 	}
 	if total > len(letters) {
@@ -105,15 +109,24 @@ func newestOfAll(ctx context.Context, conn *stream.Conn, limit int) (letters []l
 	return letters, total, err
 }
 
-func tableOf(w io.Writer, letters []letter) error {
+// tableOf lists letters, with the companies where the names could be read.
+func tableOf(w io.Writer, letters []letter, names companies) error {
 	if len(letters) == 0 {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SEQ\tTIME\tREASON\tREALM\tRECORD\tSINK\tTRIES\tFIRST ERROR\tLAST ERROR")
+	head := "SEQ\tTIME\tREASON\tREALM\tRECORD\tSINK\tTRIES\tFIRST ERROR\tLAST ERROR"
+	if names != nil {
+		head += "\tCOMPANY"
+	}
+	fmt.Fprintln(t, head)
 	for _, l := range letters {
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.Seq, l.At.UTC().Format(time.DateTime), orDash(string(l.Reason)),
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s", l.Seq, l.At.UTC().Format(time.DateTime), orDash(string(l.Reason)),
 			orDash(l.Realm), orDash(l.record()), orDash(l.Sink), l.Attempts, short(l.FirstError), short(l.LastError))
+		if names != nil {
+			fmt.Fprint(t, "\t", names.of(l.Realm))
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

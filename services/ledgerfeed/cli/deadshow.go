@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -17,6 +16,7 @@ import (
 
 type deadShowCmd struct {
 	brokerFlags `embed:""`
+	redisFlags  `embed:""`
 	Seq         uint64 `arg:"" help:"Number of the letter, as ls shows it."`
 	JSON        bool   `help:"Print one JSON object."`
 	Raw         bool   `help:"Write the raw bytes and nothing else."`
@@ -47,15 +47,15 @@ func (c *deadShowCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case c.Raw:
+	if c.Raw {
 		return writeRaw(p.stdout, d)
-	case c.JSON:
-		enc := json.NewEncoder(p.stdout)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(letterOf(d))
 	}
-	return writeLetter(p.stdout, letterOf(d))
+	l := letterOf(d)
+	names := namesOf(ctx, p, c.redisFlags, []letter{l}, func(l letter) string { return l.Realm })
+	if c.JSON {
+		return encodeNamed(p.stdout, l, names[l.Realm])
+	}
+	return writeLetter(p.stdout, l, names)
 }
 
 func writeRaw(w io.Writer, d stream.DeadLetter) error {
@@ -70,7 +70,7 @@ func writeRaw(w io.Writer, d stream.DeadLetter) error {
 	return err
 }
 
-func writeLetter(w io.Writer, l letter) error {
+func writeLetter(w io.Writer, l letter, names companies) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, value string) { fmt.Fprintf(t, "%s\t%s\n", name, orDash(value)) }
 	line("dead letter", fmt.Sprint(l.Seq))
@@ -80,7 +80,7 @@ func writeLetter(w io.Writer, l letter) error {
 		line("first seen", l.FirstSeen.Format(time.RFC3339))
 	}
 	line("attempts", fmt.Sprint(l.Attempts))
-	line("realm", l.Realm)
+	line("realm", names.named(l.Realm))
 	line("app", l.App)
 	line("sink", l.Sink)
 	line("first error", l.FirstError)

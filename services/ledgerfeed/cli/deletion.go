@@ -46,12 +46,13 @@ func (c *deletionsLsCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(p.stdout, all)
-	}
-	names, err := companiesOf(ctx, store, all, func(h state.HeldDeletion) string { return h.Realm })
+	realmOf := func(h state.HeldDeletion) string { return h.Realm }
+	names, err := companiesOf(ctx, store, all, realmOf)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		return printNamed(p.stdout, all, names, realmOf)
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	n := 0
@@ -97,7 +98,11 @@ func (c *deletionsChoice) run(ctx context.Context, p process, verb string, do fu
 	if h.State != state.DeletionHeld {
 		return lifecycle.Usage(fmt.Errorf("%s of realm %s: no deletions are held; see ledgerfeed deletions ls", h.Entity, h.Realm))
 	}
-	what := fmt.Sprintf("%s %d deletions of %d records of %s of realm %s", verb, h.Count, h.Of, h.Entity, h.Realm)
+	names, err := store.CompanyNames(ctx, []string{h.Realm})
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s %d deletions of %d records of %s of realm %s", verb, h.Count, h.Of, h.Entity, companies(names).named(h.Realm))
 	if c.DryRun {
 		_, err := fmt.Fprintf(p.stdout, "would %s\n", what)
 		return err

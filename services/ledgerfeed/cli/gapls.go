@@ -52,8 +52,13 @@ func (c *gapLsCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	realmOf := func(g state.Gap) string { return g.Realm }
+	names, err := companiesOf(ctx, store, gaps, realmOf)
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return printJSON(p.stdout, gaps)
+		return printNamed(p.stdout, gaps, names, realmOf)
 	}
 	if len(gaps) == 0 {
 		fmt.Fprintln(p.stderr, "no gaps")
@@ -61,10 +66,6 @@ func (c *gapLsCmd) Run(ctx context.Context, p process) error {
 	}
 	if c.Limit > 0 && len(gaps) == c.Limit {
 		fmt.Fprintf(p.stderr, "the newest %d; --limit 0 lists all\n", c.Limit)
-	}
-	names, err := companiesOf(ctx, store, gaps, func(g state.Gap) string { return g.Realm })
-	if err != nil {
-		return err
 	}
 	return writeGaps(p.stdout, gaps, names)
 }

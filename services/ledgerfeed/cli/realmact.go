@@ -26,6 +26,7 @@ type realmAction struct {
 // realmOutcome is what became of one, in JSON.
 type realmOutcome struct {
 	Realm   string `json:"realm"`
+	Company string `json:"company,omitempty"`
 	Outcome string `json:"outcome"`
 	Error   string `json:"error,omitempty"`
 	// Note is what a person should know although it is done.
@@ -47,9 +48,13 @@ func (c *realmChoice) run(ctx context.Context, p process, a realmAction) error {
 	if err := c.ask(ctx, p, fmt.Sprintf("%s %d companies?", a.verb, len(c.Realm))); err != nil {
 		return err
 	}
+	names, err := s.store.CompanyNames(ctx, c.Realm)
+	if err != nil {
+		return away(ctx, s, err)
+	}
 	failed := 0
 	for _, id := range c.Realm {
-		err := c.one(ctx, p, s, a, id)
+		err := c.one(ctx, p, s, a, id, names)
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted at realm %s: run it again: %w", id, ctx.Err())
 		}
@@ -64,8 +69,8 @@ func (c *realmChoice) run(ctx context.Context, p process, a realmAction) error {
 }
 
 // one does it to a company and says what became of it.
-func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAction, id string) error {
-	out := realmOutcome{Realm: id, Outcome: a.done}
+func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAction, id string, names companies) error {
+	out := realmOutcome{Realm: id, Company: names[id], Outcome: a.done}
 	_, err := s.connections.Get(ctx, id)
 	if errors.Is(err, connection.ErrNotConnected) {
 		err = errors.New("it was never connected")
@@ -84,11 +89,11 @@ func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAct
 	case c.JSON:
 		return errors.Join(err, json.NewEncoder(p.stdout).Encode(out))
 	case err != nil:
-		fmt.Fprintf(p.stderr, "realm %s: %s\n", id, plain(err.Error()))
+		fmt.Fprintf(p.stderr, "realm %s: %s\n", names.named(id), plain(err.Error()))
 	case c.DryRun:
-		fmt.Fprintf(p.stdout, "would %s realm %s\n", a.verb, id)
+		fmt.Fprintf(p.stdout, "would %s realm %s\n", a.verb, names.named(id))
 	default:
-		fmt.Fprintf(p.stdout, "realm %s is %s\n", id, a.done)
+		fmt.Fprintf(p.stdout, "realm %s is %s\n", names.named(id), a.done)
 		if out.Note != "" {
 			fmt.Fprintf(p.stdout, "  %s\n", plain(out.Note))
 		}

@@ -38,7 +38,12 @@ type replayCmd struct {
 	Until   moment   `placeholder:"TIME" help:"Records last updated, or deleted, before then."`
 	JSON    bool     `help:"Print the result as one line of JSON."`
 	consent `embed:""`
+
+	company string
 }
+
+// named is the realm with the name of its company.
+func (c *replayCmd) named() string { return companies{c.Realm: c.company}.named(c.Realm) }
 
 // Help is the long help of the command.
 func (replayCmd) Help() string {
@@ -91,7 +96,12 @@ func (c *replayCmd) Run(ctx context.Context, p process) error {
 	if err := c.possible(p); err != nil {
 		return err
 	}
-	if err := c.ask(ctx, p, fmt.Sprintf("deliver records of realm %s to sink %s again?", c.Realm, c.Sink)); err != nil {
+	names, err := servers.store.CompanyNames(ctx, []string{c.Realm})
+	if err != nil {
+		return err
+	}
+	c.company = names[c.Realm]
+	if err := c.ask(ctx, p, fmt.Sprintf("deliver records of realm %s to sink %s again?", c.named(), c.Sink)); err != nil {
 		return err
 	}
 	o := replay.Options{
@@ -130,21 +140,23 @@ func (c *replayCmd) replay(ctx context.Context, p process, o replay.Options) (re
 func (c *replayCmd) print(p process, r replay.Result) error {
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
+			Realm          string   `json:"realm"`
+			Company        string   `json:"company,omitempty"`
 			Records        int      `json:"records"`
 			Deletions      int      `json:"deletions"`
 			Calls          int      `json:"calls"`
 			HydrationCalls int      `json:"hydration_calls"`
 			DryRun         bool     `json:"dry_run"`
 			Notes          []string `json:"notes,omitempty"`
-		}{r.Records, r.Deletions, r.Calls, r.Hydration, c.DryRun, r.Notes})
+		}{c.Realm, c.company, r.Records, r.Deletions, r.Calls, r.Hydration, c.DryRun, r.Notes})
 	}
 	if c.DryRun {
 		_, err := fmt.Fprintf(p.stdout, "would replay %d records of realm %s to %s, and what was deleted: %d calls to find them, at least %d to read them\n",
-			r.Records, c.Realm, c.Sink, r.Calls, r.Hydration)
+			r.Records, c.named(), c.Sink, r.Calls, r.Hydration)
 		return err
 	}
 	_, err := fmt.Fprintf(p.stdout, "%d records and %d deletions of realm %s are on their way to %s: %d calls to find them\n",
-		r.Records, r.Deletions, c.Realm, c.Sink, r.Calls)
+		r.Records, r.Deletions, c.named(), c.Sink, r.Calls)
 	return err
 }
 

@@ -75,13 +75,17 @@ func (c *cursorRewindCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	known, err := store.CompanyNames(ctx, realms)
+	if err != nil {
+		return err
+	}
 	question := fmt.Sprintf("rewind %s of %s to %s?", several(len(moves), "cursor", "cursors"), several(len(realms), "company", "companies"), c.target())
 	switch {
 	case len(moves) == 0:
 		fmt.Fprintln(p.stderr, "no cursor is later than that")
 		return nil
 	case c.DryRun:
-		return c.print(p, moves, "would be")
+		return c.print(p, moves, known, "would be")
 	}
 	if err := c.ask(ctx, p, question); err != nil {
 		return err
@@ -91,7 +95,7 @@ func (c *cursorRewindCmd) Run(ctx context.Context, p process) error {
 			return fmt.Errorf("realm %s: %w", realm, err)
 		}
 	}
-	return c.print(p, moves, "is")
+	return c.print(p, moves, known, "is")
 }
 
 func (c *cursorRewindCmd) target() string {
@@ -128,12 +132,12 @@ func (c *cursorRewindCmd) moves(ctx context.Context, store *state.Store, realms,
 	return moves, nil
 }
 
-func (c *cursorRewindCmd) print(p process, moves []cursorMove, verb string) error {
+func (c *cursorRewindCmd) print(p process, moves []cursorMove, names companies, verb string) error {
 	if c.JSON {
-		return printJSON(p.stdout, moves)
+		return printNamed(p.stdout, moves, names, func(m cursorMove) string { return m.Realm })
 	}
 	for _, m := range moves {
-		if _, err := fmt.Fprintf(p.stdout, "%s of realm %s %s rewound from %s to %s\n", m.Entity, m.Realm, verb, m.From.Format(time.RFC3339), c.target()); err != nil {
+		if _, err := fmt.Fprintf(p.stdout, "%s of realm %s %s rewound from %s to %s\n", m.Entity, names.named(m.Realm), verb, m.From.Format(time.RFC3339), c.target()); err != nil {
 			return err
 		}
 	}

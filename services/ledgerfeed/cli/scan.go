@@ -144,7 +144,7 @@ func (c *askFlags) somebody(ctx context.Context, store *state.Store) error {
 }
 
 // dryRun says what would be asked for, and what it would cost at least.
-func (c *askFlags) dryRun(ctx context.Context, p process, store *state.Store, realms, names []string, verb string) error {
+func (c *askFlags) dryRun(ctx context.Context, p process, store *state.Store, realms, kinds []string, verb string) error {
 	type plan struct {
 		Realm    string    `json:"realm"`
 		Entities []string  `json:"entities,omitempty"`
@@ -163,18 +163,22 @@ func (c *askFlags) dryRun(ctx context.Context, p process, store *state.Store, re
 			return err
 		}
 		plans = append(plans, plan{
-			Realm: realm, Entities: names, Cursors: row.Entities, Oldest: row.Oldest, Underway: err == nil && !job.State.Over(),
+			Realm: realm, Entities: kinds, Cursors: row.Entities, Oldest: row.Oldest, Underway: err == nil && !job.State.Over(),
 		})
 	}
+	names, err := store.CompanyNames(ctx, realms)
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return printJSON(p.stdout, plans)
+		return printNamed(p.stdout, plans, names, func(one plan) string { return one.Realm })
 	}
 	for _, one := range plans {
 		what := "all its records"
-		if len(names) > 0 {
-			what = fmt.Sprint(names)
+		if len(kinds) > 0 {
+			what = fmt.Sprint(kinds)
 		}
-		text := fmt.Sprintf("would %s realm %s: %s, %d cursors, the oldest %s", verb, one.Realm, what, one.Cursors, clock(one.Oldest))
+		text := fmt.Sprintf("would %s realm %s: %s, %d cursors, the oldest %s", verb, companies(names).named(one.Realm), what, one.Cursors, clock(one.Oldest))
 		if one.Underway {
 			text += "; it is being scanned already"
 		}

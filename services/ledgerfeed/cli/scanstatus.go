@@ -54,25 +54,25 @@ func (c *scanStatusCmd) Run(ctx context.Context, p process) error {
 		}
 		return watchJobs(ctx, p, store, realms, c.JSON)
 	}
+	names, err := companiesOf(ctx, store, jobs, func(j state.Job) string { return j.Realm })
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return printJSON(p.stdout, shownJobs(jobs))
+		return printJobs(p, jobs, names)
 	}
 	if len(jobs) == 0 {
 		fmt.Fprintln(p.stderr, "no scan was asked for")
 		return nil
 	}
-	names, err := companiesOf(ctx, store, jobs, func(j state.Job) string { return j.Realm })
-	if err != nil {
-		return err
-	}
 	if err := tableOfJobs(p, jobs, names); err != nil {
 		return err
 	}
-	return leftOut(ctx, p, store, jobs)
+	return leftOut(ctx, p, store, jobs, names)
 }
 
 // leftOut says which entities QuickBooks refuses in the companies of jobs.
-func leftOut(ctx context.Context, p process, store *state.Store, jobs []state.Job) error {
+func leftOut(ctx context.Context, p process, store *state.Store, jobs []state.Job, names companies) error {
 	for _, j := range jobs {
 		all, err := store.Refusals(ctx, j.Realm)
 		if err != nil {
@@ -82,7 +82,7 @@ func leftOut(ctx context.Context, p process, store *state.Store, jobs []state.Jo
 			if r.Way != state.RefusedByQuery {
 				continue
 			}
-			if _, err := fmt.Fprintf(p.stdout, "realm %s: %s %s: %s\n", plain(j.Realm), plain(r.Entity), r.Words(), plain(r.Text)); err != nil {
+			if _, err := fmt.Fprintf(p.stdout, "realm %s: %s %s: %s\n", names.named(j.Realm), plain(r.Entity), r.Words(), plain(r.Text)); err != nil {
 				return err
 			}
 		}
@@ -143,6 +143,10 @@ func shownJobs(jobs []state.Job) []shownJob {
 	return shown
 }
 
+func printJobs(p process, jobs []state.Job, names companies) error {
+	return printNamed(p.stdout, shownJobs(jobs), names, func(j shownJob) string { return j.Realm })
+}
+
 const watchPoll = 250 * time.Millisecond
 
 // watchJobs shows how far jobs are until all are over, and what came of them.
@@ -158,7 +162,8 @@ func watchJobs(ctx context.Context, p process, store *state.Store, realms []stri
 		showJobs(bar, jobs)
 		if open == 0 {
 			bar.end()
-			return ended(p, jobs, asJSON)
+			names, err := companiesOf(context.WithoutCancel(ctx), store, jobs, func(j state.Job) string { return j.Realm })
+			return errors.Join(err, ended(p, jobs, names, asJSON))
 		}
 		select {
 		case <-ctx.Done():
@@ -217,7 +222,7 @@ func showJobs(bar *progress, jobs []state.Job) {
 }
 
 // ended prints what came of jobs. One that was not completed is an error.
-func ended(p process, jobs []state.Job, asJSON bool) error {
+func ended(p process, jobs []state.Job, names companies, asJSON bool) error {
 	failed := 0
 	for _, j := range jobs {
 		if j.State != state.JobDone {
@@ -225,12 +230,12 @@ func ended(p process, jobs []state.Job, asJSON bool) error {
 		}
 	}
 	if asJSON {
-		if err := printJSON(p.stdout, shownJobs(jobs)); err != nil {
+		if err := printJobs(p, jobs, names); err != nil {
 			return err
 		}
 	} else {
 		for _, j := range jobs {
-			text := fmt.Sprintf("realm %s %s: %d of %d entities, %d records seen, %d missing, %d calls, %s", plain(j.Realm), j.State,
+			text := fmt.Sprintf("realm %s %s: %d of %d entities, %d records seen, %d missing, %d calls, %s", names.named(j.Realm), j.State,
 				j.Progress.EntitiesDone, j.Progress.Entities, j.Progress.Records, j.Progress.Missing, j.Progress.Calls, j.Ended.Sub(j.Started).Round(time.Millisecond))
 			if j.Error != "" {
 				text += ": " + plain(j.Error)
@@ -283,12 +288,16 @@ func (c *scanCancelCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	names, err := companiesOf(ctx, store, open, func(j state.Job) string { return j.Realm })
+	if err != nil {
+		return err
+	}
 	switch {
 	case len(open) == 0:
 		fmt.Fprintln(p.stderr, "no scan to cancel")
 		return nil
 	case c.DryRun:
-		return c.print(p, open, "would be cancelled")
+		return c.print(p, open, names, "would be cancelled")
 	}
 	if err := c.ask(ctx, p, fmt.Sprintf("cancel %s?", several(len(open), "scan", "scans"))); err != nil {
 		return err
@@ -298,7 +307,7 @@ func (c *scanCancelCmd) Run(ctx context.Context, p process) error {
 			return err
 		}
 	}
-	return c.print(p, open, "is cancelled")
+	return c.print(p, open, names, "is cancelled")
 }
 
 func (c *scanCancelCmd) underway(ctx context.Context, store *state.Store) ([]state.Job, error) {
@@ -319,12 +328,12 @@ func (c *scanCancelCmd) underway(ctx context.Context, store *state.Store) ([]sta
 	return open, nil
 }
 
-func (c *scanCancelCmd) print(p process, jobs []state.Job, verb string) error {
+func (c *scanCancelCmd) print(p process, jobs []state.Job, names companies, verb string) error {
 	if c.JSON {
-		return printJSON(p.stdout, shownJobs(jobs))
+		return printJobs(p, jobs, names)
 	}
 	for _, j := range jobs {
-		if _, err := fmt.Fprintf(p.stdout, "realm %s: the scan %s; it was %s\n", plain(j.Realm), verb, j.State); err != nil {
+		if _, err := fmt.Fprintf(p.stdout, "realm %s: the scan %s; it was %s\n", names.named(j.Realm), verb, j.State); err != nil {
 			return err
 		}
 	}

@@ -28,6 +28,8 @@ type tokenView struct {
 	ClientID  string       `json:"client_id,omitempty"`
 	HeldUntil time.Time    `json:"held_until,omitzero"`
 	Refusal   *refusalView `json:"refusal,omitempty"`
+	// RefreshRefusal is another answer of the token endpoint that gave no token.
+	RefreshRefusal *refusalView `json:"refresh_refusal,omitempty"`
 }
 
 // refusalView is Intuit's answer that it does not take the refresh token.
@@ -46,11 +48,19 @@ func refusalViewOf(r *connection.Refusal) *refusalView {
 	return &refusalView{Description: r.Description, TID: r.TID, At: r.At, Times: r.Count, NextTry: r.Next}
 }
 
+func refreshRefusalViewOf(r *connection.RefreshRefusal) *refusalView {
+	if r == nil {
+		return nil
+	}
+	return &refusalView{Description: r.Message, TID: r.TID, At: r.At, Times: r.Count, NextTry: r.Next}
+}
+
 func tokenViewOf(l connection.Listed) tokenView {
 	v := tokenView{
 		Generation: l.Generation, Key: l.Key, PreviousKey: l.PreviousKey,
 		AccessExpires: l.Token.AccessExpires, RefreshExpires: l.Token.RefreshExpires, HardExpires: l.Token.RefreshHardExpires,
 		ClientID: l.ClientID, Refusal: refusalViewOf(l.Refusal),
+		RefreshRefusal: refreshRefusalViewOf(l.RefreshRefusal),
 	}
 	if l.HeldUntil.After(time.Now()) {
 		v.HeldUntil = l.HeldUntil
@@ -95,9 +105,10 @@ func (v tokenView) rows(w io.Writer) {
 		row(w, "issued to client id", plain(v.ClientID))
 	}
 	if r := v.Refusal; r != nil {
-		row(w, "refused by Intuit", fmt.Sprintf("%s, %d times: invalid_grant %s", stamp(r.At), r.Times, plain(r.Description)))
-		row(w, "  intuit_tid", orDash(plain(r.TID)))
-		row(w, "  tried again", stamp(r.NextTry)+" ("+until(r.NextTry)+")")
+		r.rows(w, "refused by Intuit", "invalid_grant "+r.Description)
+	}
+	if r := v.RefreshRefusal; r != nil {
+		r.rows(w, "refresh failed", r.Description)
 	}
 	if !v.HeldUntil.IsZero() {
 		row(w, "no calls until", stamp(v.HeldUntil)+": Intuit's API refuses tokens that were issued just before (401)")
@@ -105,6 +116,12 @@ func (v tokenView) rows(w io.Writer) {
 	row(w, "access token until", stamp(v.AccessExpires))
 	row(w, "without a refresh until", stamp(v.RefreshExpires)+" ("+until(v.RefreshExpires)+")")
 	row(w, "in any case until", stamp(v.HardExpires)+" ("+until(v.HardExpires)+")")
+}
+
+func (r *refusalView) rows(w io.Writer, what, answer string) {
+	row(w, what, fmt.Sprintf("%s, %d times: %s", stamp(r.At), r.Times, plain(answer)))
+	row(w, "  intuit_tid", orDash(plain(r.TID)))
+	row(w, "  tried again", stamp(r.NextTry)+" ("+until(r.NextTry)+")")
 }
 
 type tokenStatusCmd struct {
@@ -158,12 +175,17 @@ func (c *tokenStatusCmd) each(ctx context.Context, p process, s *servers) error 
 		if err != nil {
 			return err
 		}
+		names, err := s.store.CompanyNames(ctx, []string{id})
+		if err != nil {
+			return err
+		}
 		if c.JSON {
 			out := struct {
-				Realm string           `json:"realm"`
-				State connection.State `json:"state"`
+				Realm   string           `json:"realm"`
+				Company string           `json:"company,omitempty"`
+				State   connection.State `json:"state"`
 				tokenView
-			}{id, l.State, tokenViewOf(l)}
+			}{id, names[id], l.State, tokenViewOf(l)}
 			if err := json.NewEncoder(p.stdout).Encode(out); err != nil {
 				return err
 			}
@@ -173,10 +195,6 @@ func (c *tokenStatusCmd) each(ctx context.Context, p process, s *servers) error 
 			fmt.Fprintln(p.stdout)
 		}
 		t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		names, err := s.store.CompanyNames(ctx, []string{id})
-		if err != nil {
-			return err
-		}
 		row(t, "realm", companies(names).named(id))
 		row(t, "connection", l.State)
 		tokenViewOf(l).rows(t)
@@ -204,8 +222,9 @@ type deadlines struct {
 }
 
 type deadlineView struct {
-	Realm string    `json:"realm"`
-	At    time.Time `json:"at"`
+	Realm   string    `json:"realm"`
+	Company string    `json:"company,omitempty"`
+	At      time.Time `json:"at"`
 }
 
 func (c *tokenStatusCmd) all(ctx context.Context, p process, s *servers, within time.Duration) error {
@@ -223,9 +242,13 @@ func (c *tokenStatusCmd) all(ctx context.Context, p process, s *servers, within 
 		if err != nil {
 			return err
 		}
+		names, err := companiesOf(ctx, s.store, nearest, func(d connection.Deadline) string { return d.RealmID })
+		if err != nil {
+			return err
+		}
 		*out = deadlines{Before: before, Count: total, Nearest: []deadlineView{}}
 		for _, d := range nearest {
-			out.Nearest = append(out.Nearest, deadlineView{d.RealmID, d.At})
+			out.Nearest = append(out.Nearest, deadlineView{d.RealmID, names[d.RealmID], d.At})
 		}
 	}
 	if c.JSON {
@@ -255,7 +278,7 @@ func (s tokenSummary) print(w io.Writer) error {
 
 func (d deadlines) rows(w io.Writer) {
 	for _, n := range d.Nearest {
-		row(w, "  realm "+n.Realm, stamp(n.At)+" ("+until(n.At)+")")
+		row(w, "  realm "+companies{n.Realm: n.Company}.named(n.Realm), stamp(n.At)+" ("+until(n.At)+")")
 	}
 	if more := d.Count - len(d.Nearest); more > 0 {
 		row(w, "  and more", more)

@@ -172,14 +172,25 @@ func (h *Handler) unverified(ctx context.Context, realm string, before connectio
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
 	defer cancel()
 	kept := before.State == connection.Live || before.State == connection.Parked
-	note := "Nothing was connected, and the consent was given back to Intuit."
+	note := "Nothing was connected"
 	if kept {
-		// To revoke it would end the connection that works, too: Intuit knows one
-		// authorisation of an app and a company.
-		note = "Nothing was changed: the connection that there was stays as it is."
-	} else if err := h.OAuth.Revoke(ctx, token.Refresh); err != nil {
-		note = "Nothing was connected here. The consent could not be given back to Intuit: " + connection.OwnerEnds + "."
-		h.log.Warn("consent not given back", telemetry.Realm(realm), telemetry.Error(err))
+		note = "Nothing was changed: the connection that there was stays as it is"
+	}
+	// The grant is another than the one of a live connection, perhaps another company's: it
+	// must not stay active, with nobody who knows its tokens.
+	if err := h.OAuth.Revoke(ctx, token.Refresh); err != nil {
+		note += ". The new consent could not be given back to Intuit: " + connection.OwnerEnds
+		h.log.Warn("consent not given back", telemetry.Realm(realm), telemetry.TID(oauthTID(err)), telemetry.Error(err))
+	} else {
+		note += ", and the new consent was given back to Intuit"
+		h.log.Info("consent given back", telemetry.Realm(realm))
+	}
+	note += "."
+	if before.State == connection.Live {
+		// Should Intuit have ended both, the operator learns it now and not at the next scan.
+		if err := h.Connections.CheckSoon(ctx, realm); err != nil {
+			h.log.Warn("token not checked", telemetry.Realm(realm), telemetry.Error(err))
+		}
 	}
 	p := &problem{
 		status: http.StatusBadGateway, code: "company_unverified", title: "Intuit does not show this company",
@@ -197,4 +208,13 @@ func (h *Handler) unverified(ctx context.Context, realm string, before connectio
 			"a sandbox company needs LEDGERFEED_QBO_BASE_URL=" + qbo.SandboxURL + " and the app's development keys, a real one " + qbo.ProductionURL + " and the production keys. " + note + " Then begin again."
 	}
 	return p
+}
+
+// oauthTID is Intuit's id of a call to the OAuth endpoints that failed, "" if it gave none.
+func oauthTID(err error) string {
+	var refused *qbo.OAuthError
+	if errors.As(err, &refused) {
+		return refused.TID
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package connect_test
 
 import (
+	"context"
 	"encoding/base64"
 	"io"
 	"net/http"
@@ -43,6 +44,7 @@ type bundle struct {
 	store       *state.Store
 	connections *connection.Store
 	oauth       *qbo.OAuth
+	company     func(context.Context, string, qbo.Token) (string, error)
 	logs        *observer.ObservedLogs
 	redis       string
 }
@@ -58,7 +60,7 @@ func setupOn(t *testing.T, redis string, edit ...func(*connect.Options)) *bundle
 	t.Helper()
 	b := &bundle{T: t, redis: redis}
 	var err error
-	b.sim, err = qbosim.New(qbosim.Options{ClientID: "client", ClientSecret: "secret", AskConsent: true, RequirePKCE: true})
+	b.sim, err = qbosim.New(qbosim.Options{ClientID: "client", ClientSecret: "secret", AskConsent: true, RequirePKCE: true, SeparateConsents: true})
 	require.NoError(t, err)
 	b.sim.AddRealm(realm)
 	b.sim.AddRealm(other)
@@ -90,6 +92,7 @@ func setupOn(t *testing.T, redis string, edit ...func(*connect.Options)) *bundle
 		Connections: b.connections, OAuth: b.oauth, App: "books", PKCE: true, Logger: zap.New(core),
 		Company: connect.CompanyName(cfg),
 	}
+	b.company = o.Company
 	for _, f := range edit {
 		f(&o)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 )
 
@@ -99,7 +100,7 @@ func TestCallback_FailsClosed(t *testing.T) {
 			// A company that is not connected: the consent is given back.
 			a := p.connect(realm)
 			require.Equal(t, tt.want, a.status, a.body)
-			for _, text := range append(tt.text, "Nothing was connected, and the consent was given back") {
+			for _, text := range append(tt.text, "Nothing was connected, and the new consent was given back") {
 				require.Contains(t, a.body, text)
 			}
 			_, err := b.connections.Get(t.Context(), realm)
@@ -116,16 +117,21 @@ func TestCallback_FailsClosed(t *testing.T) {
 				require.Contains(t, string(fields), fmt.Sprintf("status %d", tt.status))
 			}
 
-			// A company that is: its connection stays.
+			// A company that is: its connection stays and works, the new consent is given back.
 			before := b.live()
 			a = p.connect(realm)
 			require.Equal(t, tt.want, a.status, a.body)
-			require.Contains(t, a.body, "stays as it is")
+			require.Contains(t, a.body, "stays as it is, and the new consent was given back")
 			after, err := b.connections.Get(t.Context(), realm)
 			require.NoError(t, err)
 			require.Equal(t, before, after)
 			_, err = b.oauth.Refresh(t.Context(), given.Refresh)
-			require.NoError(t, err, "to revoke one consent would end the other, too")
+			require.ErrorIs(t, err, qbo.ErrInvalidGrant, "it was given back")
+			require.NoError(t, b.connections.Refresh(t.Context(), realm))
+			token, err := b.connections.Token(t.Context(), realm)
+			require.NoError(t, err)
+			_, err = b.company(t.Context(), realm, qbo.Token{Access: token})
+			require.NoError(t, err, "the live connection goes on")
 		})
 	}
 }
@@ -139,6 +145,40 @@ func (b *bundle) live() connection.Connection {
 	c, err := b.connections.Get(b.Context(), realm)
 	require.NoError(b, err)
 	return c
+}
+
+// Where Intuit ends the live connection with the new consent, it is known within seconds.
+func TestCallback_ChecksTheLiveConnectionAfterAFailedConsent(t *testing.T) {
+	t.Parallel()
+	r := startRefusing(t)
+	r.with(http.StatusServiceUnavailable, "")
+	cfg := qbo.DefaultConfig()
+	cfg.BaseURL, cfg.ClientID, cfg.ClientSecret = r.url, "client", "secret"
+	b := setup(t, func(o *connect.Options) { o.Company = connect.CompanyName(cfg) })
+	b.live()
+	require.Equal(t, http.StatusBadGateway, b.person().connect(realm).status)
+	b.sim.RevokeRealm(realm)
+	require.NoError(t, b.connections.RetryDue(t.Context()))
+	c, err := b.connections.Get(t.Context(), realm)
+	require.NoError(t, err)
+	require.Equal(t, connection.ReauthRequired, c.State)
+}
+
+// Intuit does not take the new consent back: the owner is told how to end it, and the log
+// has Intuit's id of the call.
+func TestCallback_SaysWhatWasNotGivenBack(t *testing.T) {
+	t.Parallel()
+	r := startRefusing(t)
+	r.with(http.StatusServiceUnavailable, "")
+	cfg := qbo.DefaultConfig()
+	cfg.BaseURL, cfg.ClientID, cfg.ClientSecret = r.url, "client", "secret"
+	b := setup(t, func(o *connect.Options) { o.Company = connect.CompanyName(cfg) })
+	b.live()
+	b.sim.SetFaults(qbosim.Faults{RefuseRevoke: true})
+	require.Contains(t, b.person().connect(realm).body, connection.OwnerEnds)
+	lines := b.logs.FilterMessage("consent not given back").All()
+	require.Len(t, lines, 1)
+	require.NotEmpty(t, lines[0].ContextMap()["intuit_tid"])
 }
 
 // A passing error is asked again before a person is sent away.

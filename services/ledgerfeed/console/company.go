@@ -10,3 +10,9 @@ func companies[T any](ctx context.Context, s *Server, rows []T, realm func(T) st
 	}
 	return s.o.State.CompanyNames(ctx, realms)
 }
+
+// companyOf is the name of the company of one realm, "" if it is not known.
+func (s *Server) companyOf(ctx context.Context, realm string) (string, error) {
+	names, err := s.o.State.CompanyNames(ctx, []string{realm})
+	return names[realm], err
+}

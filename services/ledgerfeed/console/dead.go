@@ -117,6 +117,7 @@ func (s *Server) deadList(c echo.Context) (any, error) {
 // letterView is the page of one dead letter.
 type letterView struct {
 	letterRow
+	Company    string          `json:"company,omitempty"`
 	App        string          `json:"app,omitempty"`
 	FirstSeen  time.Time       `json:"first_seen,omitzero"`
 	FirstError string          `json:"first_error,omitempty"`
@@ -143,6 +144,9 @@ func (s *Server) letter(c echo.Context) (any, error) {
 		return nil, err
 	}
 	v := letterView{letterRow: letterRowOf(d), App: d.App, FirstError: d.FirstError}
+	if v.Company, err = s.companyOf(c.Request().Context(), v.Realm); err != nil {
+		return nil, err
+	}
 	if !d.FirstSeen.IsZero() {
 		v.FirstSeen = d.FirstSeen.UTC()
 	}

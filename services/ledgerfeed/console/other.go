@@ -63,8 +63,9 @@ func (s *Server) budget(c echo.Context) (any, error) {
 
 // auditView is the page Audit.
 type auditView struct {
-	Realm  string        `json:"realm"`
-	Audits []state.Audit `json:"audits"`
+	Realm   string        `json:"realm"`
+	Company string        `json:"company,omitempty"`
+	Audits  []state.Audit `json:"audits"`
 }
 
 func (s *Server) audit(c echo.Context) (any, error) {
@@ -73,6 +74,9 @@ func (s *Server) audit(c echo.Context) (any, error) {
 		return v, nil
 	}
 	var err error
+	if v.Company, err = s.companyOf(c.Request().Context(), v.Realm); err != nil {
+		return v, err
+	}
 	v.Audits, err = s.o.State.Audits(c.Request().Context(), v.Realm)
 	return v, err
 }

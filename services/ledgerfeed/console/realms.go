@@ -183,6 +183,9 @@ func entityRows(cursors map[string]time.Time, seen []state.Sighting, cover state
 	for _, x := range refused {
 		// Sorted by the way of asking: what concerns most comes last.
 		r := row(x.Entity)
+		if x.Way == state.RefusedByCount && r.Refused != "" {
+			continue
+		}
 		r.Refused, r.RefusedText = x.Words(), x.Text
 	}
 	list := make([]entityRow, 0, len(rows))

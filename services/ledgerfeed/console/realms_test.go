@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
 
@@ -22,7 +23,8 @@ func TestRealms_AreShownWithTheirNames(t *testing.T) {
 	fresh, err := b.store.NoteGaps(t.Context(), realm, []state.Gap{gap})
 	require.NoError(t, err)
 	require.NoError(t, b.store.CountGaps(t.Context(), realm, fresh, map[state.Kind]bool{}))
-	for _, page := range []string{"/realms", "/realms/" + realm, "/gaps"} {
+	require.NoError(t, b.broker.PublishDead(t.Context(), stream.DeadLetter{Reason: stream.ReasonUnreadable, RealmID: realm, Body: []byte("x"), At: time.Now()}))
+	for _, page := range []string{"/realms", "/realms/" + realm, "/gaps", "/audit?realm=" + realm, "/dead", "/dead/1"} {
 		resp, body := b.ask(http.MethodGet, page, nil)
 		require.Equal(t, http.StatusOK, resp.StatusCode, page)
 		require.Contains(t, body, "Larry &amp; Sons", page)

@@ -129,7 +129,11 @@ func (s *Server) replay(c echo.Context) (result, error) {
 	if !o.Since.IsZero() && !o.Until.IsZero() && !o.Since.Before(o.Until) {
 		return r, problem(http.StatusBadRequest, "An empty range", "Give a beginning that is before the end.")
 	}
-	if !s.replays.start(s.stopping, o, s.log) {
+	company, err := s.companyOf(c.Request().Context(), o.Realm)
+	if err != nil {
+		return r, err
+	}
+	if !s.replays.start(s.stopping, o, company, s.log) {
 		return r, problem(http.StatusConflict, "A replay is under way", "One of that company to that sink runs already. Wait until it is over.")
 	}
 	r.Message = "The replay has begun; this page shows how far it is."
@@ -152,6 +156,7 @@ func moment(text string) (time.Time, error) {
 // replayRow is a replay, under way or over.
 type replayRow struct {
 	Realm     string    `json:"realm"`
+	Company   string    `json:"company,omitempty"`
 	Sink      string    `json:"sink"`
 	Began     time.Time `json:"began"`
 	Running   bool      `json:"running"`
@@ -186,13 +191,13 @@ func (r *replays) list() []replayRow {
 }
 
 // start begins one unless the same runs already.
-func (r *replays) start(ctx context.Context, o replay.Options, log *zap.Logger) bool {
+func (r *replays) start(ctx context.Context, o replay.Options, company string, log *zap.Logger) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if slices.ContainsFunc(r.all, func(x *replayRow) bool { return x.Running && x.Realm == o.Realm && x.Sink == o.Sink }) {
 		return false
 	}
-	row := &replayRow{Realm: o.Realm, Sink: o.Sink, Began: time.Now().UTC(), Running: true}
+	row := &replayRow{Realm: o.Realm, Company: company, Sink: o.Sink, Began: time.Now().UTC(), Running: true}
 	r.all = append(r.all, row)
 	r.all = r.all[max(0, len(r.all)-maxReplays):]
 	show := func(res replay.Result) {

@@ -35,8 +35,11 @@ func (f *feed) openConsole(api *qbo.Client) error {
 		if err != nil {
 			return err
 		}
+		cfg := qbo.DefaultConfig()
+		cfg.BaseURL = f.sim.url
 		if o.Connect, err = connect.New(connect.Options{
 			Connections: f.connections, OAuth: oauth, App: app, PKCE: true, Logger: f.log.Named("connect"),
+			Company:  connect.CompanyName(cfg),
 			RealmURL: func(realm string) string { return "/realms/" + realm },
 		}); err != nil {
 			return fmt.Errorf("build the connect flow: %w", err)

@@ -157,7 +157,7 @@ func (x *exam) lapse(r realm) string {
 // refusals looks for live realms whose tokens cannot be used: they are those of another
 // client id, or Intuit refuses them although the realm may not be the reason.
 func (x *exam) refusals() {
-	var other, refused, held []string
+	var other, refused, held, failed []string
 	now := x.Now()
 	for _, r := range x.realms {
 		if r.State != connection.Live {
@@ -165,11 +165,13 @@ func (x *exam) refusals() {
 		}
 		switch {
 		case r.ClientID != "" && x.Config.QBO.ClientID != "" && r.ClientID != x.Config.QBO.ClientID:
-			other = append(other, r.RealmID+" of "+r.ClientID)
+			other = append(other, x.named(r.RealmID)+" of "+r.ClientID)
 		case r.Refusal != nil:
-			refused = append(refused, r.RealmID+": "+r.Refusal.String())
+			refused = append(refused, x.named(r.RealmID)+": "+r.Refusal.String())
+		case r.RefreshRefusal != nil:
+			failed = append(failed, x.named(r.RealmID)+": "+r.RefreshRefusal.Message)
 		case r.HeldUntil.After(now):
-			held = append(held, r.RealmID+" until "+r.HeldUntil.UTC().Format(time.DateTime))
+			held = append(held, x.named(r.RealmID)+" until "+r.HeldUntil.UTC().Format(time.DateTime))
 		}
 	}
 	if len(other) > 0 {
@@ -179,6 +181,10 @@ func (x *exam) refusals() {
 	if len(refused) > 0 {
 		x.fail(checkTokens, "compare LEDGERFEED_QBO_CLIENT_ID and _SECRET with the portal's page Keys & credentials; the tokens are kept and tried again",
 			"Intuit refuses the tokens of %d companies, and the app's keys may be the reason: %s", len(refused), some(refused))
+	}
+	if len(failed) > 0 {
+		x.warn(checkTokens, "see Intuit's status page; ledgerfeed token status ID says when the next try is, ledgerfeed token refresh ID tries at once",
+			"Intuit's token endpoint refuses refreshes of %d companies: %s", len(failed), some(failed))
 	}
 	if len(held) > 0 {
 		x.warn(checkTokens, "see Intuit's status page; calls go on by themselves", "Intuit's API answers 401 to tokens that it issued just before, for %d companies: %s", len(held), some(held))
@@ -190,7 +196,7 @@ func (x *exam) disconnected() {
 	var active []string
 	for _, r := range x.realms {
 		if r.GrantActive() {
-			active = append(active, fmt.Sprintf("%s (%d, the last at %s)", r.RealmID, r.Late.Events, r.Late.Last.UTC().Format(time.DateTime)))
+			active = append(active, fmt.Sprintf("%s (%d, the last at %s)", x.named(r.RealmID), r.Late.Events, r.Late.Last.UTC().Format(time.DateTime)))
 		}
 	}
 	if len(active) > 0 {

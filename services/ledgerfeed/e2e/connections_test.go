@@ -248,3 +248,57 @@ func TestConnections_ImportOfManyIsKilledAndGoesOn(t *testing.T) {
 	require.Zero(t, o.sim.Stats().RefreshReplays)
 	require.NotContains(t, o.said.String(), "made-up-token")
 }
+
+// A company is connected by dev's console only if QuickBooks shows it to the new token, as
+// by the services.
+func TestDev_VerifiesACompanyThatIsConnected(t *testing.T) {
+	t.Parallel()
+	const id = "9341453000000777"
+	address := freeAddress(t)
+	dev := start(t, "dev", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--console-listen", address, "--realms", "1")
+	sim := dev.field("quickbooks")
+	control := func(method, path, body string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, sim+path, strings.NewReader(body))
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		require.Less(t, resp.StatusCode, 300, path)
+	}
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	client := &http.Client{Jar: jar, Timeout: time.Minute}
+	get := func(address string) (int, []byte) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+		require.NoError(t, err)
+		req.Header.Set("Accept", "application/json")
+		resp, err := client.Do(req)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, body
+	}
+	connect := func() (int, string) {
+		t.Helper()
+		var begun struct {
+			URL string `json:"authorize_url"`
+		}
+		_, body := get("http://" + address + "/connect?realm=" + id)
+		require.NoError(t, json.Unmarshal(body, &begun))
+		status, body := get(begun.URL + "&decision=allow&realmId=" + id)
+		return status, string(body)
+	}
+	control(http.MethodPost, "/sim/realms", `{"id":"`+id+`"}`)
+	control(http.MethodPut, "/sim/faults", `{"refuse":[{"realm":"`+id+`","status":403,"code":"3100","message":"ApplicationAuthorizationFailed"}]}`)
+	status, body := connect()
+	require.Equal(t, http.StatusBadRequest, status, body)
+	require.Contains(t, body, "wrong_company")
+
+	control(http.MethodPut, "/sim/faults", `{}`)
+	status, body = connect()
+	require.Equal(t, http.StatusOK, status, body)
+	require.Contains(t, body, id)
+}

@@ -41,7 +41,7 @@ func TestRefused_CommandsNameTheEntity(t *testing.T) {
 
 	status := on(t, redis, "scan", "status", "--realm", realm)
 	require.Zero(t, status.code(), status.stderr.String())
-	require.Contains(t, status.stdout.String(), "realm "+realm+": Budget left out since ")
+	require.Regexp(t, `(?m)^realm `+realm+`( \(.+\))?: Budget left out since `, status.stdout.String())
 	require.Contains(t, status.stdout.String(), text)
 
 	list := rows[map[string]any](t, on(t, redis, "cursor", "ls", "--json"))

@@ -89,14 +89,14 @@ func TestScan_ARunningFeedDoesWhatItIsAsked(t *testing.T) {
 
 	loaded := on(t, redis, "backfill", "--realm", realm, "--yes")
 	require.Zero(t, loaded.code(), "%s", loaded.stderr.String())
-	require.Regexp(t, `^realm `+realm+` done: (\d+) of (\d+) entities, [1-9]\d* records seen, 0 missing, \d+ calls, `, loaded.stdout.String())
+	require.Regexp(t, `^realm `+realm+` \(.+\) done: (\d+) of (\d+) entities, [1-9]\d* records seen, 0 missing, \d+ calls, `, loaded.stdout.String())
 	status := on(t, redis, "scan", "status", "--realm", realm)
 	require.Zero(t, status.code())
 	require.Regexp(t, realm+` +done `, status.stdout.String())
 
 	rewound := on(t, redis, "cursor", "rewind", "--realm", realm, "--entity", "invoice", "--to", "7d", "--dry-run")
 	require.Zero(t, rewound.code())
-	require.Regexp(t, `^Invoice of realm `+realm+` would be rewound from `, rewound.stdout.String())
+	require.Regexp(t, `^Invoice of realm `+realm+` \(.+\) would be rewound from `, rewound.stdout.String())
 	moved := rows[cursorRow](t, on(t, redis, "cursor", "rewind", "--realm", realm, "--to", "zero", "--yes", "--json"))
 	require.Greater(t, len(moved), 25)
 	// The feed scans the company at once, and has every cursor again.

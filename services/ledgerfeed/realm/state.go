@@ -114,6 +114,8 @@ func waits(now time.Time, c connection.Connection) string {
 	switch {
 	case c.Refusal != nil:
 		return c.Refusal.String() + "; the app's keys may be wrong, it is tried again at " + moment(c.Refusal.Next)
+	case c.RefreshRefusal != nil && !c.Token.AccessExpires.After(now):
+		return "Intuit gives no token: " + c.RefreshRefusal.Message + "; it is asked again at " + moment(c.RefreshRefusal.Next)
 	case c.HeldUntil.After(now):
 		return "Intuit's API refuses tokens that were issued just before (401); no call is made until " + moment(c.HeldUntil)
 	}
