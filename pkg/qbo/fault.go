@@ -91,9 +91,9 @@ func (f *Fault) has(codes ...string) bool {
 	return slices.ContainsFunc(f.Errors, func(e FaultError) bool { return slices.Contains(codes, e.Code) })
 }
 
-// says looks for a lower-case phrase in any case.
+// says looks for a lower-case phrase in any case. What a page says is no fault.
 func (f *Fault) says(phrase string) bool {
-	return slices.ContainsFunc(f.Errors, func(e FaultError) bool {
+	return f.readable() && slices.ContainsFunc(f.Errors, func(e FaultError) bool {
 		return strings.Contains(strings.ToLower(e.Message+"\n"+e.Detail), phrase)
 	})
 }

@@ -16,7 +16,7 @@ type Response struct {
 	From   string   // "api" (also if empty), "token" or "revoke"
 	Status []string // any of: "401", or a class such as "4xx"
 	Code   []string // any of, without leading zeros
-	Says   []string // any of, lower case, in a message or detail
+	Says   []string // any of, lower case, in a message or detail of a fault
 	Body   string   // "result", "fault", "no fault" or "malformed"
 
 	Meaning Meaning
@@ -43,7 +43,7 @@ func (row Response) matches(r reply) bool {
 		from = fromAPI
 	}
 	return from == r.from &&
-		(row.Body == "" || row.Body == r.body) &&
+		(row.Body == r.body || row.Body == "" && (len(row.Says) == 0 || r.body == bodyFault)) &&
 		anyOf(row.Status, func(s string) bool { return statusIs(s, r.status) }) &&
 		anyOf(row.Code, func(s string) bool { return slices.Contains(r.codes, s) }) &&
 		anyOf(row.Says, func(s string) bool { return strings.Contains(r.text, s) })
