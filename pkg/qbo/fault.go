@@ -22,6 +22,8 @@ type Fault struct {
 	// RetryAfter is what the answer asked for; 0 if it did not. Intuit documents
 	// none and was not seen to send one.
 	RetryAfter time.Duration
+	// CallAlone is set for a 401 to this call although the API takes its token for others.
+	CallAlone bool
 }
 
 // FaultError is one error of a fault. What looks like a token in its texts is
@@ -59,7 +61,7 @@ func (f *Fault) Error() string {
 func (f *Fault) Is(target error) bool {
 	switch target {
 	case ErrUnauthorized:
-		return f.Status == http.StatusUnauthorized || f.has("3200")
+		return (f.Status == http.StatusUnauthorized || f.has("3200")) && !f.CallAlone
 	case ErrForbidden:
 		return MeaningOf(f) == MeaningCompanyAccess
 	case ErrThrottled:

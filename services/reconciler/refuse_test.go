@@ -95,14 +95,20 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, quickbooks http.Han
 	refuse := g.all || g.queries && r.URL.Query().Has("query") || slices.Contains(entitiesOf(r), g.victim) && (g.only == nil || g.only(r))
 	if refuse {
 		g.refused++
-	} else {
-		g.metered++
 	}
 	g.asked = append(g.asked, r.URL.Query().Get("entities")+r.URL.Query().Get("query"))
 	answer := g.answer
 	g.mu.Unlock()
 	if !refuse {
-		quickbooks.ServeHTTP(w, r)
+		answered := &statusOf{ResponseWriter: w, status: http.StatusOK}
+		quickbooks.ServeHTTP(answered, r)
+		g.set(func(g *gate) {
+			if answered.status == http.StatusOK {
+				g.metered++
+			} else {
+				g.refused++
+			}
+		})
 		return
 	}
 	if strings.HasPrefix(answer.body, "<?xml") {
@@ -110,6 +116,17 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, quickbooks http.Han
 	}
 	w.WriteHeader(answer.status)
 	_, _ = w.Write([]byte(answer.body))
+}
+
+// statusOf is the status of a response.
+type statusOf struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusOf) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // guard puts a gate before QuickBooks.
@@ -242,6 +259,20 @@ func TestRefuse_ADayOfTheSchedule(t *testing.T) {
 				t.Run("new company", func(t *testing.T) { t.Parallel(); dayOfANewCompany(t, victim, answer) })
 			})
 		}
+	}
+}
+
+// A 401 to one entity whose code blames the token is no different: the token is neither
+// replaced nor held back, for the API takes it for all others.
+func TestRefuse_A401ToOneEntity(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []answerTo{
+		{"3200", 401, `{"fault":{"error":[{"message":"message=AuthenticationFailed; errorCode=003200; statusCode=401","detail":"Token not authorized","code":"3200"}],"type":"AUTHENTICATION"}}`, "3200"},
+		{"100", 401, `{"Fault":{"Error":[{"Message":"General Authentication Error","Detail":"SRV-110-Authentication Failure","code":"100"}],"type":"AUTHENTICATION"}}`, "SRV-110"},
+		{"no fault", 401, "", "401"},
+	} {
+		t.Run(answer.name+", old company", func(t *testing.T) { t.Parallel(); dayOfAnOldCompany(t, "Budget", answer) })
+		t.Run(answer.name+", new company", func(t *testing.T) { t.Parallel(); dayOfANewCompany(t, "TimeActivity", answer) })
 	}
 }
 
