@@ -209,10 +209,14 @@ func (c *Client) send(ctx context.Context, r request, token secret.String, decod
 		err = decode(res.Header, body)
 	}
 	var f *Fault
-	if errors.As(err, &f) {
+	id := tid(res.Header)
+	switch {
+	case errors.As(err, &f):
 		f.hide(token.Reveal())
-		f.TID = tid(res.Header)
+		f.TID = id
 		f.RetryAfter = retryAfter(res.Header)
+	case err != nil && id != "":
+		err = fmt.Errorf("%w (intuit_tid %s)", err, id)
 	}
 	return res.StatusCode, err
 }
