@@ -574,6 +574,36 @@ func TestRefuse_AFilterIsNotAnEntity(t *testing.T) {
 	}
 }
 
+// A name list whose Active cannot be filtered is read without it, with each scan. Since its
+// inactive records may be hidden then, none of them is taken for deleted.
+func TestRefuse_TheFilterByActive(t *testing.T) {
+	t.Parallel()
+	b, _ := loaded(t, 10)
+	hidden, kept := b.create("CustomerType"), b.create("CustomerType")
+	b.clock.Advance(time.Hour)
+	b.reconcile(b.reconciler())
+	versionOf := func(ref qbosim.Ref) int64 {
+		return b.feed.versions("ledger", b.realm)[state.Ref{Entity: ref.Entity, ID: ref.ID}]
+	}
+	was := versionOf(hidden)
+	g := b.guard("CustomerType", answerTo{status: 400, body: faultBody("ValidationFault", "4001", "Invalid query", "QueryValidationError: property 'Active' is not queryable")})
+	g.set(func(g *gate) {
+		g.only = func(r *http.Request) bool { return strings.Contains(r.URL.Query().Get("query"), "Active") }
+	})
+	require.NoError(t, b.sim.Update(hidden, map[string]any{"Active": false}))
+	r := b.reconciler()
+	for range 3 {
+		require.NoError(t, b.sim.Update(kept, nil))
+		b.clock.Advance(24 * time.Hour)
+		report := b.reconcile(r)
+		require.Empty(t, report.Errors)
+		require.Empty(t, report.Refused)
+		require.Zero(t, b.refusalOf("CustomerType", "query"))
+		require.Equal(t, b.sim.Truth(b.realm)[kept].Version, versionOf(kept))
+		require.Equal(t, was, versionOf(hidden), "no tombstone")
+	}
+}
+
 // Within one second QuickBooks promises no order: what is read by offset is counted.
 func TestScan_RecordsOfOneSecondInAnyOrder(t *testing.T) {
 	t.Parallel()
