@@ -161,7 +161,7 @@ var responses = []Response{
 	// OAuth.
 	{Name: "client unknown", From: fromOAuth, Code: []string{"invalid_client", "unauthorized_client"}, Meaning: MeaningAppProblem,
 		Recorded: Recorded{401, typeJSON, `{"error":"invalid_client"}`, "mcohen01/node-quickbooks#131"}},
-	{Name: "token of another app", From: fromOAuth, Status: []string{"4xx"}, Code: []string{"invalid_grant"}, Says: []string{"clientid"}, Meaning: MeaningAppProblem,
+	{Name: "token of another app", From: fromOAuth, Status: []string{"4xx"}, Code: []string{"invalid_grant"}, Says: []string{"clientid", "client id", "client_id", "client-id"}, Meaning: MeaningAppProblem,
 		Recorded: Recorded{400, typeJSON, `{"error_description":"Incorrect Token type or clientID","error":"invalid_grant"}`, "intuit/QuickBooks-V3-PHP-SDK#240"}},
 	// Accepted again hours later: during an incident of Intuit's, or when a token is
 	// presented twice in a row.
