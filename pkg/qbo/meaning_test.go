@@ -125,6 +125,15 @@ func TestMeaningOf_EveryStatus(t *testing.T) {
 	}
 }
 
+// One response of a failing server is not enough to leave an entity out for a week.
+func TestMeaningOf_AServerFaultNamesNoEntity(t *testing.T) {
+	for _, code := range []string{"5020", "5030"} {
+		body := []byte(fmt.Sprintf(`{"Fault":{"Error":[{"Message":"m","Detail":"d","code":%q}],"type":"x"}}`, code))
+		require.Equal(t, qbo.MeaningTransient, qbo.MeaningOf(qbo.DecodeFault(500, nil, body)))
+		require.Equal(t, qbo.MeaningEntityUnavailable, qbo.MeaningOf(qbo.DecodeFault(403, nil, body)))
+	}
+}
+
 // A lost right is no reason to ask for another token. Each other 401 is told to the source
 // of tokens, which bounds the refreshes and holds calls back where they do not help.
 func TestClient_TellsOfRefusedTokens(t *testing.T) {

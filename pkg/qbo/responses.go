@@ -115,9 +115,9 @@ var responses = []Response{
 		Recorded: Recorded{403, typeJSON, `{"fault":{"error":[{"message":"message=ApplicationAuthorizationFailed; errorCode=003100; statusCode=403","detail":null,"code":"3100","element":null}],"type":"SERVICE"}}`, "minimul/qbo_api#138"}},
 
 	// One entity.
-	{Name: "feature switched off", Code: []string{"5030"}, Meaning: MeaningEntityUnavailable,
+	{Name: "feature switched off", Status: []string{"4xx", "200"}, Code: []string{"5030"}, Meaning: MeaningEntityUnavailable,
 		Recorded: Recorded{400, typeJSON, `{"Fault":{"Error":[{"Message":"Feature Not Supported Error","Detail":"Feature Not Supported Error","code":"5030"}],"type":"ValidationFault"}}`, "Intuit: error codes"}},
-	{Name: "feature not in the edition", Code: []string{"5020"}, Meaning: MeaningEntityUnavailable,
+	{Name: "feature not in the edition", Status: []string{"4xx", "200"}, Code: []string{"5020"}, Meaning: MeaningEntityUnavailable,
 		Recorded: Recorded{400, typeJSON, `{"Fault":{"Error":[{"Message":"Permission Denied Error","Detail":"Permission Denied Error : You issued a request against a feature for which your product is not entitled.","code":"5020"}],"type":"ValidationFault"}}`, "intuit/oauth-jsclient#89"}},
 	{Name: "property not queryable", Code: []string{"4001"}, Says: []string{"not queryable"}, Meaning: MeaningFilterUnsupported,
 		Recorded: Recorded{400, typeJSON, `{"Fault":{"Error":[{"Message":"Invalid query","Detail":"QueryValidationError: property 'MetaData.LastUpdatedTime' is not queryable","code":"4001"}],"type":"ValidationFault"}}`, "ruckus/quickbooks-ruby#403"}},
