@@ -77,6 +77,9 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 	}
 	// Some of the others (100, 130) were answered to good tokens too. The source bounds how
 	// often that costs a refresh, and holds the realm's calls back if it does not help.
+	if c.takes(ctx, r, token) {
+		return callAlone(err)
+	}
 	if err := c.reject(ctx, r, token, err); err != nil {
 		return err
 	}
@@ -89,8 +92,35 @@ func (c *Client) do(ctx context.Context, r request, decode func(http.Header, []b
 	if !errors.Is(err, ErrUnauthorized) || next == token {
 		return err
 	}
+	if c.takes(ctx, r, next) {
+		return callAlone(err)
+	}
 	if rejected := c.reject(ctx, r, next, err); rejected != nil {
 		return rejected
+	}
+	return err
+}
+
+// unfinished is a statement that no API runs. Its answer tells whether a token is taken,
+// and costs nothing: refused calls are not metered.
+const unfinished = "SELECT"
+
+// takes reports whether the API takes a token that was refused to r: then an entity is
+// refused to the realm, and to report the token would hold up all others.
+func (c *Client) takes(ctx context.Context, r request, token secret.String) bool {
+	probe := request{kind: "query", realm: r.realm, method: http.MethodGet, path: "query", query: url.Values{"query": {unfinished}}}
+	err := c.once(ctx, probe, token, func(_ http.Header, body []byte) error {
+		_, err := DecodeQuery(body)
+		return err
+	})
+	return errors.Is(err, ErrInvalidQuery)
+}
+
+// callAlone marks a 401 as one to this call alone.
+func callAlone(err error) error {
+	var f *Fault
+	if errors.As(err, &f) {
+		f.CallAlone = true
 	}
 	return err
 }
@@ -179,10 +209,14 @@ func (c *Client) send(ctx context.Context, r request, token secret.String, decod
 		err = decode(res.Header, body)
 	}
 	var f *Fault
-	if errors.As(err, &f) {
+	id := tid(res.Header)
+	switch {
+	case errors.As(err, &f):
 		f.hide(token.Reveal())
-		f.TID = tid(res.Header)
+		f.TID = id
 		f.RetryAfter = retryAfter(res.Header)
+	case err != nil && id != "":
+		err = fmt.Errorf("%w (intuit_tid %s)", err, id)
 	}
 	return res.StatusCode, err
 }

@@ -47,14 +47,14 @@ func TestClient_RefusedTokenIsReportedAndTheNextOneTried(t *testing.T) {
 	var seen []string
 	b := setup(t, byToken(t, &seen, "access-1"))
 	require.NoError(t, query(t, b))
-	require.Equal(t, []string{"access-1", "access-2"}, seen)
+	require.Equal(t, []string{"access-1", "access-1", "access-2"}, seen, "it is asked whether the token or the call is refused")
 	require.Equal(t, []secret.String{"access-1"}, b.tokens.rejected)
-	require.Equal(t, 2, b.limiter.released, "each request takes its own turn")
+	require.Equal(t, 3, b.limiter.released, "each request takes its own turn")
 	require.Zero(t, b.limiter.held)
-	require.Len(t, b.calls, 2)
+	require.Len(t, b.calls, 3)
 	require.Equal(t, http.StatusUnauthorized, b.calls[0].Status)
 	require.ErrorIs(t, b.calls[0].Err, qbo.ErrUnauthorized)
-	require.NoError(t, b.calls[1].Err)
+	require.NoError(t, b.calls[2].Err)
 }
 
 func TestClient_SecondRefusalIsFinal(t *testing.T) {
@@ -63,17 +63,46 @@ func TestClient_SecondRefusalIsFinal(t *testing.T) {
 	err := query(t, b)
 	require.ErrorIs(t, err, qbo.ErrUnauthorized)
 	require.False(t, qbo.Temporary(err))
-	require.Equal(t, []string{"access-1", "access-2"}, seen)
+	require.Equal(t, []string{"access-1", "access-1", "access-2", "access-2"}, seen)
 	require.Equal(t, []secret.String{"access-1", "access-2"}, b.tokens.rejected, "so that the source can wait")
 	require.NotContains(t, err.Error(), "access-", "the fault repeats the token")
 	require.Contains(t, err.Error(), "[REDACTED]")
 	require.Empty(t, b.limiter.penalties)
 }
 
+// The API answers 401 to calls for one entity, and takes the token for others: no other
+// token would help, and to report it would hold up all of the company.
+func TestClient_A401ToOneEntityIsNotTheTokens(t *testing.T) {
+	for _, row := range qbo.Responses() {
+		if row.From != "" || row.Recorded.Status != http.StatusUnauthorized || row.Meaning == qbo.MeaningCompanyAccess {
+			continue
+		}
+		refused := 0
+		b := setup(t, func(w http.ResponseWriter, r *http.Request) {
+			if statement := r.URL.Query().Get("query"); statement != "" && !strings.Contains(statement, "Item") {
+				_, _ = w.Write([]byte(`{"Fault":{"Error":[{"Message":"Error parsing query","Detail":"QueryParserError","code":"4000"}],"type":"ValidationFault"}}`))
+				return
+			}
+			refused++
+			answer(row.Recorded.Status, row.Recorded.ContentType, []byte(row.Recorded.Body))(w, r)
+		})
+		_, cdc := b.client.CDC(t.Context(), "9130", []string{"Item"}, time.Unix(1e9, 0))
+		_, _, read := b.client.Read(t.Context(), "9130", "Item", "7")
+		for _, err := range []error{query(t, b), cdc, read} {
+			require.NotErrorIs(t, err, qbo.ErrUnauthorized)
+			require.Equal(t, qbo.MeaningRequest, qbo.MeaningOf(err))
+			require.False(t, qbo.Temporary(err))
+			require.ErrorContains(t, err, "quickbooks answered 401")
+		}
+		require.Empty(t, b.tokens.rejected, row.Name)
+		require.Equal(t, 3, refused)
+	}
+}
+
 func TestClient_RefusalInsideAnAnswerOf200CountsToo(t *testing.T) {
 	var calls atomic.Int32
 	b := setup(t, func(w http.ResponseWriter, _ *http.Request) {
-		if calls.Add(1) == 1 {
+		if calls.Add(1) <= 2 {
 			_, _ = w.Write(read(t, "errors/lowercase_fault_3200_go_captured.json"))
 			return
 		}
@@ -96,7 +125,7 @@ func TestClient_ErrorsOfTheTokenSourcePassThrough(t *testing.T) {
 		b := setup(t, byToken(t, &seen, "access-1"))
 		b.tokens.list, b.tokens.err = b.tokens.list[:1], parked
 		require.ErrorIs(t, query(t, b), parked)
-		require.Len(t, seen, 1)
+		require.Len(t, seen, 2)
 	})
 	t.Run("report", func(t *testing.T) {
 		var seen []string
@@ -105,7 +134,7 @@ func TestClient_ErrorsOfTheTokenSourcePassThrough(t *testing.T) {
 		err := query(t, b)
 		require.ErrorIs(t, err, parked)
 		require.ErrorIs(t, err, qbo.ErrUnauthorized)
-		require.Len(t, seen, 1)
+		require.Len(t, seen, 2)
 	})
 }
 

@@ -9,7 +9,8 @@ import (
 // What an error of the API means; a *Fault is one or more of them by errors.Is.
 var (
 	// ErrUnauthorized: the access token is not valid (401, 3200). The client has
-	// asked for another one and tried again before it returns this.
+	// asked for another one and tried again before it returns this. A 401 whose token
+	// the API takes for another call is not this: it refuses the call.
 	ErrUnauthorized = errors.New("access token refused")
 	// ErrForbidden: the company cannot be read (MeaningCompanyAccess): AccessOf
 	// says why. A 403 of a gateway, which holds no fault, is not this.

@@ -22,6 +22,8 @@ type Fault struct {
 	// RetryAfter is what the answer asked for; 0 if it did not. Intuit documents
 	// none and was not seen to send one.
 	RetryAfter time.Duration
+	// CallAlone is set for a 401 to this call although the API takes its token for others.
+	CallAlone bool
 }
 
 // FaultError is one error of a fault. What looks like a token in its texts is
@@ -59,7 +61,7 @@ func (f *Fault) Error() string {
 func (f *Fault) Is(target error) bool {
 	switch target {
 	case ErrUnauthorized:
-		return f.Status == http.StatusUnauthorized || f.has("3200")
+		return (f.Status == http.StatusUnauthorized || f.has("3200")) && !f.CallAlone
 	case ErrForbidden:
 		return MeaningOf(f) == MeaningCompanyAccess
 	case ErrThrottled:
@@ -91,9 +93,9 @@ func (f *Fault) has(codes ...string) bool {
 	return slices.ContainsFunc(f.Errors, func(e FaultError) bool { return slices.Contains(codes, e.Code) })
 }
 
-// says looks for a lower-case phrase in any case.
+// says looks for a lower-case phrase in any case. What a page says is no fault.
 func (f *Fault) says(phrase string) bool {
-	return slices.ContainsFunc(f.Errors, func(e FaultError) bool {
+	return f.readable() && slices.ContainsFunc(f.Errors, func(e FaultError) bool {
 		return strings.Contains(strings.ToLower(e.Message+"\n"+e.Detail), phrase)
 	})
 }

@@ -2,9 +2,12 @@ package qbo
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"html"
+	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -31,9 +34,8 @@ func DecodeFault(status int, header http.Header, body []byte) *Fault {
 	f := faultIn(body)
 	if f == nil {
 		f = &Fault{}
-		if len(body) > 0 {
-			message := fmt.Sprintf(noFault+" (%s, %d bytes)", header.Get("Content-Type"), len(body))
-			f.Errors = []FaultError{{Message: clean(message + gatewayText(body))}}
+		if said := unreadable(status, header, body); said != "" {
+			f.Errors = []FaultError{{Message: said}}
 		}
 	}
 	f.Status = status
@@ -66,6 +68,48 @@ func xmlFault(body []byte) *Fault {
 		return nil
 	}
 	return decodeFaultXML(body)
+}
+
+// unreadable says what came in place of a fault; empty if nothing did. What a page says
+// and where a redirect leads tell an operator that the base URL is wrong.
+func unreadable(status int, header http.Header, body []byte) string {
+	message := noFault
+	if len(body) > 0 {
+		message += fmt.Sprintf(" (%s, %d bytes)", header.Get("Content-Type"), len(body))
+	}
+	if to, _, _ := strings.Cut(header.Get("Location"), "?"); status/100 == 3 && to != "" {
+		message += ", redirects to " + to
+	}
+	if message == noFault {
+		return ""
+	}
+	return clean(message + cmp.Or(gatewayText(body), pageText(body)))
+}
+
+var (
+	unseen = regexp.MustCompile(`(?is)<(script|style)\b.*?</(script|style)>|<!--.*?-->`)
+	tag    = regexp.MustCompile(`<[^>]*>`)
+)
+
+// maxPageText bounds what is kept of a page.
+const maxPageText = 200
+
+// pageText is what a page of HTML shows, shortened; empty if the body is none.
+func pageText(body []byte) string {
+	body = trim(body)
+	if len(body) == 0 || len(body) > maxFaultBody || body[0] != '<' {
+		return ""
+	}
+	text := html.UnescapeString(tag.ReplaceAllString(unseen.ReplaceAllString(string(body), " "), " "))
+	// Shortened last: of a token that is cut, the rest would not look like one.
+	shown := []rune(clean(text))
+	if len(shown) == 0 {
+		return ""
+	}
+	if len(shown) > maxPageText {
+		shown = append(shown[:maxPageText], '…')
+	}
+	return ": " + string(shown)
 }
 
 // gatewayText is the error that Intuit's gateway wrote, which is in a form of its own;
@@ -122,7 +166,10 @@ func decodeFaultXML(body []byte) *Fault {
 			} `xml:"Error"`
 		} `xml:"Fault"`
 	}
-	_ = xml.Unmarshal(body, &wire) // HTML fails early; of a page cut short we take what there is
+	// Codes and tags are ASCII in any charset that a server may declare.
+	d := xml.NewDecoder(bytes.NewReader(bytes.ToValidUTF8(body, []byte("\uFFFD"))))
+	d.CharsetReader = func(_ string, input io.Reader) (io.Reader, error) { return input, nil }
+	_ = d.Decode(&wire) // HTML fails early; of a page cut short we take what there is
 	f := &Fault{Type: clean(wire.Fault.Type)}
 	for _, e := range wire.Fault.Errors {
 		f.add(e.Message, e.Detail, e.Code, e.Element)

@@ -118,6 +118,8 @@ func TestFault_Means(t *testing.T) {
 		{name: "404 as a page", status: 404, body: "<html>", temporary: true},
 		{name: "a redirect", status: 302, temporary: true},
 		{name: "400 alone", status: 400, temporary: true},
+		{name: "a page that speaks like a fault", status: 400, body: "<html>Metadata not found. The request is too long.</html>", temporary: true},
+		{name: "XML in another charset", status: 400, body: "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><IntuitResponse><Fault type=\"x\"><Error code=\"3100\"><Message>Acc\xe8s</Message></Error></Fault></IntuitResponse>", want: []error{qbo.ErrForbidden}},
 		{name: "XML that is no fault", status: 500, body: "<a><b/></a>", want: []error{qbo.ErrServer}, temporary: true},
 		{name: "broken JSON", status: 500, body: `{"Fault":{"Error":[`, want: []error{qbo.ErrServer}, temporary: true},
 		{name: "fault is null", status: 500, body: `{"Fault":null}`, want: []error{qbo.ErrServer}, temporary: true},
@@ -141,7 +143,7 @@ func TestDecodeFault_KeepsTenErrors(t *testing.T) {
 
 func TestDecodeFault_UnreadableBodySaysWhatItWas(t *testing.T) {
 	f := qbo.DecodeFault(502, http.Header{"Content-Type": {"text/html"}}, []byte("<html>Bad Gateway</html>"))
-	require.Equal(t, "quickbooks answered 502: no fault in the body (text/html, 24 bytes)", f.Error())
+	require.Equal(t, "quickbooks answered 502: no fault in the body (text/html, 24 bytes): Bad Gateway", f.Error())
 	// Intuit's support asks for this id: it is as long as a token and must be shown.
 	f = qbo.DecodeFault(502, http.Header{"Intuit-T-Id": {"9cf50b60-8b0e-4fea-8327-e6a66099fe6f"}}, nil)
 	require.Equal(t, "quickbooks answered 502 (intuit_tid 9cf50b60-8b0e-4fea-8327-e6a66099fe6f)", f.Error())
@@ -183,6 +185,18 @@ func TestDecodeFault_ShowsWhatHelps(t *testing.T) {
 			require.Contains(t, qbo.DecodeFault(403, nil, []byte(body)).Error(), text)
 		}
 	}
+}
+
+// A base URL that is wrong shows in what the gateway sends in place of a fault.
+func TestDecodeFault_ShowsWhatAPageSays(t *testing.T) {
+	page := `<!DOCTYPE HTML><html><head><style>p{color:red}</style><title>404 Not Found</title></head><body>
+		<p>The requested URL /v3/company/v3/company/123145730732229/query was not found &amp; nothing else.</p>` + strings.Repeat("<p>more</p>", 100)
+	require.Equal(t, "quickbooks answered 404: no fault in the body (text/html, 1301 bytes): "+
+		"404 Not Found The requested URL /v3/company/v3/company/123145730732229/query was not found & nothing else."+strings.Repeat(" more", 18)+" mor…",
+		qbo.DecodeFault(404, http.Header{"Content-Type": {"text/html"}}, []byte(page)).Error())
+	to := http.Header{"Location": {"https://accounts.intuit.com/app/sign-in?state=secret"}}
+	require.Equal(t, "quickbooks answered 302: no fault in the body, redirects to https://accounts.intuit.com/app/sign-in", qbo.DecodeFault(302, to, nil).Error())
+	require.Equal(t, "quickbooks answered 404", qbo.DecodeFault(404, to, nil).Error())
 }
 
 // A token stays hidden wherever Intuit repeats it, in any of the forms that tokens,

@@ -44,8 +44,13 @@ func (c *Client) doIncluding(ctx context.Context, r request, decode func(http.He
 // mayBeInclude reports whether an error may be about a parameter of the request.
 func mayBeInclude(err error) bool {
 	var f *Fault
-	return errors.As(err, &f) && f.Status == http.StatusBadRequest && !Temporary(err) &&
-		!errors.Is(err, ErrTooOld) && !errors.Is(err, ErrPoison)
+	switch {
+	case !errors.As(err, &f) || f.CallAlone || errors.Is(err, ErrTooOld):
+		return false
+	case f.Status == http.StatusOK:
+		return MeaningOf(err) == MeaningRequest
+	}
+	return f.Status == http.StatusBadRequest && !Temporary(err) && !errors.Is(err, ErrPoison)
 }
 
 // legacyFields are the custom fields that every answer holds: those of before the

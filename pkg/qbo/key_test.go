@@ -107,20 +107,22 @@ func TestHasEnhancedFields(t *testing.T) {
 // CDC is asked once with the parameter that Intuit documents for Query and reads. A realm
 // that refuses it is asked without, and remembered.
 func TestClient_CDCThatRefusesTheIncludeIsAskedWithout(t *testing.T) {
-	with, without := 0, 0
-	b := setup(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("include") != "" {
-			with++
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = w.Write([]byte(`{"Fault":{"Error":[{"Message":"Request has invalid or unsupported property","code":"2010"}],"type":"ValidationFault"}}`))
-			return
+	for _, status := range []int{http.StatusBadRequest, http.StatusOK} {
+		with, without := 0, 0
+		b := setup(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("include") != "" {
+				with++
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte(`{"Fault":{"Error":[{"Message":"Request has invalid or unsupported property","code":"2010"}],"type":"ValidationFault"}}`))
+				return
+			}
+			without++
+			_, _ = w.Write(read(t, "cdc/intuit_doc_sample_skeleton.json"))
+		})
+		for range 3 {
+			_, err := b.client.CDC(t.Context(), "1", []string{"Customer"}, utc(t, "2026-01-01T00:00:00Z"))
+			require.NoError(t, err, "status %d", status)
 		}
-		without++
-		_, _ = w.Write(read(t, "cdc/intuit_doc_sample_skeleton.json"))
-	})
-	for range 3 {
-		_, err := b.client.CDC(t.Context(), "1", []string{"Customer"}, utc(t, "2026-01-01T00:00:00Z"))
-		require.NoError(t, err)
+		require.Equal(t, [2]int{1, 3}, [2]int{with, without})
 	}
-	require.Equal(t, [2]int{1, 3}, [2]int{with, without})
 }

@@ -88,16 +88,21 @@ func MeaningOf(err error) Meaning { return ResponseOf(err).Meaning }
 // AccessOf is why the company cannot be read; "" unless that is the meaning.
 func AccessOf(err error) Access { return ResponseOf(err).Access }
 
-// Errors that the table does not cover, as no response or only a part of it came.
+// Errors that the table does not cover: no response or only a part of it came, or
+// another call tells more than the response.
 var (
 	noResponse     = Response{Name: "no response", Meaning: MeaningTransient}
+	refusedAlone   = Response{Name: "401 to one call alone", Meaning: MeaningRequest}
 	resultTooLarge = Response{Name: "result too large", Meaning: MeaningRequest}
 )
 
 // ResponseOf is the row of the table that an error matches.
 func ResponseOf(err error) Response {
+	var f *Fault
 	r, ok := replyOf(err)
 	switch {
+	case errors.As(err, &f) && f.CallAlone:
+		return refusedAlone
 	case ok:
 		// The last rows of each endpoint match everything.
 		return responses[slices.IndexFunc(responses, func(row Response) bool { return row.matches(r) })]

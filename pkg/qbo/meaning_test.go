@@ -99,6 +99,8 @@ func TestMeaningOf_OtherErrors(t *testing.T) {
 		{name: "malformed", err: fmt.Errorf("%w: x", qbo.ErrMalformed), want: qbo.MeaningMalformed},
 		{name: "the token of a call", err: fmt.Errorf("query: token: %w", &qbo.OAuthError{Status: 401, Code: "invalid_client"}), want: qbo.MeaningAppProblem},
 		{name: "a gateway in place of the token endpoint", err: &qbo.OAuthError{Status: 403}, want: qbo.MeaningTransient},
+		{name: "client id in other words", err: &qbo.OAuthError{Status: 400, Code: "invalid_grant", Description: "Incorrect Client ID"}, want: qbo.MeaningAppProblem},
+		{name: "invalid_client in a 400", err: &qbo.OAuthError{Status: 400, Code: "invalid_client"}, want: qbo.MeaningAppProblem},
 		{name: "invalid_grant in a 500", err: &qbo.OAuthError{Status: 500, Code: "invalid_grant"}, want: qbo.MeaningTransient},
 	} {
 		require.Equal(t, tt.want, qbo.MeaningOf(tt.err), tt.name)
@@ -120,6 +122,15 @@ func TestMeaningOf_EveryStatus(t *testing.T) {
 				require.Equal(t, qbo.MeaningTransient, qbo.MeaningOf(f), status)
 			}
 		}
+	}
+}
+
+// One response of a failing server is not enough to leave an entity out for a week.
+func TestMeaningOf_AServerFaultNamesNoEntity(t *testing.T) {
+	for _, code := range []string{"5020", "5030"} {
+		body := []byte(fmt.Sprintf(`{"Fault":{"Error":[{"Message":"m","Detail":"d","code":%q}],"type":"x"}}`, code))
+		require.Equal(t, qbo.MeaningTransient, qbo.MeaningOf(qbo.DecodeFault(500, nil, body)))
+		require.Equal(t, qbo.MeaningEntityUnavailable, qbo.MeaningOf(qbo.DecodeFault(403, nil, body)))
 	}
 }
 

@@ -79,15 +79,30 @@ func (r Refusal) expanded() Refusal {
 	if info, ok := entity.Lookup(r.Entity); ok {
 		r.Entity = info.Name
 	}
-	if r.Message == "" && r.Detail == "" {
-		for _, known := range recorded {
-			if r.Code != "" && known.Code == r.Code {
-				r.Message, r.Detail = known.Message, known.Detail
-				break
-			}
-		}
+	if r.Message == "" && r.Detail == "" && r.Code != "" {
+		known := recordedOf(r.Status, r.Code)
+		r.Message, r.Detail = known.Message, known.Detail
 	}
 	return r
+}
+
+// recordedOf is the recorded response of a code: best of that status too, and one that
+// does not pass by itself. One code may have several texts.
+func recordedOf(status int, code string) (best RecordedResponse) {
+	fits := 0
+	for _, known := range recorded {
+		fit := 1
+		if known.Status == status {
+			fit += 2
+		}
+		if !known.Passing {
+			fit++
+		}
+		if known.Code == code && fit > fits {
+			best, fits = known, fit
+		}
+	}
+	return best
 }
 
 func expandAll(refuse []Refusal) []Refusal {

@@ -58,6 +58,24 @@ func TestRefuse_AnEntityWhereverItIsNamed(t *testing.T) {
 	require.Zero(t, st.Throttled)
 }
 
+// A code with several texts gets that of its status, and not one that passes by itself.
+func TestRefuse_TheTextFitsTheStatus(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, tt := range []struct {
+		status     int
+		code, want string
+	}{
+		{403, "3100", "ApplicationAuthorizationFailed"}, {500, "3100", "InternalServerError"},
+		{200, "5020", "Permission Denied"}, {401, "120", "Authorization Failure"}, {418, "6190", "Invalid Company Status"},
+	} {
+		b.refuse(qbosim.Refusal{Status: tt.status, Code: tt.code})
+		require.Contains(t, b.get(read("companyinfo", realm)).fault(t).Message, tt.want)
+	}
+	b.refuse(qbosim.Refusal{Status: 400, Code: "6000"})
+	require.NotContains(t, string(b.get(read("companyinfo", realm)).Body), "-30000")
+}
+
 func TestRefuse_AllCallsOfOneRealm(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

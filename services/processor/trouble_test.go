@@ -74,8 +74,8 @@ func TestProcessor_AParkedRealmIsAckedAndCounted(t *testing.T) {
 	}
 }
 
-// Intuit's API refuses good tokens (intuit/oauth-jsclient#135): the event costs two calls
-// and one new token, and waits aside as long as the connection says.
+// Intuit's API refuses good tokens (intuit/oauth-jsclient#135): the event costs four calls
+// (two of which ask whether the token is refused) and one new token, and waits aside as long as the connection says.
 func TestProcessor_APermanent401WaitsAside(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -104,7 +104,7 @@ func TestProcessor_APermanent401WaitsAside(t *testing.T) {
 	require.Equal(t, before.Generation+1, after.Generation, "one refresh")
 	require.Equal(t, connection.Live, after.State)
 	require.WithinDuration(t, b.clock.Now().Add(time.Minute), after.HeldUntil, 30*time.Second)
-	require.EqualValues(t, 2, calls.Load())
+	require.EqualValues(t, 4, calls.Load())
 	require.Empty(t, b.dead())
 	require.Zero(t, p.Stats().Dead)
 }

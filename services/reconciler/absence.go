@@ -333,7 +333,7 @@ func (s *scan) unfiltered(ctx context.Context, f *finding) (bool, error) {
 	}
 	plain, all, err := s.counts(ctx, f.entity, statement{}, statement{list: true})
 	if errors.Is(err, qbo.ErrInvalidQuery) {
-		return !f.list, nil // there is no such property: nothing can be hidden by it
+		return !listed(f.entity), nil // there is no such property: nothing can be hidden by it
 	}
 	if err != nil {
 		return false, err

@@ -29,10 +29,11 @@ func (s *scan) query(ctx context.Context, f *finding) error {
 		s.keepRefusal(ctx, doubt{entity: f.entity, way: wayFilter, err: err}, true)
 		f.plain = true
 		err = s.read(ctx, f, time.Time{}, time.Time{})
-		if f.list && filterRefused(err) {
-			f.list = false
-			err = s.read(ctx, f, time.Time{}, time.Time{})
-		}
+	}
+	if f.plain && f.list && filterRefused(err) {
+		// By Active neither: inactive records may be hidden, see unfiltered.
+		f.list = false
+		err = s.read(ctx, f, time.Time{}, time.Time{})
 	}
 	if err != nil {
 		return fmt.Errorf("query %s: %w", f.entity, err)

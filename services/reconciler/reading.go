@@ -38,6 +38,10 @@ func (r Reading) Run(ctx context.Context) error {
 	if filterRefused(err) && r.From.IsZero() && r.To.IsZero() {
 		k.base.plain = true
 		err = k.window(ctx, r.From, r.To)
+		if k.base.list && filterRefused(err) {
+			k.base.list = false
+			err = k.window(ctx, r.From, r.To)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", r.Entity, err)
@@ -53,6 +57,10 @@ func (r Reading) Count(ctx context.Context) (int, error) {
 	q := r.statement()
 	q.from, q.to = r.From, r.To
 	res, err := r.Query(ctx, q.count())
+	if q.list && filterRefused(err) {
+		q.list = false
+		res, err = r.Query(ctx, q.count())
+	}
 	if err != nil {
 		return 0, fmt.Errorf("count %s: %w", r.Entity, err)
 	}

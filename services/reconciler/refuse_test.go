@@ -95,14 +95,20 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, quickbooks http.Han
 	refuse := g.all || g.queries && r.URL.Query().Has("query") || slices.Contains(entitiesOf(r), g.victim) && (g.only == nil || g.only(r))
 	if refuse {
 		g.refused++
-	} else {
-		g.metered++
 	}
 	g.asked = append(g.asked, r.URL.Query().Get("entities")+r.URL.Query().Get("query"))
 	answer := g.answer
 	g.mu.Unlock()
 	if !refuse {
-		quickbooks.ServeHTTP(w, r)
+		answered := &statusOf{ResponseWriter: w, status: http.StatusOK}
+		quickbooks.ServeHTTP(answered, r)
+		g.set(func(g *gate) {
+			if answered.status == http.StatusOK {
+				g.metered++
+			} else {
+				g.refused++
+			}
+		})
 		return
 	}
 	if strings.HasPrefix(answer.body, "<?xml") {
@@ -110,6 +116,17 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request, quickbooks http.Han
 	}
 	w.WriteHeader(answer.status)
 	_, _ = w.Write([]byte(answer.body))
+}
+
+// statusOf is the status of a response.
+type statusOf struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusOf) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // guard puts a gate before QuickBooks.
@@ -252,6 +269,20 @@ func TestRefuse_ADayOfTheSchedule(t *testing.T) {
 				t.Run("new company", func(t *testing.T) { t.Parallel(); dayOfANewCompany(t, victim, answer) })
 			})
 		}
+	}
+}
+
+// A 401 to one entity whose code blames the token is no different: the token is neither
+// replaced nor held back, for the API takes it for all others.
+func TestRefuse_A401ToOneEntity(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []answerTo{
+		{"3200", 401, `{"fault":{"error":[{"message":"message=AuthenticationFailed; errorCode=003200; statusCode=401","detail":"Token not authorized","code":"3200"}],"type":"AUTHENTICATION"}}`, "3200"},
+		{"100", 401, `{"Fault":{"Error":[{"Message":"General Authentication Error","Detail":"SRV-110-Authentication Failure","code":"100"}],"type":"AUTHENTICATION"}}`, "SRV-110"},
+		{"no fault", 401, "", "401"},
+	} {
+		t.Run(answer.name+", old company", func(t *testing.T) { t.Parallel(); dayOfAnOldCompany(t, "Budget", answer) })
+		t.Run(answer.name+", new company", func(t *testing.T) { t.Parallel(); dayOfANewCompany(t, "TimeActivity", answer) })
 	}
 }
 
@@ -648,6 +679,36 @@ func TestRefuse_ACountIsNotAnEntity(t *testing.T) {
 		days(10) // on one of them it is found and read
 		require.True(t, b.has("TaxPayment", ref.ID))
 	})
+}
+
+// A name list whose Active cannot be filtered is read without it, with each scan. Since its
+// inactive records may be hidden then, none of them is taken for deleted.
+func TestRefuse_TheFilterByActive(t *testing.T) {
+	t.Parallel()
+	b, _ := loaded(t, 10)
+	hidden, kept := b.create("CustomerType"), b.create("CustomerType")
+	b.clock.Advance(time.Hour)
+	b.reconcile(b.reconciler())
+	versionOf := func(ref qbosim.Ref) int64 {
+		return b.feed.versions("ledger", b.realm)[state.Ref{Entity: ref.Entity, ID: ref.ID}]
+	}
+	was := versionOf(hidden)
+	g := b.guard("CustomerType", answerTo{status: 400, body: faultBody("ValidationFault", "4001", "Invalid query", "QueryValidationError: property 'Active' is not queryable")})
+	g.set(func(g *gate) {
+		g.only = func(r *http.Request) bool { return strings.Contains(r.URL.Query().Get("query"), "Active") }
+	})
+	require.NoError(t, b.sim.Update(hidden, map[string]any{"Active": false}))
+	r := b.reconciler()
+	for range 3 {
+		require.NoError(t, b.sim.Update(kept, nil))
+		b.clock.Advance(24 * time.Hour)
+		report := b.reconcile(r)
+		require.Empty(t, report.Errors)
+		require.Empty(t, report.Refused)
+		require.Zero(t, b.refusalOf("CustomerType", "query"))
+		require.Equal(t, b.sim.Truth(b.realm)[kept].Version, versionOf(kept))
+		require.Equal(t, was, versionOf(hidden), "no tombstone")
+	}
 }
 
 // Within one second QuickBooks promises no order: what is read by offset is counted.

@@ -1,10 +1,14 @@
 package reconciler
 
 import (
+	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 )
 
 func TestStatement_ReadsAsIntuitDocumentsIt(t *testing.T) {
@@ -27,4 +31,24 @@ func TestStatement_ReadsAsIntuitDocumentsIt(t *testing.T) {
 	}
 	require.Equal(t, "SELECT COUNT(*) FROM Bill WHERE MetaData.LastUpdatedTime < '2026-11-02T17:00:00Z'",
 		statement{entity: "Bill", to: from}.count())
+}
+
+// What cannot be filtered, by Active neither, is read and counted without conditions.
+func TestReading_WithoutAFilter(t *testing.T) {
+	read := 0
+	r := Reading{
+		Entity: "CustomerType", Now: time.Now,
+		Query: func(_ context.Context, statement string) (qbo.QueryResult, error) {
+			if strings.Contains(statement, "WHERE") || strings.Contains(statement, "ORDERBY") {
+				return qbo.QueryResult{}, qbo.DecodeFault(400, nil, []byte(`{"Fault":{"Error":[{"Message":"Invalid query","Detail":"QueryValidationError: property 'Active' is not queryable","code":"4001"}]}}`))
+			}
+			return qbo.QueryResult{TotalCount: 1, Entities: []qbo.Entity{{Name: "CustomerType", ID: "7"}}}, nil
+		},
+		Page: func(items []qbo.Entity) error { read += len(items); return nil },
+	}
+	require.NoError(t, r.Run(t.Context()))
+	require.Equal(t, 1, read)
+	n, err := r.Count(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
 }

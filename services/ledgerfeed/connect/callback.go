@@ -203,6 +203,11 @@ func (h *Handler) unverified(ctx context.Context, realm string, before connectio
 	}
 	refused := errors.Is(cause, qbo.ErrForbidden) || errors.Is(cause, qbo.ErrUnauthorized)
 	if refused && fault != nil && fault.Status < http.StatusInternalServerError {
+		if qbo.AccessOf(cause) == qbo.AccessSubscription {
+			p.status, p.code = http.StatusBadRequest, "subscription_ended"
+			p.text = "Intuit says that the QuickBooks subscription of company " + realm + " has ended. " + note + " Begin again once it is renewed."
+			return p
+		}
 		p.status, p.code = http.StatusBadRequest, "wrong_company"
 		p.text = "Intuit does not let this app read company " + realm + ". Either the consent is for another company, or the environment is another one: " +
 			"a sandbox company needs LEDGERFEED_QBO_BASE_URL=" + qbo.SandboxURL + " and the app's development keys, a real one " + qbo.ProductionURL + " and the production keys. " + note + " Then begin again."

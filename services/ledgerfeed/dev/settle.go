@@ -98,7 +98,13 @@ func (f *feed) scan(ctx context.Context, load bool) error {
 		errs = append(errs, fmt.Errorf("reconcile realm %s: %v not read as a whole", realm, names))
 	}
 	for _, realm := range report.Parked {
-		errs = append(errs, fmt.Errorf("reconcile realm %s: its authorisation has lapsed", realm))
+		conn, err := f.connections.Get(ctx, realm)
+		if err == nil {
+			err = conn.Unusable()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reconcile: %w", err))
+		}
 	}
 	return errors.Join(append(errs, f.awaitIdle(ctx))...)
 }

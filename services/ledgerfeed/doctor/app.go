@@ -20,7 +20,9 @@ func (x *exam) app(ctx context.Context) {
 		x.fail(checkApp, "see the log of Redis", "%v", err)
 		return
 	}
+	x.wrong = map[string]bool{}
 	for _, p := range problems {
+		x.wrong[p.App] = true
 		text, remedy := access.Explain(p)
 		x.fail(checkApp, remedy, "%s; this configuration has qbo.base_url %s and qbo.client_id %s", text, x.Config.QBO.BaseURL, x.Config.QBO.ClientID)
 	}

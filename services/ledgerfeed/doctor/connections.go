@@ -166,6 +166,8 @@ func (x *exam) refusals() {
 		switch {
 		case r.ClientID != "" && x.Config.QBO.ClientID != "" && r.ClientID != x.Config.QBO.ClientID:
 			other = append(other, x.named(r.RealmID)+" of "+r.ClientID)
+		case r.Refusal != nil && x.wrong[r.App]:
+			// The app's result says it for all of them.
 		case r.Refusal != nil:
 			refused = append(refused, x.named(r.RealmID)+": "+r.Refusal.String())
 		case r.RefreshRefusal != nil:

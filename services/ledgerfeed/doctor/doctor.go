@@ -108,6 +108,7 @@ type exam struct {
 	report Report
 	store  *state.Store      // nil: Redis does not answer
 	broker *stream.Conn      // nil: the broker does not answer
+	wrong  map[string]bool   // apps that Intuit refuses
 	realms []realm           // those whose connection could be read
 	names  map[string]string // of their companies, as far as they are known
 }

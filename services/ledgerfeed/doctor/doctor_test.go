@@ -352,6 +352,27 @@ func TestApp_ARefusedAppIsOneResult(t *testing.T) {
 	}
 }
 
+// With wrong keys the token endpoint refuses the token of each company: that is one result, too.
+func TestApp_RefusedTokensOfARefusedAppAreOneResult(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	s.connections = s.connectionsBy(&oauth{description: "Incorrect Token type or clientID"})
+	s.connect(time.Now().Add(100 * 24 * time.Hour))
+	_, held := connection.RetryAfter(s.connections.Refresh(t.Context(), realm))
+	require.True(t, held)
+	for _, id := range []string{realm, "2"} {
+		_, err := s.store.NoteRefused(t.Context(), "production", id, state.AppRefusal{By: state.RefusedByOAuth, Message: "invalid_grant: Incorrect Token type or clientID"})
+		require.NoError(t, err)
+	}
+	var found []string
+	for _, f := range s.look(false).Findings {
+		if strings.Contains(f.Text, "Intuit refuses") {
+			found = append(found, f.Check)
+		}
+	}
+	require.Equal(t, []string{"app"}, found)
+}
+
 // A company that is not read says why: Intuit's words, or a person's reason.
 func TestConnections_SayWhyACompanyIsNotRead(t *testing.T) {
 	t.Parallel()
