@@ -22,6 +22,7 @@ type order struct {
 	entities   []string // nil: all
 	load       bool     // everything from the beginning
 	again      bool     // entities are those that were refused lately, and nothing else is asked
+	first      bool     // the realm was never scanned, and nobody asks for it
 	everything bool     // the entities only Query can find as well, whenever they were last scanned
 	recovery   bool     // those of them that the realm uses
 	republish  bool     // what an unverified scan has published already as well
@@ -167,6 +168,9 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		return nil, o, err
 	}
 	if err := s.readUse(ctx, o); err != nil {
+		return nil, o, err
+	}
+	if err := s.beginFirst(ctx, o, x, conn); err != nil {
 		return nil, o, err
 	}
 	switch {

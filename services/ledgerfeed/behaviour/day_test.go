@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -75,8 +77,9 @@ type day struct {
 	realms      []string
 	stop        func() // ends the services
 
-	mu   sync.Mutex // guards held
-	held map[qbosim.Ref]*ledgerfeedv1.Change
+	mu    sync.Mutex // guards what follows
+	held  map[qbosim.Ref]*ledgerfeedv1.Change
+	calls []string // to the API, with the status that each was answered with
 }
 
 // begin starts a feed of n companies that are founded by fill and connected.
@@ -117,10 +120,29 @@ func (d *day) startQuickBooks() {
 		Limits: qbosim.Limits{PerMinute: 1 << 20, Concurrent: 1 << 10},
 	})
 	require.NoError(d.t, err)
-	d.api = httptest.NewServer(d.sim.Handler())
+	d.api = httptest.NewServer(d.recorded(d.sim.Handler()))
 	d.t.Cleanup(func() {
 		d.api.Close()
 		require.NoError(d.t, d.sim.Close())
+	})
+}
+
+// recorded keeps what is called, for a test that fails for its calls.
+func (d *day) recorded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes()) // a caller that is gone needs no answer
+		_, path, isAPI := strings.Cut(r.URL.Path, "/v3/company/")
+		if !isAPI {
+			return
+		}
+		asked := r.URL.Query().Get("query") + r.URL.Query().Get("entities")
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.calls = append(d.calls, fmt.Sprintf("%s %d %s %s", d.clock.Now().Format("02 15:04:05"), answer.Code, path, asked))
 	})
 }
 

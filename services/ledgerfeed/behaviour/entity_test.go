@@ -1,6 +1,7 @@
 package behaviour_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ const refusedEntity = "Budget"
 // small is a company that uses few types: each type in use is counted once a week.
 func small(d *day, realm string) {
 	d.t.Helper()
-	for _, name := range []string{"Customer", "Customer", "Item", "Invoice", "Invoice", refusedEntity} {
+	for _, name := range []string{"Customer", "Customer", "Item", "Invoice", "Invoice", refusedEntity, "CompanyInfo", "Preferences"} {
 		_, err := d.sim.Create(realm, name, nil)
 		require.NoError(d.t, err)
 	}
@@ -48,6 +49,9 @@ func TestDay_OneEntityIsRefused(t *testing.T) {
 			d.advance(24 * time.Hour)
 			o := d.since(before)
 			t.Log(o)
+			if len(d.calls) > 0 {
+				t.Log(strings.Join(d.calls, "\n"))
+			}
 			require.LessOrEqual(t, o.answered, quietCalls)
 			require.Zero(t, o.dead)
 			require.Equal(t, o.records, o.same, "%s", o)
@@ -64,6 +68,9 @@ func TestDay_OneEntityIsRefused(t *testing.T) {
 			d.advance(24 * time.Hour)
 			o := d.since(before)
 			t.Log(o)
+			if len(d.calls) > 0 {
+				t.Log(strings.Join(d.calls, "\n"))
+			}
 			require.LessOrEqual(t, o.answered, firstCalls)
 			require.Zero(t, o.dead)
 			require.Equal(t, []string{refusedEntity + " 1"}, o.missing, "%s", o)
@@ -79,6 +86,9 @@ func TestDay_NothingIsRefused(t *testing.T) {
 	d := begin(t, 1, small)
 	o := d.since(qbosim.Stats{})
 	t.Log("the load:", o)
+	if len(d.calls) > 0 {
+		t.Log(strings.Join(d.calls, "\n"))
+	}
 	require.LessOrEqual(t, o.answered, firstCalls)
 	d.age()
 	before := d.sim.Stats()
