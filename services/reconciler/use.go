@@ -100,7 +100,8 @@ func (s *scan) due(name string, now time.Time) bool {
 		return true
 	}
 	changed := s.use[name].Changed
-	if announced(name) || !s.uses(name) || changed.IsZero() {
+	// What a company says of itself posts nothing: a turn a week will do.
+	if name == companyInfo || announced(name) || !s.uses(name) || changed.IsZero() {
 		return false
 	}
 	every := max(now.Sub(changed)/10, s.r.config.Interval)
@@ -118,6 +119,9 @@ func (r *Reconciler) calm(every time.Duration) time.Duration {
 // waited for half an interval more.
 func (s *scan) late(name string, now time.Time) bool {
 	every := s.longest(name)
+	if s.isLeft(name) {
+		return s.use[name].Counted.Before(now.Add(-every / unusedTurns))
+	}
 	asked := s.cursors[name].Add(margin)
 	return asked.Before(s.r.lastTurn(s.realm, name, now, every).Add(-every)) || asked.Before(now.Add(-every*3/2))
 }

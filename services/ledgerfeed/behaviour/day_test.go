@@ -44,6 +44,9 @@ const (
 	// stuck is for how many polls something may be due and nothing happen: a company that
 	// is not live, or an event that waits for a delay.
 	stuck = 80
+	// claimed is how far ahead a realm is due at most while it is scanned: the clock must
+	// not move then, or the claim runs out.
+	claimed = time.Minute
 )
 
 // clock is everybody's.
@@ -255,7 +258,10 @@ func (d *day) due() bool {
 	}
 	for _, realm := range d.realms {
 		at, err := d.store.Due(d.t.Context(), realm)
-		if err != nil || !at.IsZero() && !at.After(d.clock.Now()) {
+		if err != nil || !at.IsZero() && !at.After(d.clock.Now().Add(claimed)) {
+			return true
+		}
+		if scans, err := d.store.Scans(d.t.Context(), realm); err != nil || len(scans) > 0 {
 			return true
 		}
 		if job, err := d.store.Job(d.t.Context(), realm); err == nil && !job.State.Over() {

@@ -20,7 +20,7 @@ var refusals = []string{
 // one of a company. Each type in use is counted once a week: the counts of the four types
 // of a small company may fall on one day.
 const (
-	quietCalls = 3 + 4
+	quietCalls = 3
 	firstCalls = 40
 )
 
