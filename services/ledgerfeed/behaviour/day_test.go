@@ -82,7 +82,9 @@ type day struct {
 
 	mu    sync.Mutex // guards what follows
 	held  map[qbosim.Ref]*ledgerfeedv1.Change
-	calls []string // to the API, with the status that each was answered with
+	late  time.Duration // the longest time from a change to its delivery
+	most  time.Duration // the longest delay that the broker was asked for
+	calls []string      // to the API, with the status that each was answered with
 }
 
 // begin starts a feed of n companies that are founded by fill and connected.
@@ -187,7 +189,7 @@ func (d *day) startServices() (stop func()) {
 	pc := processor.DefaultProcessorConfig()
 	pc.CoalesceWindow, pc.AckWait = poll, 5*time.Second
 	p, err := processor.New(processor.Options{
-		Config: pc, Stream: d.conn, State: d.store, QBO: client, Connections: d.connections, Now: d.clock.Now,
+		Config: pc, Stream: d.conn, State: d.store, QBO: client, Connections: d.connections, Now: d.clock.Now, Hold: d.hold,
 		Sinks: []processor.Sink{processor.HandlerSink("ledger", d.take)}, Logger: zap.NewNop(),
 	})
 	require.NoError(d.t, err)
@@ -218,10 +220,23 @@ func (d *day) startServices() (stop func()) {
 	return stop
 }
 
+// hold shortens what the broker waits, since its clock is the real one: a wait for a
+// company that is refused costs no call, and backoffs of seconds become some milliseconds.
+func (d *day) hold(delay time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if delay < time.Minute {
+		return delay / 20
+	}
+	d.most = max(d.most, delay)
+	return 2 * turn
+}
+
 // take is the sink: the last change of a record counts.
 func (d *day) take(_ context.Context, c *ledgerfeedv1.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.late = max(d.late, d.clock.Now().Sub(qbo.VersionTime(c.GetVersion())))
 	ref := qbosim.Ref{Realm: c.GetRealmId(), Entity: c.GetEntity(), ID: c.GetEntityId()}
 	if before := d.held[ref]; before == nil || c.GetVersion() >= before.GetVersion() || c.GetSource() == ledgerfeedv1.Source_SOURCE_RESTORED {
 		d.held[ref] = c
@@ -271,15 +286,46 @@ func (d *day) due() bool {
 	return false
 }
 
-// advance lets so much time pass, step by step.
-func (d *day) advance(by time.Duration) { d.t.Helper(); d.advanceBy(by, step) }
+// advance lets so much time pass, tick by tick of the schedule. Ticks at which nothing is
+// due are passed over: at them nothing is called.
+func (d *day) advance(by time.Duration) {
+	d.t.Helper()
+	for by > 0 {
+		tick := min(d.idle(), by)
+		d.clock.Advance(tick)
+		by -= tick
+		d.rest()
+	}
+}
 
+// advanceBy lets so much time pass in steps of that length.
 func (d *day) advanceBy(by, step time.Duration) {
 	d.t.Helper()
 	for ; by > 0; by -= step {
 		d.clock.Advance(min(step, by))
 		d.rest()
 	}
+}
+
+// idle is how long it is until the tick at which the next company is due: a step while
+// messages are not settled, and an hour at most.
+func (d *day) idle() time.Duration {
+	most := time.Hour
+	for _, q := range queues {
+		if lag, err := d.conn.Lag(d.t.Context(), q.queue, q.durable); err != nil || lag.Stored > 0 {
+			return step
+		}
+	}
+	for _, realm := range d.realms {
+		at, err := d.store.Due(d.t.Context(), realm)
+		if err != nil {
+			return step
+		}
+		if !at.IsZero() {
+			most = min(most, at.Sub(d.clock.Now()))
+		}
+	}
+	return max(step, (most+step-1)/step*step)
 }
 
 // age lets two days pass in large steps: no company is new any more.
@@ -316,6 +362,12 @@ func (d *day) refuse(all ...qbosim.Refusal) {
 	d.sim.SetFaults(f)
 }
 
+// queues are those in which an event may wait.
+var queues = []struct {
+	queue   stream.Queue
+	durable string
+}{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}}
+
 // outcome is what came of a day.
 type outcome struct {
 	answered, refused int // calls
@@ -349,10 +401,7 @@ func (d *day) since(before qbosim.Stats) outcome {
 	}
 	d.compare(&o)
 	require.NoError(d.t, d.conn.EachDead(d.t.Context(), stream.DeadFilter{}, func(stream.DeadLetter) error { o.dead++; return nil }))
-	for _, q := range []struct {
-		queue   stream.Queue
-		durable string
-	}{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}} {
+	for _, q := range queues {
 		lag, err := d.conn.Lag(d.t.Context(), q.queue, q.durable)
 		require.NoError(d.t, err)
 		o.waiting += int(lag.Stored)
