@@ -368,6 +368,13 @@ var queues = []struct {
 	durable string
 }{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}}
 
+// forgetTimes begins a new measurement of how late changes are delivered.
+func (d *day) forgetTimes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.late, d.most = 0, 0
+}
+
 // outcome is what came of a day.
 type outcome struct {
 	answered, refused int // calls
@@ -376,8 +383,11 @@ type outcome struct {
 	missing           []string
 	dead              int
 	waiting           int // messages
-	states            map[connection.State]int
-	left              map[string]string // refused entities with Intuit's text
+	// late is the longest time from a change to its delivery, and what the broker would
+	// have held it back besides.
+	late   time.Duration
+	states map[connection.State]int
+	left   map[string]string // refused entities with Intuit's text
 }
 
 // since is what has happened since before.
@@ -400,6 +410,9 @@ func (d *day) since(before qbosim.Stats) outcome {
 		}
 	}
 	d.compare(&o)
+	d.mu.Lock()
+	o.late = d.late + d.most
+	d.mu.Unlock()
 	require.NoError(d.t, d.conn.EachDead(d.t.Context(), stream.DeadFilter{}, func(stream.DeadLetter) error { o.dead++; return nil }))
 	for _, q := range queues {
 		lag, err := d.conn.Lag(d.t.Context(), q.queue, q.durable)
@@ -430,8 +443,8 @@ func (d *day) compare(o *outcome) {
 }
 
 func (o outcome) String() string {
-	return fmt.Sprintf("%d calls answered, %d refused, %d refreshes, %d of %d records, %d dead letters, %d waiting, states %v, refused %v, missing %s",
-		o.answered, o.refused, o.refreshes, o.same, o.records, o.dead, o.waiting, o.states, o.left, strings.Join(o.missing, ", "))
+	return fmt.Sprintf("%d calls answered, %d refused, %d refreshes, %d of %d records, %v late, %d dead letters, %d waiting, states %v, refused %v, missing %s",
+		o.answered, o.refused, o.refreshes, o.same, o.records, o.late, o.dead, o.waiting, o.states, o.left, strings.Join(o.missing, ", "))
 }
 
 // company is one with some twenty records.
