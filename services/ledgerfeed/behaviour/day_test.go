@@ -82,9 +82,7 @@ type day struct {
 
 	mu    sync.Mutex // guards what follows
 	held  map[qbosim.Ref]*ledgerfeedv1.Change
-	late  time.Duration // the longest time from a change to its delivery
-	most  time.Duration // the longest delay that the broker was asked for
-	calls []string      // to the API, with the status that each was answered with
+	calls []string // to the API, with the status that each was answered with
 }
 
 // begin starts a feed of n companies that are founded by fill and connected.
@@ -163,6 +161,7 @@ func (d *day) openConnections(id, password string) {
 	key := secret.String("test:" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	d.connections, err = connection.New(connection.Options{
 		State: d.store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: d.oauth, Now: d.clock.Now,
+		RetryEvery: turn,
 	})
 	require.NoError(d.t, err)
 }
@@ -223,12 +222,9 @@ func (d *day) startServices() (stop func()) {
 // hold shortens what the broker waits, since its clock is the real one: a wait for a
 // company that is refused costs no call, and backoffs of seconds become some milliseconds.
 func (d *day) hold(delay time.Duration) time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if delay < time.Minute {
 		return delay / 20
 	}
-	d.most = max(d.most, delay)
 	return 2 * turn
 }
 
@@ -236,7 +232,6 @@ func (d *day) hold(delay time.Duration) time.Duration {
 func (d *day) take(_ context.Context, c *ledgerfeedv1.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.late = max(d.late, d.clock.Now().Sub(qbo.VersionTime(c.GetVersion())))
 	ref := qbosim.Ref{Realm: c.GetRealmId(), Entity: c.GetEntity(), ID: c.GetEntityId()}
 	if before := d.held[ref]; before == nil || c.GetVersion() >= before.GetVersion() || c.GetSource() == ledgerfeedv1.Source_SOURCE_RESTORED {
 		d.held[ref] = c
@@ -368,13 +363,6 @@ var queues = []struct {
 	durable string
 }{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}}
 
-// forgetTimes begins a new measurement of how late changes are delivered.
-func (d *day) forgetTimes() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.late, d.most = 0, 0
-}
-
 // outcome is what came of a day.
 type outcome struct {
 	answered, refused int // calls
@@ -383,11 +371,8 @@ type outcome struct {
 	missing           []string
 	dead              int
 	waiting           int // messages
-	// late is the longest time from a change to its delivery, and what the broker would
-	// have held it back besides.
-	late   time.Duration
-	states map[connection.State]int
-	left   map[string]string // refused entities with Intuit's text
+	states            map[connection.State]int
+	left              map[string]string // refused entities with Intuit's text
 }
 
 // since is what has happened since before.
@@ -410,9 +395,6 @@ func (d *day) since(before qbosim.Stats) outcome {
 		}
 	}
 	d.compare(&o)
-	d.mu.Lock()
-	o.late = d.late + d.most
-	d.mu.Unlock()
 	require.NoError(d.t, d.conn.EachDead(d.t.Context(), stream.DeadFilter{}, func(stream.DeadLetter) error { o.dead++; return nil }))
 	for _, q := range queues {
 		lag, err := d.conn.Lag(d.t.Context(), q.queue, q.durable)
@@ -443,8 +425,8 @@ func (d *day) compare(o *outcome) {
 }
 
 func (o outcome) String() string {
-	return fmt.Sprintf("%d calls answered, %d refused, %d refreshes, %d of %d records, %v late, %d dead letters, %d waiting, states %v, refused %v, missing %s",
-		o.answered, o.refused, o.refreshes, o.same, o.records, o.late, o.dead, o.waiting, o.states, o.left, strings.Join(o.missing, ", "))
+	return fmt.Sprintf("%d calls answered, %d refused, %d refreshes, %d of %d records, %d dead letters, %d waiting, states %v, refused %v, missing %s",
+		o.answered, o.refused, o.refreshes, o.same, o.records, o.dead, o.waiting, o.states, o.left, strings.Join(o.missing, ", "))
 }
 
 // company is one with some twenty records.

@@ -173,7 +173,6 @@ func (r row) play(t *testing.T) outcome {
 	d.age()
 	d.advance(24*time.Hour - scanAfter)
 	before := d.sim.Stats()
-	d.forgetTimes()
 	part := func() {
 		for _, realm := range d.realms {
 			d.change(realm, changesADay/4/len(d.realms)+1)
@@ -245,27 +244,15 @@ func replaceTable(t *testing.T, page []byte) []byte {
 	_, after, ok := strings.Cut(rest, tableEnds)
 	require.True(t, ok)
 	var b strings.Builder
-	b.WriteString("| QuickBooks answers | For | Calls answered | Refused | Refreshes | Delivered | Longest wait | Company | Dead letters |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| QuickBooks answers | For | Calls answered | Refused | Refreshes | Delivered | Company | Dead letters |\n|---|---|---|---|---|---|---|---|\n")
 	measured.mu.Lock()
 	defer measured.mu.Unlock()
 	for _, r := range rows() {
 		o := measured.all[r.name]
-		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d of %d | %s | %s | %d |\n",
-			r.name, lastsText(r.lasts), o.answered, o.refused, o.refreshes, o.same, o.records, waitText(o.late), stateText(o), o.dead)
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d of %d | %s | %d |\n",
+			r.name, lastsText(r.lasts), o.answered, o.refused, o.refreshes, o.same, o.records, stateText(o), o.dead)
 	}
 	return []byte(before + tableBegins + b.String() + tableEnds + after)
-}
-
-// waitText rounds up to the steps of the clock.
-func waitText(d time.Duration) string {
-	d = (d + step - 1) / step * step
-	switch {
-	case d == 0:
-		return "none"
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", d/time.Minute)
-	}
-	return fmt.Sprintf("%d h", (d+time.Hour-1)/time.Hour)
 }
 
 func lastsText(d time.Duration) string {
