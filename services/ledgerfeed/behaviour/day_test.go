@@ -149,6 +149,13 @@ func (d *day) recorded(h http.Handler) http.Handler {
 	})
 }
 
+// called are the calls so far, one a line.
+func (d *day) called() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.calls, "\n")
+}
+
 // openConnections makes the store of tokens for an app's keys.
 func (d *day) openConnections(id, password string) {
 	d.t.Helper()
