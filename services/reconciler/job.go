@@ -103,7 +103,7 @@ func (w *running) snapshot() state.Job {
 func (w *running) run(ctx context.Context) outcome {
 	o := order{
 		grace: w.r.config.Grace, entities: w.Entities, load: w.Load, everything: true, republish: true, wait: true,
-		first: w.By == byFirstLoad,
+		first: w.By == byFirstLoad, begun: w.Started,
 		progress: func(p state.JobProgress, verifying bool) {
 			w.change(func(j *state.Job) {
 				j.Progress = p

@@ -166,26 +166,31 @@ func (s *scan) isLeft(name string) bool {
 }
 
 // beginFirst prepares a first load. Where no sink has a record that CDC covers, it has no
-// deletions to tell, and CDC is not asked. One that goes on after a failure does not read
-// again what it has loaded.
+// deletions to tell, and CDC is not asked. A job that goes on after a failure does not
+// read again what it has loaded.
 func (s *scan) beginFirst(ctx context.Context, o order, x occasion, conn connection.Connection) error {
 	if !o.first {
 		return nil
 	}
 	s.evidence.records = map[string]int{}
-	s.valid = x.since
-	if conn.ChangedAt.After(s.valid) {
-		s.valid = conn.ChangedAt
-	}
+	s.valid = slices.MaxFunc([]time.Time{o.begun, x.since, conn.ChangedAt}, time.Time.Compare)
 	delivered, err := s.r.state.Delivered(ctx, s.realm, s.sinks, s.r.config.CDCEntities)
 	s.untold = err == nil && len(delivered) == 0
 	return err
 }
 
-// hasLoaded reports whether an earlier attempt at a first load has read the entity, and
-// no outage of ours or another authorisation came after.
+// hasLoaded reports whether an earlier try of the same job has read the entity, and no
+// outage of ours or another authorisation came after.
 func (s *scan) hasLoaded(o order, name string) bool {
 	cursor := s.cursors[name]
-	return o.first && !cursor.IsZero() && !cursor.Add(margin).Before(s.valid.Truncate(time.Second)) &&
-		s.r.now().Sub(cursor) < s.r.config.Interval
+	return o.first && !cursor.IsZero() && !cursor.Add(margin).Before(s.valid.Truncate(time.Second))
+}
+
+// leaves reports whether the scan, too, leaves the entity to be counted. One that covers
+// everything does so only where an earlier try of the same job has left it.
+func (s *scan) leaves(o order, name string) bool {
+	if o.first {
+		return !s.use[name].Counted.Add(margin).Before(s.valid.Truncate(time.Second))
+	}
+	return !o.everything && !o.load
 }

@@ -136,3 +136,22 @@ func TestProof_WithoutOneAllIsLoadedAtOnce(t *testing.T) {
 		require.Empty(t, about(g.calls(), "JournalCode"))
 	})
 }
+
+// A rewind forgets the pace, so that the next scan is a first load again: it covers
+// what was rewound, whenever it was last read or counted.
+func TestProof_ARewoundEntityIsLoaded(t *testing.T) {
+	t.Parallel()
+	b, g := newCompany(t, "CompanyInfo", "Preferences", "Invoice")
+	defer run(t, b.reconciler())()
+	b.atRest()
+	attached := b.create("Attachable")
+	b.clock.Advance(time.Hour)
+	before := len(g.calls())
+	require.NoError(t, b.store.RewindCursors(t.Context(), b.realm, []string{"Attachable"}, time.Time{}))
+	require.NoError(t, b.store.ScheduleIn(t.Context(), b.realm, 0))
+	b.atRest()
+	require.Len(t, about(g.calls()[before:], "Attachable"), 1)
+	require.True(t, b.has("Attachable", attached.ID))
+	cdc := func(asked string) bool { return strings.Contains(asked, ",Invoice,") }
+	require.True(t, slices.ContainsFunc(g.calls()[before:], cdc), "all is covered")
+}

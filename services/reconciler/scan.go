@@ -53,7 +53,7 @@ type scan struct {
 	generation state.Generation
 	// untold: no sink has a record of what CDC covers, so that no deletion is to be told.
 	untold bool
-	// valid is from when on what an earlier attempt at a first load has read counts.
+	// valid is from when on what an earlier try of a first load has read counts.
 	valid    time.Time
 	progress func(state.JobProgress)
 	ledger   ledger

@@ -164,7 +164,7 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		}
 		before := s.refusal(name).query
 		due := s.due(name, now) || o.again || known(before) && !before.Lasting
-		if s.isLeft(name) && (o.first || !o.everything && !o.load) {
+		if s.isLeft(name) && s.leaves(o, name) {
 			if !o.first && due && now.Sub(s.use[name].Counted) >= s.r.calm(s.longest(name)) {
 				t.load, t.count = false, true
 				counts = append(counts, newFinding(t))
