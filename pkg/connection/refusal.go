@@ -479,7 +479,7 @@ func (s *Store) watchRetries(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			s.log.Debug("refused tokens not looked at", telemetry.Error(err))
 		}
-		if lifecycle.Sleep(ctx, retryEvery) != nil {
+		if lifecycle.Sleep(ctx, s.retryEvery) != nil {
 			return
 		}
 	}

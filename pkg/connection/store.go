@@ -43,6 +43,9 @@ type Options struct {
 	// RefreshAhead is how long before its end a token is refreshed; 5 minutes if
 	// zero, and at most a quarter of the token's lifetime.
 	RefreshAhead time.Duration
+	// RetryEvery is how often Watch looks for refused tokens that are to be tried again;
+	// ten seconds if zero.
+	RetryEvery time.Duration
 	// Registerer may be nil.
 	Registerer prometheus.Registerer
 }
@@ -50,16 +53,17 @@ type Options struct {
 // Store keeps the connections. It implements [qbo.TokenSource], is safe for
 // concurrent use and needs no closing.
 type Store struct {
-	state     *state.Store
-	db        redis.UniversalClient
-	keys      *keyring
-	refresher Refresher
-	client    string // id of the app; "" is unknown
-	now       func() time.Time
-	stamp     func() string // for scripts, see state.ClockLua
-	log       *zap.Logger
-	ahead     time.Duration
-	saveFor   time.Duration
+	state      *state.Store
+	db         redis.UniversalClient
+	keys       *keyring
+	refresher  Refresher
+	client     string // id of the app; "" is unknown
+	now        func() time.Time
+	stamp      func() string // for scripts, see state.ClockLua
+	log        *zap.Logger
+	ahead      time.Duration
+	retryEvery time.Duration
+	saveFor    time.Duration
 	// rejectWindow is that of the package but in tests.
 	rejectWindow time.Duration
 	metrics      *metrics
@@ -97,7 +101,7 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		state: o.State, db: o.State.Redis(), keys: keys, refresher: o.Refresher,
-		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, saveFor: defaultSaveFor, rejectWindow: rejectWindow,
+		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, retryEvery: o.RetryEvery, saveFor: defaultSaveFor, rejectWindow: rejectWindow,
 		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
 	}
 	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
@@ -114,6 +118,9 @@ func New(o Options) (*Store, error) {
 	}
 	if s.log == nil {
 		s.log = zap.NewNop()
+	}
+	if s.retryEvery <= 0 {
+		s.retryEvery = retryEvery
 	}
 	if s.ahead <= 0 {
 		s.ahead = defaultAhead

@@ -53,3 +53,52 @@ func ParseHomeCurrency(raw []byte) (string, error) {
 	}
 	return string(r.CurrencyPrefs.HomeCurrency.Value), nil
 }
+
+// Switch is what Preferences say of a feature.
+type Switch uint8
+
+// What they may say. Unknown is also what cannot be read.
+const (
+	Unknown Switch = iota
+	On
+	Off
+)
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Switch) UnmarshalJSON(raw []byte) error {
+	switch string(raw) {
+	case "true", `"true"`:
+		*s = On
+	case "false", `"false"`:
+		*s = Off
+	default:
+		*s = Unknown
+	}
+	return nil
+}
+
+// Features are those that a company has switched on or off.
+type Features struct{ MultiCurrency, Inventory, SalesTax Switch }
+
+// ParseFeatures reads a record of Preferences.
+func ParseFeatures(raw []byte) (Features, error) {
+	var r struct {
+		CurrencyPrefs           struct{ MultiCurrencyEnabled Switch }
+		ProductAndServicesPrefs struct{ QuantityOnHand Switch }
+		TaxPrefs                struct{ UsingSalesTax Switch }
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return Features{}, fmt.Errorf("%w: Preferences: %w", ErrMalformed, err)
+	}
+	return Features{MultiCurrency: r.CurrencyPrefs.MultiCurrencyEnabled, Inventory: r.ProductAndServicesPrefs.QuantityOnHand, SalesTax: r.TaxPrefs.UsingSalesTax}, nil
+}
+
+// MayBeInventory reports whether an Item is one of inventory, or does not say what it is.
+func MayBeInventory(raw []byte) bool {
+	var r struct {
+		Type           text
+		TrackQtyOnHand Switch
+	}
+	err := json.Unmarshal(raw, &r)
+	return err != nil || r.Type == "" || r.Type == "Inventory" || r.TrackQtyOnHand == On
+}

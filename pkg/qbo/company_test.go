@@ -40,3 +40,30 @@ func TestParseHomeCurrency(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 }
+
+func TestParseFeatures(t *testing.T) {
+	for raw, want := range map[string]qbo.Features{
+		`{"CurrencyPrefs":{"MultiCurrencyEnabled":false,"HomeCurrency":{"value":"USD"}},"ProductAndServicesPrefs":{"QuantityOnHand":true},"TaxPrefs":{"UsingSalesTax":false}}`: {MultiCurrency: qbo.Off, Inventory: qbo.On, SalesTax: qbo.Off},
+		`{"CurrencyPrefs":{"MultiCurrencyEnabled":"true"},"TaxPrefs":{"UsingSalesTax":null}}`:                                                                                  {MultiCurrency: qbo.On},
+		`{"Id":"1"}`: {},
+	} {
+		got, err := qbo.ParseFeatures([]byte(raw))
+		require.NoError(t, err, raw)
+		require.Equal(t, want, got, raw)
+	}
+	_, err := qbo.ParseFeatures([]byte("["))
+	require.ErrorIs(t, err, qbo.ErrMalformed)
+}
+
+func TestMayBeInventory(t *testing.T) {
+	for raw, want := range map[string]bool{
+		`{"Type":"Service","TrackQtyOnHand":false}`:  false,
+		`{"Type":"NonInventory"}`:                    false,
+		`{"Type":"Inventory","TrackQtyOnHand":true}`: true,
+		`{"Type":"Bundle","TrackQtyOnHand":true}`:    true,
+		`{"Id":"1"}`: true,
+		`[`:          true,
+	} {
+		require.Equal(t, want, qbo.MayBeInventory([]byte(raw)), raw)
+	}
+}

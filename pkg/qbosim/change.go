@@ -164,6 +164,9 @@ func (tx *tx) create(name string, given map[string]any) (Ref, error) {
 			return Ref{}, fmt.Errorf("%s %s is there already: %w", info.Name, id, ErrNotSupported)
 		}
 	}
+	if err := tx.switchOn(info); err != nil {
+		return Ref{}, err
+	}
 	if err := tx.put(info, id, nil, opCreate, f); err != nil {
 		return Ref{}, err
 	}

@@ -2,6 +2,7 @@ package qbosim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
@@ -13,7 +14,7 @@ func (s sampler) unannounced(name, id string) fields {
 	case "Attachable":
 		return fields{"Note": "Receipt " + id, "FileName": "receipt-" + id + ".pdf", "ContentType": "application/pdf", "Size": quantity(1000 + s.IntN(90000))}
 	case "CompanyInfo":
-		return fields{"CompanyName": companyName(s.realm.id), "LegalName": companyName(s.realm.id) + " LLC", "Country": "US", "FiscalYearStartMonth": "January", "CompanyAddr": s.address()}
+		return s.features(name, fields{"CompanyName": companyName(s.realm.id), "LegalName": companyName(s.realm.id) + " LLC", "FiscalYearStartMonth": "January", "CompanyAddr": s.address()})
 	case "CreditCardPayment":
 		return fields{
 			"TxnDate": s.date(), "Amount": s.amount(), "PrivateNote": "",
@@ -39,6 +40,8 @@ func (s sampler) unannounced(name, id string) fields {
 			"ScheduleInfo": map[string]any{"IntervalType": "Monthly", "NumInterval": quantity(1)},
 		}
 		return f
+	case "Preferences":
+		return s.preferences()
 	case "ReimburseCharge":
 		return fields{"CustomerRef": s.reference("Customer"), "Amount": s.amount(), "HasBeenInvoiced": false, "PrivateNote": ""}
 	case "TaxPayment":
@@ -56,10 +59,12 @@ func (s sampler) rates() int {
 }
 
 // Populate makes a record of each entity that Query knows and the realm has none of, so
-// that the company uses all of them.
+// that the company uses all of them. What it says of itself comes last, and is true.
 func (s *Sim) Populate(realm string) ([]Ref, error) {
 	var made []Ref
-	for _, name := range entity.Queryable() {
+	own := []string{"CompanyInfo", "Preferences"}
+	others := slices.DeleteFunc(entity.Queryable(), func(name string) bool { return slices.Contains(own, name) })
+	for _, name := range append(others, own...) {
 		if s.has(realm, name) {
 			continue
 		}

@@ -89,6 +89,9 @@ func (tx *tx) stepOther() (Ref, error) {
 		return Ref{}, err
 	}
 	operation := choose(s, stepOperations[:])
+	if name, missing := tx.prerequisite(info.Name); missing {
+		return tx.create(name, nil)
+	}
 	t := tx.realm.tableLocked(info)
 	single := info.Name == "CompanyInfo" || info.Name == "Preferences"
 	if len(t.live) == 0 || operation == opCreate && !single {
@@ -108,6 +111,8 @@ func (tx *tx) prerequisite(name string) (missing string, ok bool) {
 	switch name {
 	case "Invoice":
 		needs = []string{"Customer", "Item"}
+	case "ChangeOrder":
+		needs = []string{"Estimate"}
 	case "Payment":
 		needs = []string{"Customer"}
 	case "Bill":

@@ -37,6 +37,9 @@ type Options struct {
 	Logger     *zap.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
+	// Hold is for how long the broker holds a message back that is due after a delay; nil
+	// is the delay. A test whose clock moves in steps shortens it: the broker has its own.
+	Hold func(delay time.Duration) time.Duration
 	// Tracer makes a span for each batch, in the traces of its envelopes; nil makes
 	// none.
 	Tracer trace.Tracer
@@ -53,6 +56,7 @@ type Processor struct {
 	outputs     []*output
 	log         *zap.Logger
 	now         func() time.Time
+	hold        func(time.Duration) time.Duration
 	tracer      trace.Tracer
 
 	guard     *access.Guard
@@ -98,12 +102,15 @@ func New(o Options) (*Processor, error) {
 	}
 	p := &Processor{
 		config: o.Config, stream: o.Stream, state: o.State, client: o.QBO, connections: o.Connections,
-		log: o.Logger, now: o.Now, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, refusedAfter: refusedAfter, refusedFor: refusedFor,
+		log: o.Logger, now: o.Now, hold: o.Hold, tracer: o.Tracer, lagDelay: lagDelay, poisonAfter: poisonAfter, refusedAfter: refusedAfter, refusedFor: refusedFor,
 		waitAfter: waitAfter, rememberEvery: rememberInterval, companies: companiesEvery,
 		behindEvery: behindInterval, behindAfter: behindAfter, roomDelay: roomDelay,
 	}
 	if p.log == nil {
 		p.log = zap.NewNop()
+	}
+	if p.hold == nil {
+		p.hold = func(delay time.Duration) time.Duration { return delay }
 	}
 	if p.now == nil {
 		p.now = time.Now

@@ -289,7 +289,7 @@ func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 		level = zap.WarnLevel
 	}
 	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))
-	if err := m.Nak(o.delay); err != nil {
+	if err := m.Nak(p.hold(o.delay)); err != nil {
 		// AckWait does the same later.
 		log.Debug("message not given back", telemetry.Error(err))
 	}

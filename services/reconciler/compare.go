@@ -48,6 +48,7 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 	}
 	s.saw(f, fresh)
 	s.noteCompany(ctx, fresh)
+	s.gather(fresh)
 	s.references(f, fresh)
 	lacks, differs, err := s.r.differences(ctx, s.realm, s.sinks, want, fresh)
 	if err != nil {

@@ -63,6 +63,9 @@ func (s *scan) probeFields(ctx context.Context, fs []*finding, res qbo.CDCResult
 		}
 		return nil
 	}
+	s.mu.Lock()
+	s.extra++ // a count waits for it
+	s.mu.Unlock()
 	if s.foundFields(ctx, shown.Entities); s.fields.Enhanced {
 		s.log.Info("custom fields are missing in the answers of cdc, documents are read by query", telemetry.Entity(f.entity))
 		return nil

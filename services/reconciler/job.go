@@ -103,6 +103,7 @@ func (w *running) snapshot() state.Job {
 func (w *running) run(ctx context.Context) outcome {
 	o := order{
 		grace: w.r.config.Grace, entities: w.Entities, load: w.Load, everything: true, republish: true, wait: true,
+		first: w.By == byFirstLoad, begun: w.Started,
 		progress: func(p state.JobProgress, verifying bool) {
 			w.change(func(j *state.Job) {
 				j.Progress = p
@@ -182,10 +183,13 @@ func (w *running) end(ctx context.Context, out outcome, cause error) {
 	}
 }
 
+// byFirstLoad is who asks for a first load.
+const byFirstLoad = "the schedule: first load"
+
 // firstLoad scans a realm that was never scanned, as a job, so that its progress can
 // be seen. If there is a job for the realm already, that one does it.
 func (r *Reconciler) firstLoad(ctx context.Context, realm string) outcome {
-	j, fresh, err := r.state.Track(ctx, state.Job{Realm: realm, By: "the schedule: first load"}, r.visibility())
+	j, fresh, err := r.state.Track(ctx, state.Job{Realm: realm, By: byFirstLoad}, r.visibility())
 	switch {
 	case err != nil:
 		return outcome{err: err}

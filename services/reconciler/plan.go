@@ -45,7 +45,7 @@ func (s *scan) plan(o order) []*finding {
 	for _, name := range s.r.config.CDCEntities {
 		t := s.task(name, now, o)
 		no := s.refusal(name)
-		t.retry = known(no.cdc)
+		t.retry = known(no.cdc) || known(no.query)
 		if rests(no.cdc, now) && !s.explicit[name] {
 			// As for other entities that only Query can find.
 			t.changedSince, t.query = time.Time{}, true
@@ -54,7 +54,10 @@ func (s *scan) plan(o order) []*finding {
 			}
 		}
 		s.repairFields(&t)
-		if o.wants(name) {
+		if s.untold && t.load {
+			t.changedSince = time.Time{}
+		}
+		if o.wants(name) && !s.hasLoaded(o, name) {
 			fs = append(fs, newFinding(t))
 		}
 	}

@@ -19,14 +19,16 @@ import (
 // order says how to scan a realm.
 type order struct {
 	grace      time.Duration
-	entities   []string // nil: all
-	load       bool     // everything from the beginning
-	again      bool     // entities are those that were refused lately, and nothing else is asked
-	everything bool     // the entities only Query can find as well, whenever they were last scanned
-	recovery   bool     // those of them that the realm uses
-	republish  bool     // what an unverified scan has published already as well
-	wait       bool     // until verified
-	atRest     bool     // whoever asks says that the API has caught up
+	entities   []string  // nil: all
+	load       bool      // everything from the beginning
+	again      bool      // entities are those that were refused lately, and nothing else is asked
+	first      bool      // the realm was never scanned, and nobody asks for it
+	begun      time.Time // when the job of a first load began
+	everything bool      // the entities only Query can find as well, whenever they were last scanned
+	recovery   bool      // those of them that the realm uses
+	republish  bool      // what an unverified scan has published already as well
+	wait       bool      // until verified
+	atRest     bool      // whoever asks says that the API has caught up
 
 	// progress is told how far the scan is, and that all is read; nil: nobody watches.
 	progress func(p state.JobProgress, read bool)
@@ -167,6 +169,9 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 		return nil, o, err
 	}
 	if err := s.readUse(ctx, o); err != nil {
+		return nil, o, err
+	}
+	if err := s.beginFirst(ctx, o, x, conn); err != nil {
 		return nil, o, err
 	}
 	switch {

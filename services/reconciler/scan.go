@@ -51,8 +51,12 @@ type scan struct {
 	settled time.Time // no change of before then is left to its webhook
 	// generation is that of the cursors when the scan began: see state.Generation.
 	generation state.Generation
-	progress   func(state.JobProgress)
-	ledger     ledger
+	// untold: no sink has a record of what CDC covers, so that no deletion is to be told.
+	untold bool
+	// valid is from when on what an earlier try of a first load has read counts.
+	valid    time.Time
+	progress func(state.JobProgress)
+	ledger   ledger
 
 	mu       sync.Mutex // guards what follows: entities are read at the same time
 	clock    time.Time  // Intuit's, at the latest answer
@@ -64,6 +68,7 @@ type scan struct {
 	extra    int        // successful calls that refusals have cost
 	refused  map[string]refusal
 	doubts   []doubt
+	evidence evidence // of a first load
 	// referenced are records that changed transactions name, if those are refreshed.
 	referenced map[state.Ref]bool
 	changed    int // records that have changed since their entity's cursor
@@ -117,6 +122,8 @@ type finding struct {
 	// expected is how many there are to see, if that was asked; guarded as well.
 	expected int
 	done     bool      // nothing more is asked about it; guarded as well
+	whole    bool      // all that was asked for was read; guarded as well
+	unused   bool      // the company cannot use it, so that nothing was asked
 	counted  time.Time // when a count found none; zero: it was not counted, or there are some
 	pages    int       // read since the load's progress was kept
 	// published are those of missing this scan itself puts on the stream.
@@ -170,7 +177,12 @@ func (s *scan) run(ctx context.Context, o order) error {
 		}
 	}
 	rest = s.fewerCounts(o, rest)
-	err := s.queries(ctx, rest)
+	var err error
+	if o.first {
+		err = s.loadFirst(ctx, rest)
+	} else {
+		err = s.queries(ctx, rest)
+	}
 	if err == nil {
 		err = s.settleDoubts(ctx)
 	}
@@ -248,6 +260,9 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 			err := s.ask(ctx, f)
 			switch {
 			case err == nil:
+				s.mu.Lock()
+				f.whole = f.load && f.since.IsZero()
+				s.mu.Unlock()
 				s.ended(f)
 			case errors.Is(err, errUnreadable) || errors.Is(err, errBehind):
 				s.leaveOut(f, err)

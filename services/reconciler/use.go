@@ -92,11 +92,16 @@ func (s *scan) due(name string, now time.Time) bool {
 	cursor := s.cursors[name]
 	// A cursor is by Intuit's clock. One that is ahead of ours says that ours is wrong,
 	// and nothing of how long ago it moved.
-	if cursor.After(now) || cursor.Add(margin).Before(s.r.lastTurn(s.realm, name, now, s.longest(name))) {
+	if cursor.After(now) {
+		return true
+	}
+	calm := now.Sub(cursor.Add(margin)) < s.r.calm(s.longest(name))
+	if !calm && cursor.Add(margin).Before(s.r.lastTurn(s.realm, name, now, s.longest(name))) {
 		return true
 	}
 	changed := s.use[name].Changed
-	if announced(name) || !s.uses(name) || changed.IsZero() {
+	// What a company says of itself posts nothing: a turn a week will do.
+	if name == companyInfo || announced(name) || !s.uses(name) || changed.IsZero() {
 		return false
 	}
 	every := max(now.Sub(changed)/10, s.r.config.Interval)
@@ -104,10 +109,19 @@ func (s *scan) due(name string, now time.Time) bool {
 	return every < s.longest(name) && !now.Before(cursor.Add(margin+every-s.r.config.Interval/2))
 }
 
+// calm is how long after an entity was asked for no turn of its own is due: that of the
+// day after a load is taken on the next day.
+func (r *Reconciler) calm(every time.Duration) time.Duration {
+	return min(r.config.Interval*3/2, every/2)
+}
+
 // late reports whether an entity has missed the turn before its last one, too, or has
 // waited for half an interval more.
 func (s *scan) late(name string, now time.Time) bool {
 	every := s.longest(name)
+	if s.isLeft(name) {
+		return s.use[name].Counted.Before(now.Add(-every / unusedTurns))
+	}
 	asked := s.cursors[name].Add(margin)
 	return asked.Before(s.r.lastTurn(s.realm, name, now, every).Add(-every)) || asked.Before(now.Add(-every*3/2))
 }
@@ -140,7 +154,7 @@ func (s *scan) countsAtOnce(o order) int {
 func (s *scan) planQuery(now time.Time, o order) []*finding {
 	var fs, counts []*finding
 	for _, name := range s.r.config.QueryEntities {
-		if s.unknown(name, now) || !o.wants(name) {
+		if s.unknown(name, now) || !o.wants(name) || s.hasLoaded(o, name) {
 			continue
 		}
 		t := s.task(name, now, o)
@@ -150,6 +164,13 @@ func (s *scan) planQuery(now time.Time, o order) []*finding {
 		}
 		before := s.refusal(name).query
 		due := s.due(name, now) || o.again || known(before) && !before.Lasting
+		if s.isLeft(name) && s.leaves(o, name) {
+			if !o.first && due && now.Sub(s.use[name].Counted) >= s.r.calm(s.longest(name)) {
+				t.load, t.count = false, true
+				counts = append(counts, newFinding(t))
+			}
+			continue
+		}
 		switch {
 		case t.load, o.everything, s.uses(name) && (due || o.recovery):
 			fs = append(fs, newFinding(t))
@@ -222,8 +243,8 @@ func (s *scan) keepUse(ctx context.Context) {
 		before, known := s.use[f.entity]
 		now := before
 		switch {
-		case f.count && f.load:
-			continue // recorded when it was counted
+		case f.count && f.load, f.unused:
+			continue // recorded when it was counted, or left
 		case f.items > 0 || s.uses(f.entity):
 			now.Used = true
 			if !s.hasCounted(f.entity) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -42,6 +44,9 @@ const (
 	// stuck is for how many polls something may be due and nothing happen: a company that
 	// is not live, or an event that waits for a delay.
 	stuck = 80
+	// claimed is how far ahead a realm is due at most while it is scanned: the clock must
+	// not move then, or the claim runs out.
+	claimed = time.Minute
 )
 
 // clock is everybody's.
@@ -75,8 +80,9 @@ type day struct {
 	realms      []string
 	stop        func() // ends the services
 
-	mu   sync.Mutex // guards held
-	held map[qbosim.Ref]*ledgerfeedv1.Change
+	mu    sync.Mutex // guards what follows
+	held  map[qbosim.Ref]*ledgerfeedv1.Change
+	calls []string // to the API, with the status that each was answered with
 }
 
 // begin starts a feed of n companies that are founded by fill and connected.
@@ -117,11 +123,37 @@ func (d *day) startQuickBooks() {
 		Limits: qbosim.Limits{PerMinute: 1 << 20, Concurrent: 1 << 10},
 	})
 	require.NoError(d.t, err)
-	d.api = httptest.NewServer(d.sim.Handler())
+	d.api = httptest.NewServer(d.recorded(d.sim.Handler()))
 	d.t.Cleanup(func() {
 		d.api.Close()
 		require.NoError(d.t, d.sim.Close())
 	})
+}
+
+// recorded keeps what is called, for a test that fails for its calls.
+func (d *day) recorded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes()) // a caller that is gone needs no answer
+		_, path, isAPI := strings.Cut(r.URL.Path, "/v3/company/")
+		if !isAPI {
+			return
+		}
+		asked := r.URL.Query().Get("query") + r.URL.Query().Get("entities")
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.calls = append(d.calls, fmt.Sprintf("%s %d %s %s", d.clock.Now().Format("02 15:04:05"), answer.Code, path, asked))
+	})
+}
+
+// called are the calls so far, one a line.
+func (d *day) called() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.calls, "\n")
 }
 
 // openConnections makes the store of tokens for an app's keys.
@@ -136,6 +168,7 @@ func (d *day) openConnections(id, password string) {
 	key := secret.String("test:" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	d.connections, err = connection.New(connection.Options{
 		State: d.store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: d.oauth, Now: d.clock.Now,
+		RetryEvery: turn,
 	})
 	require.NoError(d.t, err)
 }
@@ -162,7 +195,7 @@ func (d *day) startServices() (stop func()) {
 	pc := processor.DefaultProcessorConfig()
 	pc.CoalesceWindow, pc.AckWait = poll, 5*time.Second
 	p, err := processor.New(processor.Options{
-		Config: pc, Stream: d.conn, State: d.store, QBO: client, Connections: d.connections, Now: d.clock.Now,
+		Config: pc, Stream: d.conn, State: d.store, QBO: client, Connections: d.connections, Now: d.clock.Now, Hold: d.hold,
 		Sinks: []processor.Sink{processor.HandlerSink("ledger", d.take)}, Logger: zap.NewNop(),
 	})
 	require.NoError(d.t, err)
@@ -191,6 +224,15 @@ func (d *day) startServices() (stop func()) {
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	d.t.Cleanup(stop)
 	return stop
+}
+
+// hold shortens what the broker waits, since its clock is the real one: a wait for a
+// company that is refused costs no call, and backoffs of seconds become some milliseconds.
+func (d *day) hold(delay time.Duration) time.Duration {
+	if delay < time.Minute {
+		return delay / 20
+	}
+	return 2 * turn
 }
 
 // take is the sink: the last change of a record counts.
@@ -233,7 +275,10 @@ func (d *day) due() bool {
 	}
 	for _, realm := range d.realms {
 		at, err := d.store.Due(d.t.Context(), realm)
-		if err != nil || !at.IsZero() && !at.After(d.clock.Now()) {
+		if err != nil || !at.IsZero() && !at.After(d.clock.Now().Add(claimed)) {
+			return true
+		}
+		if scans, err := d.store.Scans(d.t.Context(), realm); err != nil || len(scans) > 0 {
 			return true
 		}
 		if job, err := d.store.Job(d.t.Context(), realm); err == nil && !job.State.Over() {
@@ -243,15 +288,46 @@ func (d *day) due() bool {
 	return false
 }
 
-// advance lets so much time pass, step by step.
-func (d *day) advance(by time.Duration) { d.t.Helper(); d.advanceBy(by, step) }
+// advance lets so much time pass, tick by tick of the schedule. Ticks at which nothing is
+// due are passed over: at them nothing is called.
+func (d *day) advance(by time.Duration) {
+	d.t.Helper()
+	for by > 0 {
+		tick := min(d.idle(), by)
+		d.clock.Advance(tick)
+		by -= tick
+		d.rest()
+	}
+}
 
+// advanceBy lets so much time pass in steps of that length.
 func (d *day) advanceBy(by, step time.Duration) {
 	d.t.Helper()
 	for ; by > 0; by -= step {
 		d.clock.Advance(min(step, by))
 		d.rest()
 	}
+}
+
+// idle is how long it is until the tick at which the next company is due: a step while
+// messages are not settled, and an hour at most.
+func (d *day) idle() time.Duration {
+	most := time.Hour
+	for _, q := range queues {
+		if lag, err := d.conn.Lag(d.t.Context(), q.queue, q.durable); err != nil || lag.Stored > 0 {
+			return step
+		}
+	}
+	for _, realm := range d.realms {
+		at, err := d.store.Due(d.t.Context(), realm)
+		if err != nil {
+			return step
+		}
+		if !at.IsZero() {
+			most = min(most, at.Sub(d.clock.Now()))
+		}
+	}
+	return max(step, (most+step-1)/step*step)
 }
 
 // age lets two days pass in large steps: no company is new any more.
@@ -288,6 +364,12 @@ func (d *day) refuse(all ...qbosim.Refusal) {
 	d.sim.SetFaults(f)
 }
 
+// queues are those in which an event may wait.
+var queues = []struct {
+	queue   stream.Queue
+	durable string
+}{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}}
+
 // outcome is what came of a day.
 type outcome struct {
 	answered, refused int // calls
@@ -321,10 +403,7 @@ func (d *day) since(before qbosim.Stats) outcome {
 	}
 	d.compare(&o)
 	require.NoError(d.t, d.conn.EachDead(d.t.Context(), stream.DeadFilter{}, func(stream.DeadLetter) error { o.dead++; return nil }))
-	for _, q := range []struct {
-		queue   stream.Queue
-		durable string
-	}{{stream.Events, "processor"}, {stream.Waiting, "processor_waiting"}} {
+	for _, q := range queues {
 		lag, err := d.conn.Lag(d.t.Context(), q.queue, q.durable)
 		require.NoError(d.t, err)
 		o.waiting += int(lag.Stored)
