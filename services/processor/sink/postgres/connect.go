@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync/atomic"
 
@@ -52,7 +51,7 @@ func parse(url secret.String) (*pgxpool.Config, error) {
 	}
 	// Documents are UTF-8, whatever the role or the database says.
 	c.RuntimeParams["client_encoding"] = "UTF8"
-	if !strings.Contains(url.Reveal(), "target_session_attrs") && os.Getenv("PGTARGETSESSIONATTRS") == "" {
+	if c.ValidateConnect == nil && !strings.Contains(url.Reveal(), "target_session_attrs") {
 		c.ValidateConnect = writable
 	}
 	return config, nil
