@@ -19,7 +19,7 @@ type CompanyKeeper interface {
 const (
 	// companiesEvery is how often a sink is told of companies that scans have read.
 	companiesEvery  = 30 * time.Second
-	companiesAtOnce = 500
+	companiesAtOnce = 200
 )
 
 // keepCompanies tells a sink of the companies if it keeps them, until ctx ends: all of them
@@ -31,11 +31,8 @@ func (p *Processor) keepCompanies(ctx context.Context, out *output) error {
 	}
 	since := time.Time{}
 	for ctx.Err() == nil {
-		last, err := p.tellCompanies(ctx, keeper, since)
-		switch {
-		case err == nil:
-			since = last
-		case ctx.Err() == nil:
+		var err error
+		if since, err = p.tellCompanies(ctx, keeper, since); err != nil && ctx.Err() == nil {
 			p.log.Debug("companies are kept later", telemetry.Sink(out.Name()), telemetry.Error(err))
 		}
 		_ = lifecycle.Sleep(ctx, p.companies) // it fails once ctx has ended

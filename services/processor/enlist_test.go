@@ -76,9 +76,13 @@ func TestProcessor_ASinkThatWasTakenAwayStaysAway(t *testing.T) {
 		return names
 	}
 	// The one that registers last has the newer configuration.
-	require.Eventually(t, func() bool { return slices.Equal(known(), []string{"a", "b"}) }, patient, 10*time.Millisecond)
-	before, err := b.store.Registration(t.Context())
-	require.NoError(t, err)
+	var before state.Registration
+	require.Eventually(t, func() bool {
+		// The registration follows the names: until then there is none.
+		var err error
+		before, err = b.store.Registration(t.Context())
+		return err == nil && before.Config != "" && slices.Equal(known(), []string{"a", "b"})
+	}, patient, 10*time.Millisecond)
 	upgraded := b.run(o)
 	require.Eventually(t, func() bool {
 		last, err := b.store.Registration(t.Context())
