@@ -376,7 +376,11 @@ func TestRefusal_OfTheAppWaitsAside(t *testing.T) {
 	b.requireAside()
 	require.Empty(t, b.dead())
 	b.cure()
-	b.clock.Advance(time.Hour) // when the app is tried again
+	require.Eventually(t, func() bool {
+		b.clock.Advance(time.Minute) // when the app is tried again; a try may be under way, and the next is 20 s away
+		idle, err := p.Idle(t.Context())
+		return err == nil && idle
+	}, 2*patient, 50*time.Millisecond)
 	b.settle(p)
 	b.requireEqual()
 }
