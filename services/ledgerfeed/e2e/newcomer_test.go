@@ -42,7 +42,7 @@ func (n *newcomer) run(holds string) string {
 				goesOn = strings.HasSuffix(strings.TrimSpace(line), "|")
 			}
 		}
-		cmd := exec.Command("bash", "-e", "-o", "pipefail", "-c", script.String())
+		cmd := exec.CommandContext(n.Context(), "bash", "-e", "-o", "pipefail", "-c", script.String())
 		cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(n, err, "%s\n%s", script.String(), out)
@@ -60,9 +60,10 @@ func TestNewcomer_ByTheCommandLineAlone(t *testing.T) {
 	require.NoError(t, err)
 	n := &newcomer{T: t, page: string(page), dir: t.TempDir()}
 	var taken sync.Map // changes, by subject
-	var refused atomic.Int64
+	var refused, posts atomic.Int64
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		posts.Add(1)
 		if _, err := os.Stat(filepath.Join(n.dir, "broken")); err == nil {
 			refused.Add(1)
 			http.Error(w, "the ledger is locked", http.StatusUnprocessableEntity)
@@ -93,6 +94,14 @@ func TestNewcomer_ByTheCommandLineAlone(t *testing.T) {
 	// The block that breaks the sink looks at once; here the letter is waited for.
 	n.page = strings.ReplaceAll(n.page, "$ ledgerfeed dead ls --realm", "$ until ledgerfeed dead ls --realm 9341075894179999 --json | grep -q Invoice; do sleep 0.2; done\n$ ledgerfeed dead ls --realm")
 	n.page = strings.ReplaceAll(n.page, "sink show webhook-67d8ea34", `sink show $(ledgerfeed sink ls --json | sed 's/.*"sink":"\([^"]*\)".*/\1/')`)
+	// Who reads the page is slower than the first load of the companies: a sink that refuses
+	// all of that at once is down, and has few dead letters.
+	last := int64(-1)
+	require.Eventually(t, func() bool {
+		before := last
+		last = posts.Load()
+		return before >= 0 && last-before <= 2
+	}, patience, time.Second)
 	found := n.run("touch broken")
 	require.Contains(t, found, "the endpoint answered 422 Unprocessable Entity")
 	require.Contains(t, found, "dead letters")
