@@ -15,6 +15,19 @@ import (
 // other.
 const healInterval = 5 * time.Minute
 
+// healLater returns a step that heals but for the first time: realms that are new to the
+// schedule are put on it at the start.
+func (r *Reconciler) healLater() func(context.Context) error {
+	started := false
+	return func(ctx context.Context) error {
+		if !started {
+			started = true
+			return nil
+		}
+		return r.heal(ctx)
+	}
+}
+
 // heal makes the list of realms and the schedule whole again: Redis may evict one of their
 // keys, or somebody delete it. Of the list, the schedule knows the realms; of the schedule,
 // the list; of both, the records of the connections.
