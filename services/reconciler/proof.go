@@ -165,8 +165,8 @@ func (s *scan) isLeft(name string) bool {
 	return s.cursors[name].IsZero() && !s.uses(name) && !u.Counted.IsZero()
 }
 
-// beginFirst prepares a first load. Where no sink has a record that CDC covers, it has no
-// deletions to tell, and CDC is not asked. A job that goes on after a failure does not
+// beginFirst prepares a first load. Where no sink has a record that CDC covers and no webhook
+// has come, the realm is new: there are no deletions to tell, and CDC is not asked. A job that goes on after a failure does not
 // read again what it has loaded.
 func (s *scan) beginFirst(ctx context.Context, o order, x occasion, conn connection.Connection) error {
 	if !o.first {
@@ -175,7 +175,11 @@ func (s *scan) beginFirst(ctx context.Context, o order, x occasion, conn connect
 	s.evidence.records = map[string]int{}
 	s.valid = slices.MaxFunc([]time.Time{o.begun, x.since, conn.ChangedAt}, time.Time.Compare)
 	delivered, err := s.r.state.Delivered(ctx, s.realm, s.sinks, s.r.config.CDCEntities)
-	s.untold = err == nil && len(delivered) == 0
+	if err != nil || len(delivered) > 0 {
+		return err
+	}
+	webhooks, err := s.r.state.Freshness(ctx, s.realm)
+	s.untold = err == nil && len(webhooks) == 0
 	return err
 }
 
