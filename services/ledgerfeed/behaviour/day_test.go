@@ -327,7 +327,7 @@ func (d *day) idle() time.Duration {
 			most = min(most, at.Sub(d.clock.Now()))
 		}
 	}
-	return max(step, (most+step-1)/step*step)
+	return max(step, (most + step - 1).Truncate(step))
 }
 
 // age lets two days pass in large steps: no company is new any more.
