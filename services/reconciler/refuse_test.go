@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -721,15 +722,15 @@ func TestScan_RecordsOfOneSecondInAnyOrder(t *testing.T) {
 		b.create("Bill")
 	}
 	b.clock.Advance(time.Hour)
-	shuffled := 0
+	var shuffled atomic.Int64
 	b.between(func(w http.ResponseWriter, r *http.Request, quickbooks http.Handler) {
 		statement := r.URL.Query().Get("query")
 		if strings.Contains(statement, "ORDERBY Id") {
 			t.Errorf("depends on the order of ids: %s", statement)
 		}
-		if shuffled < 2 && strings.Contains(statement, "MetaData.LastUpdatedTime <") && strings.Contains(statement, "STARTPOSITION 1000") {
+		if shuffled.Load() < 2 && strings.Contains(statement, "MetaData.LastUpdatedTime <") && strings.Contains(statement, "STARTPOSITION 1000") {
 			// A row of the page before comes again, in place of one of this page.
-			shuffled++
+			shuffled.Add(1)
 			q := r.URL.Query()
 			page := rowsOf(t, quickbooks, r)
 			q.Set("query", strings.NewReplacer("STARTPOSITION 1000", "STARTPOSITION 1", "MAXRESULTS 1000", "MAXRESULTS 1").Replace(statement))
@@ -743,7 +744,7 @@ func TestScan_RecordsOfOneSecondInAnyOrder(t *testing.T) {
 		quickbooks.ServeHTTP(w, r)
 	})
 	b.reconcile(b.reconciler())
-	require.Equal(t, 2, shuffled)
+	require.Equal(t, int64(2), shuffled.Load())
 	b.requireEqual()
 	require.Empty(t, b.behind())
 }
