@@ -196,6 +196,7 @@ func (f *Fault) add(message, detail, code, element string) {
 // codeIn finds the code in "message=ThrottleExceeded; errorCode=003001; statusCode=429".
 func codeIn(message string) string {
 	_, rest, found := strings.Cut(message, "errorCode=")
+	found = found && !strings.HasPrefix(message, noFault) // what a page says is no code
 	if !found {
 		return ""
 	}
