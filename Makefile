@@ -53,7 +53,7 @@ servers:
 	@.ci/servers
 
 .PHONY: test
-test: servers ## run every test (installs redis-server and PostgreSQL from Debian's packages when missing)
+test: servers ## run every test (installs redis-server, PostgreSQL and PgBouncer from Debian's packages when missing)
 	go test -p $(PACKAGES) work
 	cd deploy && GOWORK=off go test ./k8s ./observe
 
