@@ -62,8 +62,8 @@ func TestWrite_AConnectionThatTheReceiverCloses(t *testing.T) {
 					return
 				}
 				_, _ = io.Copy(io.Discard, req.Body)
-				_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
 				answered.Add(1)
+				_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
 				// It looks open until the second request comes.
 				if _, err := http.ReadRequest(r); err == nil {
 					closed.Add(1)
