@@ -16,5 +16,7 @@ func TestDev_UsesServersThatRunElsewhere(t *testing.T) {
 	startDev(t, t.TempDir(), servers...).equal()
 
 	s := startDev(t, t.TempDir(), servers...).equal()
-	require.Zero(t, s.LearnedByCDC)
+	// After a restart a scan may meet changes of this run before their webhooks; what was
+	// there before, which is more, it must not take for missed.
+	require.LessOrEqual(t, s.LearnedByCDC, s.Made)
 }
