@@ -27,7 +27,7 @@ type SinkTrouble struct {
 	Next time.Time `json:"next"`
 }
 
-// NoteSinkTrouble tells of a sink that takes nothing. It is forgotten a minute later
+// NoteSinkTrouble records that a sink takes nothing. It is forgotten a minute later
 // unless it is noted again.
 func (s *Store) NoteSinkTrouble(ctx context.Context, sink string, t SinkTrouble) error {
 	ctx, cancel := s.bound(ctx)

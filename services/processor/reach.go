@@ -22,8 +22,9 @@ type SinkReach struct {
 const reachTimeout = 10 * time.Second
 
 // ReachSinks tries each sink of a configuration, in their order, and changes nothing: a
-// write to PostgreSQL is taken back, of the others only the connection is tried. broker is for those that publish; nil is one that does not answer. The
-// error is for a configuration that cannot be read.
+// write to PostgreSQL is rolled back, and the others are only connected to. broker is for
+// sinks that publish; nil means that it does not answer. The error is for a configuration
+// that cannot be read.
 func ReachSinks(ctx context.Context, c ProcessorConfig, broker *stream.Conn) ([]SinkReach, error) {
 	specs, err := parseSinks(c.Sinks)
 	if err != nil {

@@ -38,17 +38,7 @@ func OldNATS(t testing.TB) string {
 		}
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		url = "nats://" + address
-		err = p.until(func() error {
-			conn, err := dial(address)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
-		if err != nil {
-			p.stop()
-		}
-		return err
+		return p.untilListening(address)
 	})
 	if err != nil {
 		t.Fatalf("devtest: %v", err)

@@ -63,17 +63,7 @@ ignore_startup_parameters = extra_float_digits
 		if p, err = start(spec{binary: binary, args: []string{file}, dir: c.dir, user: c.user, signal: syscall.SIGKILL, remove: c.dir}); err != nil {
 			return err
 		}
-		err := p.until(func() error {
-			conn, err := dial(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
-		if err != nil {
-			p.stop()
-		}
-		return err
+		return p.untilListening(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	})
 	if err != nil {
 		t.Fatalf("devtest: %v", err)

@@ -111,6 +111,21 @@ func (p *process) until(ready func() error) error {
 	}
 }
 
+// untilListening waits until the server takes connections, and stops it if it does not.
+func (p *process) untilListening(address string) error {
+	err := p.until(func() error {
+		conn, err := dial(address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		p.stop()
+	}
+	return err
+}
+
 // onFreePort calls f with a port that was free a moment ago, again if it was
 // taken before f could use it.
 func onFreePort(f func(port int) error) error {

@@ -62,7 +62,7 @@ func Start(ctx context.Context, target string, tap func() Tap) (*Proxy, error) {
 }
 
 // Redirect leads new connections to another target, as an endpoint does after a failover.
-// Those that are open stay.
+// Open connections stay.
 func (p *Proxy) Redirect(target string) { p.set(func() { p.target = target }) }
 
 func (p *Proxy) targetNow() string {
