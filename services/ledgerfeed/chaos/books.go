@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +54,7 @@ type books struct {
 	// forged are records that a webhook said were deleted and that never were.
 	forged map[qbosim.Ref]bool
 	hashes map[qbosim.Ref]hashed
+	speed  float64                   // of Intuit's clock, as against ours
 	now    func() time.Time          // Intuit's clock
 	at     func(time.Time) time.Time // Intuit's clock at a time by ours
 }
@@ -101,7 +103,7 @@ func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	}
 	b := &books{
 		Sim: sim, addr: l.Addr().String(), url: "http://" + l.Addr().String(), ended: make(chan error, 1),
-		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, now: now, at: at,
+		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, speed: speed, now: now, at: at,
 	}
 	b.server = &http.Server{Handler: http.HandlerFunc(b.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { b.ended <- b.server.Serve(l) }()
@@ -146,33 +148,48 @@ func (b *books) tokens(w http.ResponseWriter, r *http.Request) {
 	if lifecycle.Sleep(r.Context(), tokenLatency) != nil {
 		return
 	}
-	answer := &overheard{ResponseWriter: w}
+	answer := &overheard{ResponseWriter: w, status: http.StatusOK}
 	b.Handler().ServeHTTP(answer, r)
-	var given struct {
-		Access  string `json:"access_token"`
-		Refresh string `json:"refresh_token"`
-	}
-	if json.Unmarshal(answer.said.Bytes(), &given) == nil {
-		b.mu.Lock()
-		for _, token := range []string{given.Access, given.Refresh} {
-			if token != "" {
-				b.secrets[token] = true
-			}
-		}
-		b.mu.Unlock()
-	}
+	said := b.overhear(answer.said.Bytes())
+	w.Header().Set("Content-Length", strconv.Itoa(len(said)))
+	w.WriteHeader(answer.status)
+	_, _ = w.Write(said) // the caller may be gone
 }
 
-// overheard keeps what is answered.
+// overhear notes the tokens of an answer, and says by our clock when they end: by Intuit's,
+// which is faster here, each would end long before a service expects it.
+func (b *books) overhear(said []byte) []byte {
+	var given map[string]any
+	if json.Unmarshal(said, &given) != nil {
+		return said
+	}
+	b.mu.Lock()
+	for _, name := range []string{"access_token", "refresh_token"} {
+		if token, _ := given[name].(string); token != "" {
+			b.secrets[token] = true
+		}
+	}
+	b.mu.Unlock()
+	if left, ok := given["expires_in"].(float64); ok {
+		given["expires_in"] = int(left / b.speed)
+	}
+	ours, err := json.Marshal(given)
+	if err != nil {
+		return said
+	}
+	return ours
+}
+
+// overheard holds back what is answered.
 type overheard struct {
 	http.ResponseWriter
-	said bytes.Buffer
+	status int
+	said   bytes.Buffer
 }
 
-func (o *overheard) Write(data []byte) (int, error) {
-	o.said.Write(data)
-	return o.ResponseWriter.Write(data)
-}
+func (o *overheard) WriteHeader(status int) { o.status = status }
+
+func (o *overheard) Write(data []byte) (int, error) { return o.said.Write(data) }
 
 func (b *books) enter(realm string) {
 	now := time.Now()

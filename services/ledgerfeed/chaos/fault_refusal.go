@@ -151,13 +151,20 @@ func refuseFreshTokens(_ context.Context, r *run, rng *rand.Rand) (func(context.
 	refusal := qbosim.Refusal{Realm: realm, Recorded: choose(rng, []string{"auth-100", "cluster-130"})}
 	before := r.plant.books.Stats().RefreshesByRealm[realm]
 	r.plant.books.refuse(refusal)
-	return func(context.Context) error {
+	return func(ctx context.Context) error {
 		n := r.plant.books.Stats().RefreshesByRealm[realm] - before
 		r.plant.books.lift(refusal)
 		r.mu.Lock()
-		defer r.mu.Unlock()
+		again := r.unauthorized[realm]
+		r.unauthorized[realm] = true
 		if n > refreshesPerFault && !r.effects.forgets {
 			r.refreshed = append(r.refreshed, fmt.Sprintf("the token of realm %s was refreshed %d times within seconds while QuickBooks answered 401, and %d would do", realm, n, refreshesPerFault))
+		}
+		r.mu.Unlock()
+		if again {
+			// It would be held for longer than a run settles: a person looks at it. Where Redis
+			// is away, it waits.
+			_ = r.plant.connections.Release(ctx, realm)
 		}
 		return nil
 	}, fmt.Sprintf("%s by %s", realm, refusal.Recorded), nil
@@ -170,21 +177,24 @@ const refreshesPerFault = 3
 // refuseRefreshes refuses good refresh tokens: of all companies, as with the keys of
 // another app, or of one, as in an incident. Afterwards a person has the tokens of those
 // tried again that do not come back by themselves.
-func refuseRefreshes(_ context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
+func refuseRefreshes(ctx context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
 	refusal := qbosim.TokenRefusal{Description: qbosim.WrongClient}
 	realms := r.plant.realms
 	if rng.IntN(2) == 0 {
 		refusal = qbosim.TokenRefusal{Realm: choose(rng, realms)}
 		realms = []string{refusal.Realm}
 	}
+	about := ""
 	for _, realm := range realms {
-		r.plant.books.ExpireAccess(realm)
+		if !r.expire(ctx, realm) {
+			about = ", tokens stay: Redis is away"
+		}
 	}
 	r.plant.books.alter(func(f *qbosim.Faults) { f.RefuseRefresh = []qbosim.TokenRefusal{refusal} })
 	return func(ctx context.Context) error {
 		r.plant.books.alter(func(f *qbosim.Faults) { f.RefuseRefresh = nil })
 		return r.revive(ctx, realms)
-	}, fmt.Sprintf("realm %q: %q", refusal.Realm, refusal.Description), nil
+	}, fmt.Sprintf("realm %q: %q%s", refusal.Realm, refusal.Description, about), nil
 }
 
 // reviveWait is how long a company may take to be live again by itself once what was wrong

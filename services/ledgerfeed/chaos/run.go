@@ -58,6 +58,8 @@ type run struct {
 	refusals   int      // calls of CDC that were refused for one entity
 	unbounded  []string // I16: what was asked for though it was refused
 	refreshed  []string // I7: refreshes that a 401 to a good token led to
+	// unauthorized are the companies whose good tokens were answered by 401.
+	unauthorized map[string]bool
 	// ended are records of which a dead letter was requeued or purged, purged those of
 	// the latter: only a full load brings them.
 	ended, purged map[sink.Ref]bool
@@ -76,7 +78,7 @@ func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 	r := &run{
 		o: o, seed: seed, dir: dir, speed: choose(rng, []float64{10, 20, 30}), scans: choose(rng, []time.Duration{4 * time.Second, 8 * time.Second, never}),
 		plan: schedule(seed, o.For, o.faults()), begun: time.Now(), differs: map[string]difference{},
-		made: map[string]bool{}, ended: map[sink.Ref]bool{}, purged: map[sink.Ref]bool{},
+		made: map[string]bool{}, unauthorized: map[string]bool{}, ended: map[sink.Ref]bool{}, purged: map[sink.Ref]bool{},
 	}
 	if m, ok := mutants[o.Mutant]; ok {
 		r.speed, r.scans = m.speed, m.scans
