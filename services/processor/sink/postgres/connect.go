@@ -78,6 +78,7 @@ func (c *connector) newPool(ctx context.Context, config *pgxpool.Config) (*pgxpo
 		return nil
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		registerDocuments(conn)
 		err := check(ctx, conn)
 		if errors.Is(err, errPooled) && !c.pooled.Swap(true) {
 			c.log.Info("pooler detected, prepared statements are off (default_query_exec_mode=cache_describe)")

@@ -27,9 +27,9 @@ INSERT INTO {{table}} AS held (realm, entity, id, version, sync_token, last_upda
 SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
        document::jsonb, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[], $8::text[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::boolean[])
+            $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::boolean[], $16::text[])
   AS batch (realm, entity, id, version, sync_token, last_updated, deleted, operation,
-            document, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized)
+            learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized, document)
 ON CONFLICT (realm, entity, id) DO UPDATE SET
     version = excluded.version, sync_token = excluded.sync_token, last_updated = excluded.last_updated,
     deleted = excluded.deleted, operation = excluded.operation, document = excluded.document,
@@ -129,7 +129,8 @@ func rerouted(err error) bool {
 }
 
 // columns are the arguments of upsert, and how many documents were sanitized. Rows are locked in the order of the
-// arrays: sorted, two batches cannot wait for each other.
+// arrays: sorted, two batches cannot wait for each other. The documents are last: what is
+// appended to them would copy them again.
 func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 	sorted := slices.SortedFunc(slices.Values(changes), func(a, b *ledgerfeedv1.Change) int {
 		return cmp.Or(cmp.Compare(a.GetRealmId(), b.GetRealmId()), cmp.Compare(a.GetEntity(), b.GetEntity()),
@@ -144,7 +145,7 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
 		hashes, readAt                = make([]*string, n), make([]*time.Time, n)
 		deleted                       = make([]bool, n)
-		documents                     = make([]*string, n) // nil is NULL; []byte would be bytea in some query modes
+		texts                         = make(documents, n)
 		sanitizeds                    = make([]bool, n)
 	)
 	for i, c := range sorted {
@@ -154,9 +155,7 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		operations[i], learned[i], learnedAt[i] = r.Operation, r.Learned, r.LearnedAt
 		mergedInto[i], eventIDs[i] = r.MergedInto, r.EventID
 		if len(r.Document) > 0 {
-			var document string
-			document, sanitizeds[i] = sanitized(r.Document)
-			documents[i] = &document
+			texts[i], sanitizeds[i] = sanitized(r.Document)
 			if sanitizeds[i] {
 				replaced++
 			}
@@ -168,7 +167,7 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 			readAt[i] = &r.ReadAt
 		}
 	}
-	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds}, replaced
+	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds, texts}, replaced
 }
 
 // classify tells what will never be stored from what may be later. The server's
