@@ -36,7 +36,7 @@ type ProcessorConfig struct {
 	RealmParallel         int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
 	AckWait               time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
 	MaxAckPending         int           `koanf:"max_ack_pending" doc:"How many messages of a sixteenth of the realms may be under way or wait for their next try, over all replicas: what a realm that floods may have before it holds up others of its sixteenth."`
-	MaxInHand             int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 2 KiB for each message included; what is beyond goes to other replicas, or waits."`
+	MaxInHand             int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 5 KiB for each message included; what is beyond goes to other replicas, or waits."`
 	ReadTimeout           time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
 	WriteTimeout          time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take. Where there are other sinks, after 5 s the changes go to its retry queue, and it is given the whole time from there."`
 	DrainTimeout          time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`

@@ -143,6 +143,7 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		mergedInto, eventIDs          = make([]string, n), make([]string, n)
 		versions                      = make([]int64, n)
 		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
+		contents, reads               = make([]string, n), make([]time.Time, n)
 		hashes, readAt                = make([]*string, n), make([]*time.Time, n)
 		deleted                       = make([]bool, n)
 		texts                         = make(documents, n)
@@ -154,6 +155,7 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		versions[i], updated[i], deleted[i] = r.Version, r.LastUpdated, r.Deleted
 		operations[i], learned[i], learnedAt[i] = r.Operation, r.Learned, r.LearnedAt
 		mergedInto[i], eventIDs[i] = r.MergedInto, r.EventID
+		contents[i], reads[i] = r.ContentHash, r.ReadAt
 		if len(r.Document) > 0 {
 			texts[i], sanitizeds[i] = sanitized(r.Document)
 			if sanitizeds[i] {
@@ -161,10 +163,10 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 			}
 		}
 		if r.ContentHash != "" {
-			hashes[i] = &r.ContentHash
+			hashes[i] = &contents[i]
 		}
 		if !r.ReadAt.IsZero() {
-			readAt[i] = &r.ReadAt
+			readAt[i] = &reads[i]
 		}
 	}
 	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds, texts}, replaced
