@@ -88,6 +88,6 @@ func connectHandler(cfg ConsoleConfig, b *backend.Backend) (*connect.Handler, er
 	}
 	return connect.New(connect.Options{
 		Connections: b.Connections, OAuth: oauth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
-		Company: connect.CompanyName(cfg.QBO), RealmURL: func(realm string) string { return "/realms/" + realm },
+		Company: connect.CompanyName(cfg.QBO), Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
 	})
 }
