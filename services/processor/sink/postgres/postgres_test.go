@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -28,7 +29,24 @@ import (
 
 var _ processor.Sink = (*postgres.Sink)(nil)
 
-func TestMain(m *testing.M) { os.Exit(devtest.Main(m)) }
+// openVariable has the test binary open a sink and end: it is another process then.
+const openVariable = "LEDGERFEED_TEST_OPEN"
+
+func TestMain(m *testing.M) {
+	url := os.Getenv(openVariable)
+	if url == "" {
+		os.Exit(devtest.Main(m))
+	}
+	s, err := postgres.Open(context.Background(), postgres.Options{URL: secret.String(url), PerEntity: true})
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
 
 func open(t testing.TB, o postgres.Options) *postgres.Sink {
 	t.Helper()
