@@ -138,22 +138,6 @@ func TestProcessor_WaitsForADatabaseThatTakesNoWrites(t *testing.T) {
 	}
 }
 
-// A database whose transactions are serializable by default breaks off one of two that
-// write at the same time. That is no failure of the sink.
-func TestProcessor_WritesToASerializableDatabase(t *testing.T) {
-	t.Parallel()
-	b, d := setup(t), newPGSink(t)
-	d.exec(`alter role $role set default_transaction_isolation = 'serializable'`)
-	d.start(b)
-	for range 20 {
-		d.create(b, 20)
-	}
-	b.settle(d.processor)
-	require.Zero(t, d.logged.FilterMessage("sink is down").Len())
-	require.Zero(t, d.processor.Stats().Dead)
-	d.requireAll(b)
-}
-
 // start runs a processor with the database and another sink.
 func (d *pgSink) start(b *bundle) {
 	d.t.Helper()
