@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
@@ -57,6 +59,15 @@ func (d *pgSink) exec(sql string) {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, "set transaction read write; "+strings.NewReplacer("$db", d.name, "$role", d.role).Replace(sql))
 	require.NoError(d.t, err)
+}
+
+func (d *pgSink) count(sql string) (n int64) {
+	d.t.Helper()
+	conn, err := pgx.Connect(d.t.Context(), d.admin)
+	require.NoError(d.t, err)
+	defer conn.Close(d.t.Context())
+	require.NoError(d.t, conn.QueryRow(d.t.Context(), sql).Scan(&n))
+	return n
 }
 
 // reconnect ends the connections of the sink: what a role is set to counts for new ones.
@@ -136,6 +147,51 @@ func TestProcessor_WaitsForADatabaseThatTakesNoWrites(t *testing.T) {
 			require.NoError(t, postgres.Probe(t.Context(), d.options))
 		})
 	}
+}
+
+// Documents that PostgreSQL cannot hold as they are cost the others nothing: those with a
+// character that jsonb has not are stored without it, and counted; what cannot be stored at
+// all becomes a dead letter that says why. The sink is never down for them.
+func TestProcessor_DocumentsThatPostgreSQLCannotHold(t *testing.T) {
+	t.Parallel()
+	b, d := setup(t), newPGSink(t)
+	d.start(b)
+	deep := any("bottom")
+	for range 9000 {
+		deep = []any{deep}
+	}
+	refused := map[qbosim.Ref]string{}
+	for range 4 {
+		for range 5 {
+			d.records = append(d.records, b.create("Invoice", map[string]any{"PrivateNote": "good"}),
+				b.create("Customer", map[string]any{"DisplayName": "nul\x00here", "Suffix": fmt.Sprint(len(d.records))}))
+		}
+		d.records = append(d.records, b.create("Invoice", map[string]any{"Nested": deep}))
+		refused[b.create("Invoice", map[string]any{"Amount": json.Number("1e200000")})] = "SQLSTATE 22003"
+		b.publish(b.webhooks()...)
+		b.settle(d.processor)
+	}
+	require.Zero(t, d.logged.FilterMessage("sink is down").Len())
+	d.requireAll(b)
+	dead := b.dead()
+	require.Len(t, dead, len(refused))
+	for _, l := range dead {
+		e := l.Envelope.GetEvents()[0]
+		want, ok := refused[qbosim.Ref{Realm: l.RealmID, Entity: e.GetEntity(), ID: e.GetEntityId()}]
+		require.True(t, ok, "%v", l)
+		require.Equal(t, stream.ReasonSinkRefused, l.Reason)
+		require.Contains(t, l.Detail, want)
+	}
+	for ref := range refused {
+		require.NotEmpty(t, b.a.of(ref), "the other sink has it")
+	}
+	sanitized := d.count(`select count(*) from ledgerfeed.entity where sanitized`)
+	require.GreaterOrEqual(t, sanitized, int64(20), "and the invoices that name the customers")
+	require.Equal(t, sanitized, d.table.Sanitized())
+	require.Eventually(t, func() bool {
+		n, err := b.store.Sanitized(t.Context(), "pg")
+		return err == nil && n == sanitized
+	}, patient, 10*time.Millisecond)
 }
 
 // start runs a processor with the database and another sink.
