@@ -157,6 +157,29 @@ func TestOpen_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A start without the rights it needs ends, and says which are missing.
+func TestOpen_SaysWhichRightIsMissing(t *testing.T) {
+	for name, row := range map[string]struct {
+		from, prepare, want string
+	}{
+		"no schema":                        {devtest.Postgres(t), ``, "create schema ledgerfeed: ERROR: permission denied for database"},
+		"a schema of another owner":        {devtest.Postgres(t), `create schema ledgerfeed; grant usage on schema ledgerfeed to $role`, "permission denied for schema ledgerfeed"},
+		"a schema that nobody may look at": {firstRelease(t), ``, "permission denied for schema ledgerfeed"},
+		"tables of another owner": {
+			firstRelease(t), `grant all on schema ledgerfeed to $role; grant all on all tables in schema ledgerfeed to $role`, "must be owner of ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			role := "stranger_" + nameOf(t, row.from)
+			exec(t, row.from, `create role `+role+` login; `+strings.ReplaceAll(row.prepare, "$role", role))
+			t.Cleanup(func() { exec(t, row.from, `drop owned by `+role+`; drop role `+role) })
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: secret.String(strings.Replace(row.from, "postgres@", role+"@", 1))})
+			require.ErrorContains(t, err, row.want)
+			require.ErrorContains(t, err, "42501")
+		})
+	}
+}
+
 // A database that comes up after us is migrated then.
 func TestSink_WaitsForADatabaseThatIsAway(t *testing.T) {
 	direct := devtest.Postgres(t)
