@@ -107,7 +107,9 @@ func (s *Sink) exec(ctx context.Context, sql string, args ...any) (tag pgconn.Co
 		if !brokenOff(err) {
 			return tag, err
 		}
-		s.isolated.Store(true)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == serializationFailure {
+			s.isolated.Store(true)
+		}
 	}
 	for range brokenOffTries {
 		err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
@@ -120,6 +122,8 @@ func (s *Sink) exec(ctx context.Context, sql string, args ...any) (tag pgconn.Co
 	}
 	return tag, err
 }
+
+const serializationFailure = "40001"
 
 // brokenOffTries is for deadlocks, which a trigger of somebody's may cause.
 const brokenOffTries = 3
