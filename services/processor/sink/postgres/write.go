@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -65,7 +66,7 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 		return nil
 	}
 	if err := s.ready(ctx); err != nil {
-		return fmt.Errorf("write to %s: %w", s.qualified(), err)
+		return fmt.Errorf("write to %s: %w", s.qualified(), named(err))
 	}
 	if s.perEntity {
 		if err := s.makeTables(ctx, changes); err != nil {
@@ -87,7 +88,7 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 func (s *Sink) store(ctx context.Context, changes []*ledgerfeedv1.Change) (err error) {
 	args, sanitized := columns(changes)
 	for range 1 + len(changes) { // of each a table may have been made meanwhile
-		if _, err = s.pool.Exec(ctx, s.statement, args...); !rerouted(err) {
+		if _, err = s.exec(ctx, s.statement, args...); !rerouted(err) {
 			break
 		}
 	}
@@ -95,6 +96,43 @@ func (s *Sink) store(ctx context.Context, changes []*ledgerfeedv1.Change) (err e
 		s.sanitized.Add(int64(sanitized))
 	}
 	return err
+}
+
+// exec runs one statement in a transaction of its own. Above READ COMMITTED, which a role or
+// a database may have by default, PostgreSQL breaks off one of two that write at the same
+// time: the guard on the version makes the lower level right, and it breaks off none.
+func (s *Sink) exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	if !s.isolated.Load() {
+		tag, err = s.pool.Exec(ctx, sql, args...)
+		if !brokenOff(err) {
+			return tag, err
+		}
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == serializationFailure {
+			s.isolated.Store(true)
+		}
+	}
+	for range brokenOffTries {
+		err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
+			tag, err = tx.Exec(ctx, sql, args...)
+			return err
+		})
+		if !brokenOff(err) {
+			break
+		}
+	}
+	return tag, err
+}
+
+const serializationFailure = "40001"
+
+// brokenOffTries is for deadlocks, which a trigger of somebody's may cause.
+const brokenOffTries = 3
+
+// brokenOff reports whether PostgreSQL ended a transaction for the sake of another one, so
+// that the next try may succeed at once.
+func brokenOff(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && strings.HasPrefix(pg.Code, "40")
 }
 
 // Sanitized is how many documents were stored with characters replaced that jsonb cannot
@@ -170,6 +208,14 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		}
 	}
 	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds, texts}, replaced
+}
+
+// named gives an error of the server its name for metrics.
+func named(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return sink.Because("SQLSTATE "+pg.Code, err)
+	}
+	return err
 }
 
 // classify tells what will never be stored from what may be later. The server's
