@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 // PostgresPair is a primary and a standby that follows it: a commit is answered once both
@@ -21,7 +23,7 @@ func StartPostgresPair(t testing.TB) *PostgresPair {
 	t.Helper()
 	p := &PostgresPair{t: t}
 	var err error
-	p.primary, err = startCluster(false, "synchronous_commit=remote_apply", "synchronous_standby_names=", "hot_standby=on")
+	p.primary, err = startCluster(false, "synchronous_commit=remote_apply", "hot_standby=on")
 	if err != nil {
 		t.Fatalf("devtest: %v", err)
 	}
@@ -40,6 +42,13 @@ func StartPostgresPair(t testing.TB) *PostgresPair {
 	t.Cleanup(func() { p.standby.stop() })
 	p.sql(p.primary, "alter system set synchronous_standby_names = '*'")
 	p.sql(p.primary, "select pg_reload_conf()")
+	// What is committed before could be answered without the standby.
+	const synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'"
+	for began := time.Now(); p.sql(p.primary, synchronous) != "1"; time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatal("devtest: the standby did not become synchronous within a minute")
+		}
+	}
 	t.Logf("devtest: PostgreSQL at %s, its standby at %s", p.Primary(), p.Standby())
 	return p
 }
@@ -74,12 +83,13 @@ func (p *PostgresPair) Failover() {
 	}
 }
 
-func (p *PostgresPair) sql(c *cluster, sql string) {
+func (p *PostgresPair) sql(c *cluster, sql string) string {
 	p.t.Helper()
-	out, err := c.run("psql", "-X", "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", "postgres", "-c", sql, "postgres")
+	out, err := c.run("psql", "-X", "-t", "-A", "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", "postgres", "-c", sql, "postgres")
 	if err != nil {
 		p.t.Fatalf("devtest: %s: %v\n%s", sql, err, out)
 	}
+	return strings.TrimSpace(string(out))
 }
 
 func (c *cluster) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
