@@ -263,6 +263,9 @@ func TestDoctor_FindsWhatIsBroken(t *testing.T) {
 			s.connect(time.Now().Add(100 * 24 * time.Hour))
 			require.ErrorIs(t, s.connections.Refresh(t.Context(), realm), connection.ErrReauthRequired)
 		}, check: "connections", want: "Token invalid, intuit_tid 1-tid; tried again at", do: "ledgerfeed token refresh"},
+		{name: "lost connection record", breaks: func(t *testing.T, s *system) {
+			require.NoError(t, s.redis.Del(t.Context(), "lf:1:conn:{"+realm+"}").Err())
+		}, check: "connections", want: "lost the connection records of 1 companies, with their tokens: " + realm, do: "connect it again"},
 		{name: "API that refuses fresh tokens", breaks: func(t *testing.T, s *system) {
 			key := "lf:1:conn:{" + realm + "}"
 			require.NoError(t, s.redis.HSet(t.Context(), key, "held", time.Now().Add(time.Minute).UnixMilli()).Err())
