@@ -47,6 +47,9 @@ type Conn struct {
 	maxPayload atomic.Int64
 	closing    atomic.Bool
 	batches    atomic.Bool // the event stream takes atomic batches, and they save syncs
+
+	mu        sync.Mutex           // guards consumers
+	consumers map[string]consuming // in use, by durable
 }
 
 const (
@@ -71,7 +74,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota()}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota(), consumers: map[string]consuming{}}
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}

@@ -194,6 +194,7 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}
+	defer c.uses(stream, o.config(filters))()
 	for failures := 0; !over(ctx); {
 		started := time.Now()
 		err := c.consume(ctx, stream, filters, o, handle)

@@ -249,11 +249,10 @@ func (p *Processor) Run(ctx context.Context) error {
 // priority that this replica has for it, anew whenever that changes.
 func (p *Processor) consume(ctx context.Context, q queue, take func(context.Context, *stream.Message)) error {
 	for {
-		o := stream.ConsumeOptions{Queue: q.queue, Durable: q.durable, AckWait: p.config.AckWait, MaxAckPending: p.config.MaxAckPending}
+		o := q.options(p.config)
 		turn, stop := context.WithCancel(ctx)
-		if q.group >= 0 {
+		if o.Prioritized {
 			var changed <-chan struct{}
-			o.Prioritized = true
 			o.Priority, changed = p.affinity.priority(q.group)
 			go func() {
 				defer stop()
@@ -302,23 +301,44 @@ type queue struct {
 	waiting bool // of what cannot be read
 }
 
+// options are how the queue is consumed, but for the priority.
+func (q queue) options(c ProcessorConfig) stream.ConsumeOptions {
+	return stream.ConsumeOptions{Queue: q.queue, Durable: q.durable, AckWait: c.AckWait, MaxAckPending: c.MaxAckPending, Prioritized: q.group >= 0}
+}
+
+// Consumers are what the processors of a configuration consume for these sinks.
+func Consumers(c ProcessorConfig, sinks []string) (all []stream.ConsumeOptions) {
+	for _, q := range queuesOf(sinks) {
+		all = append(all, q.options(c))
+	}
+	return all
+}
+
 // durableName begins the names of the consumers on the broker.
 const durableName = "processor"
 
-func (p *Processor) queues() (queues []queue) {
+func (p *Processor) queues() []queue {
+	names := make([]string, len(p.outputs))
+	for s, out := range p.outputs {
+		names[s] = out.Name()
+	}
+	return queuesOf(names)
+}
+
+func queuesOf(sinks []string) (queues []queue) {
 	for g := range stream.Groups {
 		queues = append(queues, queue{
 			queue: stream.Group(g), durable: stream.GroupDurable(durableName, g), group: g,
-			sinks: allSinks(len(p.outputs)),
+			sinks: allSinks(len(sinks)),
 		})
 	}
 	queues = append(queues, queue{
 		queue: stream.Waiting, durable: durableName + "_waiting", group: -1,
-		sinks: allSinks(len(p.outputs)), waiting: true,
+		sinks: allSinks(len(sinks)), waiting: true,
 	})
-	for s, out := range p.outputs {
+	for s, name := range sinks {
 		queues = append(queues, queue{
-			queue: stream.Retry(out.Name()), durable: stream.RetryDurable(durableName, out.Name()), group: -1,
+			queue: stream.Retry(name), durable: stream.RetryDurable(durableName, name), group: -1,
 			sinks: sinkSet(0).with(s), retry: true,
 		})
 	}
