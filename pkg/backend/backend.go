@@ -79,6 +79,9 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if err := b.Stream.EnsureTopology(ctx); err != nil {
 		return err
 	}
+	if err := b.Stream.RequireAccess(ctx); err != nil {
+		return err
+	}
 	oauth, err := cfg.QBO.OAuth()
 	if err != nil {
 		return lifecycle.Usage(err)
@@ -153,7 +156,8 @@ func startError(err error) error {
 	}
 	_, broker := errors.AsType[*stream.MismatchError](err)
 	_, redis := errors.AsType[*state.UnsafeError](err)
-	if broker || redis {
+	_, access := errors.AsType[*stream.AccessError](err)
+	if broker || redis || access {
 		return lifecycle.Usage(err)
 	}
 	return fmt.Errorf("start: %w", err)

@@ -48,8 +48,9 @@ type Conn struct {
 	closing    atomic.Bool
 	batches    atomic.Bool // the event stream takes atomic batches, and they save syncs
 
-	mu        sync.Mutex           // guards consumers
+	mu        sync.Mutex           // guards what follows
 	consumers map[string]consuming // in use, by durable
+	denials   map[AccessError]time.Time
 }
 
 const (
@@ -74,7 +75,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota(), consumers: map[string]consuming{}}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota(), consumers: map[string]consuming{}, denials: map[AccessError]time.Time{}}
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
@@ -159,10 +160,15 @@ func (c *Conn) options(ctx context.Context) []nats.Option {
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			c.maxPayload.Store(nc.MaxPayload())
+			c.mu.Lock()
+			clear(c.denials) // the user may have other permissions now
+			c.mu.Unlock()
 			c.log.Info("broker reconnected", telemetry.Address(nc.ConnectedUrlRedacted()))
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			c.log.Warn("broker reported an error", telemetry.Error(err))
+			if !c.denied(err) {
+				c.log.Warn("broker reported an error", telemetry.Error(err))
+			}
 		}),
 	}
 	if c.cfg.CredentialsFile != "" {
@@ -196,16 +202,24 @@ func (c *Conn) Ready(ctx context.Context) error {
 	if err := c.checkServer(); err != nil {
 		return err // it may be another one since the start
 	}
+	if c.accessError() != nil {
+		// What can be tried again may be allowed by now.
+		if err := errors.Join(c.RequireAccess(ctx), c.accessError()); err != nil {
+			return err
+		}
+	}
 	_, err := c.js.Stream(ctx, EventStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		c.log.Warn("stream is gone, creating it again", telemetry.Stream(EventStream))
 		return c.EnsureTopology(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", EventStream, err)
+		return fmt.Errorf("look up stream %s: %w", EventStream, c.deniedSubject(infoSubject(EventStream), err))
 	}
 	return nil
 }
+
+func infoSubject(name string) string { return "$JS.API.STREAM.INFO." + name }
 
 // Close closes the connection. Consume calls that still run return ErrClosed.
 // Closing twice is safe.

@@ -209,6 +209,9 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 		if failures++; time.Since(started) > time.Minute {
 			failures = 1
 		}
+		if denied := c.accessError(); denied != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = denied
+		}
 		pause := min(Backoff(failures)/4, 5*time.Second)
 		c.log.Warn("consumer interrupted", telemetry.Consumer(o.Durable), telemetry.After(pause), telemetry.Error(err))
 		c.healStreams(ctx, err)

@@ -194,6 +194,9 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 
 // topologyError tells a broker that does not answer from one that refuses.
 func (c *Conn) topologyError(what, name string, err error) error {
+	if denied := c.accessError(); denied != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s stream %s: %w", what, name, denied)
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) {
 		return fmt.Errorf("%w at %s: %s stream %s: %w", ErrUnreachable, c.Address(), what, name, err)
 	}
