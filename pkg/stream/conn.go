@@ -190,6 +190,9 @@ func (c *Conn) Profile() Profile { return c.cfg.Profile }
 // MaxBody is the largest DeadLetter.Body the server takes.
 func (c *Conn) MaxBody() int { return max(int(c.maxPayload.Load())-headerReserve, 0) }
 
+// MaxPayload is the largest message the server takes, headers included.
+func (c *Conn) MaxPayload() int { return int(c.maxPayload.Load()) }
+
 // Ready returns nil if the broker answers for the event stream. A stream that
 // is gone is created again: without it nothing could be accepted any more. It
 // takes two seconds at most.

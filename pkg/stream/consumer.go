@@ -252,7 +252,7 @@ func (c *Conn) consume(ctx context.Context, stream string, filters []string, o C
 	defer cancel()
 	cons, err := c.js.CreateOrUpdateConsumer(create, stream, cfg)
 	if err != nil {
-		return fmt.Errorf("create consumer %s: %w", cfg.Durable, err)
+		return fmt.Errorf("create consumer %s: %w", cfg.Durable, explainLimit(err))
 	}
 
 	broken := make(chan error, 1)

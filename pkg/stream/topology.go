@@ -200,7 +200,7 @@ func (c *Conn) topologyError(what, name string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) {
 		return fmt.Errorf("%w at %s: %s stream %s: %w", ErrUnreachable, c.Address(), what, name, err)
 	}
-	return fmt.Errorf("%s stream %s: %w", what, name, err)
+	return fmt.Errorf("%s stream %s: %w", what, name, explainLimit(err))
 }
 
 // uncompress turns off the compression of a stream that an earlier version created,
