@@ -16,6 +16,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -197,19 +198,16 @@ func (p *Processor) Run(ctx context.Context) error {
 		// It runs out by itself; the others need not wait for that.
 		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
 	}()
-	if err := p.enlist(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if !p.untilDone(ctx, "sinks not registered, will retry", p.enlist) {
+		return nil
 	}
 	// Of a version that had one consumer for all partitions: the broker takes no
 	// second one for a partition.
-	if err := p.stream.DeleteConsumer(ctx, stream.Events, durableName); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	gone := p.untilDone(ctx, "old consumer not deleted, will retry", func(ctx context.Context) error {
+		return p.stream.DeleteConsumer(ctx, stream.Events, durableName)
+	})
+	if !gone {
+		return nil
 	}
 	// What is in hand outlives ctx, up to the end of the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -243,6 +241,28 @@ func (p *Processor) Run(ctx context.Context) error {
 	stop()
 	keeping.Wait()
 	return err
+}
+
+// startRetry is how long a step of the start waits after a failure.
+const startRetry = time.Second
+
+// untilDone repeats a step of the start that Redis or the broker refuses just now, and
+// returns false if ctx has ended. A refusal that lasts is logged once.
+func (p *Processor) untilDone(ctx context.Context, failed string, step func(context.Context) error) bool {
+	last := ""
+	for {
+		err := step(ctx)
+		if err == nil {
+			return true
+		}
+		if text := err.Error(); text != last && ctx.Err() == nil {
+			p.log.Warn(failed, telemetry.Error(err))
+			last = text
+		}
+		if lifecycle.Sleep(ctx, startRetry) != nil {
+			return false
+		}
+	}
 }
 
 // consume takes the messages of a queue; those of a group of partitions with the

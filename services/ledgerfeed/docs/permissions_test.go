@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
@@ -37,4 +38,11 @@ func names(text string) (all []string) {
 		all = append(all, m[1])
 	}
 	return all
+}
+
+// The rights of the Redis user are those that the services were tested with.
+func TestDeployment_NamesTheRedisRights(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "deployment.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "\nACL SETUSER ledgerfeed on >PASSWORD "+state.ACLRule+"\n")
 }
