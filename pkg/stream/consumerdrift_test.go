@@ -104,7 +104,7 @@ func TestConsumerDrift_IsWatched(t *testing.T) {
 		known = conn.LookForDrift(t.Context(), known)
 	}
 	require.Equal(t, 1, logged.FilterMessage("consumer differs from the configuration").Len())
-	n, err := testutil.GatherAndCount(metrics, "ledgerfeed_consumer_drift")
+	n, err := testutil.GatherAndCount(metrics, "ledgerfeed_stream_consumer_drift")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 

@@ -52,7 +52,7 @@ const driftInterval = 5 * time.Minute
 
 // WatchDrift compares the streams, and the consumers that this connection uses, with the
 // configuration every few minutes, until ctx ends. It logs what has changed since the last
-// time, and shows the rest in ledgerfeed_stream_drift and ledgerfeed_consumer_drift.
+// time, and shows the rest in ledgerfeed_stream_drift and ledgerfeed_stream_consumer_drift.
 func (c *Conn) WatchDrift(ctx context.Context) error {
 	tick := time.NewTicker(driftInterval)
 	defer tick.Stop()

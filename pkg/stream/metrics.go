@@ -48,7 +48,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help: "1 for each setting of a stream that differs from the configuration; compared every five minutes.",
 	}, []string{"stream", "field"})
 	m.consumers = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ledgerfeed_consumer_drift",
+		Name: "ledgerfeed_stream_consumer_drift",
 		Help: "1 for each setting of a consumer of ours that differs from the configuration, or is missing; compared every five minutes.",
 	}, []string{"consumer", "field"})
 	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
