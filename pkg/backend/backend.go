@@ -32,7 +32,8 @@ type Backend struct {
 	// Details is what /readyz shows beside its verdict, by name; may be nil.
 	Details func() map[string]string
 
-	admin telemetry.AdminConfig
+	admin    telemetry.AdminConfig
+	problems *prometheus.GaugeVec
 }
 
 // Start opens everything as cfg says, lets the service add itself in build, and
@@ -79,6 +80,9 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if err := b.Stream.EnsureTopology(ctx); err != nil {
 		return err
 	}
+	if err := b.Stream.RequireAccess(ctx); err != nil {
+		return err
+	}
 	oauth, err := cfg.QBO.OAuth()
 	if err != nil {
 		return lifecycle.Usage(err)
@@ -94,7 +98,8 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 	if b.QBO, err = cfg.QBO.Client(b.Connections, limiter, b.Budget.Observe); err != nil {
 		return lifecycle.Usage(err)
 	}
-	b.Registry.MustRegister(newUsage(b.Budget, b.Connections), newTokens(b.Connections, b.State))
+	b.problems = newProblems()
+	b.Registry.MustRegister(newUsage(b.Budget, b.Connections), newTokens(b.Connections, b.State), b.problems)
 	return nil
 }
 
@@ -117,15 +122,22 @@ func (b *Backend) serve(name string, run func(context.Context) error) error {
 	return nil
 }
 
-func (b *Backend) watchRedis(ctx context.Context) error {
+// newProblems is the metric of what is wrong with Redis; none of it until that was asked.
+func newProblems() *prometheus.GaugeVec {
 	problems := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ledgerfeed_redis_problems",
 		Help: "Ways in which Redis may lose data, by check: version, disk, eviction, memory, replication; asked every five minutes.",
 	}, []string{"check"})
-	b.Registry.MustRegister(problems)
+	for _, check := range []string{state.CheckVersion, state.CheckDisk, state.CheckEviction, state.CheckMemory, state.CheckReplication} {
+		problems.WithLabelValues(check)
+	}
+	return problems
+}
+
+func (b *Backend) watchRedis(ctx context.Context) error {
 	return b.State.WatchServer(ctx, b.Log.Named("redis"), func(found map[string]int) {
 		for check, n := range found {
-			problems.WithLabelValues(check).Set(float64(n))
+			b.problems.WithLabelValues(check).Set(float64(n))
 		}
 	})
 }
@@ -153,7 +165,8 @@ func startError(err error) error {
 	}
 	_, broker := errors.AsType[*stream.MismatchError](err)
 	_, redis := errors.AsType[*state.UnsafeError](err)
-	if broker || redis {
+	_, access := errors.AsType[*stream.AccessError](err)
+	if broker || redis || access {
 		return lifecycle.Usage(err)
 	}
 	return fmt.Errorf("start: %w", err)

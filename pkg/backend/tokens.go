@@ -16,12 +16,13 @@ type tokens struct {
 	connections         *connection.Store
 	state               *state.Store
 	realms, ending, end *prometheus.Desc
-	apps                *prometheus.Desc
+	apps, lost          *prometheus.Desc
 }
 
 func newTokens(c *connection.Store, s *state.Store) *tokens {
 	return &tokens{
 		connections: c, state: s,
+		lost:   prometheus.NewDesc("ledgerfeed_lost_connections", "Companies whose record of the connection Redis has lost, with its tokens; a person must connect them again.", nil, nil),
 		apps:   prometheus.NewDesc("ledgerfeed_refused_apps", "Apps that Intuit refuses as a whole: the keys, the base URL or the environment is wrong.", nil, nil),
 		realms: prometheus.NewDesc("ledgerfeed_realms", "Companies by the state of their connection, over all replicas.", []string{"state"}, nil),
 		ending: prometheus.NewDesc("ledgerfeed_token_ending_realms", "Companies whose authorisation ends within that time: 100 days after the last refresh (refresh) or five years after the consent (hard).", []string{"deadline", "within"}, nil),
@@ -34,6 +35,7 @@ func (t *tokens) Describe(to chan<- *prometheus.Desc) {
 	to <- t.ending
 	to <- t.end
 	to <- t.apps
+	to <- t.lost
 }
 
 // windows are how far ahead deadlines are counted.
@@ -55,6 +57,9 @@ func (t *tokens) Collect(to chan<- prometheus.Metric) {
 	}
 	for state, n := range counts {
 		gauge(t.realms, float64(n), string(state))
+	}
+	if lost, err := t.connections.Lost(ctx); err == nil {
+		gauge(t.lost, float64(len(lost)))
 	}
 	if problems, err := t.state.AppProblems(ctx); err == nil {
 		gauge(t.apps, float64(len(problems)))

@@ -7,6 +7,7 @@ import "github.com/ledgerfeed/ledgerfeed/pkg/state"
 //	key                          shape                      grows with
 //	lf:1:conn:{R}                HASH the fields below      realms ever connected
 //	lf:1:realms                  SET realm                  realms ever connected
+//	lf:1:lost                    SET realm                  realms whose record is gone, until they are connected again
 //	lf:1:index:{realms}:STATE    ZSET realm → 0             realms in that state; "none": the name leads to nothing
 //	lf:1:index:{realms}:refresh  ZSET realm → Unix s        realms with a token: when it lapses without a refresh
 //	lf:1:index:{realms}:hard     ZSET realm → Unix s        the same: when it lapses in any case

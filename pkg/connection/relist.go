@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
 // Relist puts realms on the list that [Store.List] reads, those of them that have a
@@ -32,7 +34,17 @@ func (s *Store) Relist(ctx context.Context, realms []string) (added int, err err
 // Records looks through all keys for the records of connections, and returns their realms.
 // It costs a pass over the whole database.
 func (s *Store) Records(ctx context.Context) (realms []string, err error) {
-	prefix, _, _ := strings.Cut(connKey("x"), "{")
+	return s.realmsOf(ctx, "conn")
+}
+
+// Scanned looks through all keys for cursors, and returns their realms: they were
+// connected, even if nothing else is left of them. It costs as much as Records.
+func (s *Store) Scanned(ctx context.Context) (realms []string, err error) {
+	return s.realmsOf(ctx, "cur")
+}
+
+func (s *Store) realmsOf(ctx context.Context, kind string) (realms []string, err error) {
+	prefix, _, _ := strings.Cut(state.Key(kind, "x"), "{")
 	look := func(ctx context.Context, c redis.Cmdable) error {
 		for cursor := uint64(0); ; {
 			within, cancel := context.WithTimeout(ctx, callTimeout)
@@ -43,7 +55,7 @@ func (s *Store) Records(ctx context.Context) (realms []string, err error) {
 			}
 			for _, key := range keys {
 				realm, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(key, prefix+"{"), "}"))
-				if err == nil && connKey(realm) == key {
+				if err == nil && state.Key(kind, realm) == key {
 					realms = append(realms, realm)
 				}
 			}
@@ -70,7 +82,7 @@ func (s *Store) Records(ctx context.Context) (realms []string, err error) {
 		err = look(ctx, s.db)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for connections: %w", err)
+		return nil, fmt.Errorf("look for realms: %w", err)
 	}
 	return realms, nil
 }

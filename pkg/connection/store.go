@@ -152,6 +152,7 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 		}
 	}
 	s.forgetKnown(realm)
+	s.foundAgain(ctx, realm)
 	s.index(ctx, realm)
 	s.log.Info("realm connected", telemetry.Realm(realm), telemetry.App(app))
 	return nil

@@ -44,6 +44,16 @@ type Meta struct {
 	// ReceivedAt is when the request came in. It is part of the id only of events to which
 	// Intuit has given none: any other body received twice has the same envelopes.
 	ReceivedAt time.Time
+	// MaxBytes bounds an envelope where the broker takes less than the package's MaxBytes;
+	// 0 is that. It is part of the ids, for the chunks hold other events then.
+	MaxBytes int
+}
+
+func (m Meta) maxBytes() int {
+	if m.MaxBytes > 0 {
+		return min(m.MaxBytes, MaxBytes)
+	}
+	return MaxBytes
 }
 
 // FromNotification makes the envelopes of a verified webhook body: at least one
@@ -62,6 +72,9 @@ func FromNotification(body []byte, n webhook.Notification, m Meta) []*ledgerfeed
 		// The body stands for the events: one hash of it instead of one of each.
 		id := func(_ []*ledgerfeedv1.Event, chunk int) string {
 			i := newIdentity("webhook").bytes(sum[:]).text(realm.id).number(chunk)
+			if m.maxBytes() < MaxBytes {
+				i = i.number(m.MaxBytes)
+			}
 			if unnamed {
 				i = i.number(int(m.ReceivedAt.UnixNano()))
 			}
@@ -91,7 +104,7 @@ func New(source ledgerfeedv1.Source, realm, seed string, events []*ledgerfeedv1.
 }
 
 func build(source ledgerfeedv1.Source, realm string, events []*ledgerfeedv1.Event, m Meta, id func([]*ledgerfeedv1.Event, int) string) []*ledgerfeedv1.Envelope {
-	parts := chunks(events)
+	parts := chunks(events, m.maxBytes()-headroom)
 	out := make([]*ledgerfeedv1.Envelope, len(parts))
 	for chunk, part := range parts {
 		e := &ledgerfeedv1.Envelope{
@@ -115,12 +128,12 @@ func build(source ledgerfeedv1.Source, realm string, events []*ledgerfeedv1.Even
 // realm, app and trace headers.
 const headroom = 4 << 10
 
-func chunks(events []*ledgerfeedv1.Event) [][]*ledgerfeedv1.Event {
+func chunks(events []*ledgerfeedv1.Event, most int) [][]*ledgerfeedv1.Event {
 	var out [][]*ledgerfeedv1.Event
 	start, size := 0, 0
 	for i, e := range events {
 		n := proto.Size(e) + 8
-		if i > start && (i-start == MaxEvents || size+n > MaxBytes-headroom) {
+		if i > start && (i-start == MaxEvents || size+n > most) {
 			out = append(out, events[start:i:i])
 			start, size = i, 0
 		}

@@ -3,10 +3,13 @@ package state
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,6 +25,10 @@ type Config struct {
 	// Sentinel is about which server to write to; user, password and database of URL
 	// are Redis's own.
 	Sentinel string `koanf:"sentinel" doc:"Name of the master where the URL names a Sentinel that says which server it is; more Sentinels by ?addr=HOST:PORT&addr=HOST:PORT. User, password and database of the URL are those of Redis; the Sentinels have no password. Empty: the URL is Redis itself."`
+	// The files of TLS, where the URL is rediss://.
+	CAFile         string `koanf:"ca_file" doc:"PEM file with the certificate authorities that Redis is trusted by; empty for the system's."`
+	ClientCertFile string `koanf:"client_cert_file" doc:"PEM file with the certificate that is shown to a Redis that asks for one (mTLS). Read again for each connection."`
+	ClientKeyFile  string `koanf:"client_key_file" doc:"PEM file with the key of that certificate."`
 }
 
 // DefaultConfig is a Redis on this machine.
@@ -49,8 +56,12 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 	if u.Scheme != "redis" && u.Scheme != "rediss" {
 		return nil, "", fmt.Errorf("%w; not %s://", errURL, u.Scheme)
 	}
+	secured, err := c.tls(u)
+	if err != nil {
+		return nil, "", err
+	}
 	if c.Sentinel != "" {
-		return c.dialSentinel(u, hook)
+		return c.dialSentinel(u, hook, secured)
 	}
 	if c.Cluster {
 		o, err := redis.ParseClusterURL(c.URL.Reveal())
@@ -59,6 +70,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 		}
 		o.ContextTimeoutEnabled = true
 		o.OnConnect = hook
+		secured(o.TLSConfig)
 		o.MaintNotificationsConfig = noMaintNotifications()
 		o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 		o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -72,6 +84,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 	}
 	o.ContextTimeoutEnabled = true
 	o.OnConnect = hook
+	secured(o.TLSConfig)
 	o.MaintNotificationsConfig = noMaintNotifications()
 	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -82,7 +95,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 
 // dialSentinel makes a client that asks the Sentinels for the master, and again
 // when they tell of another one or its connections break.
-func (c Config) dialSentinel(u *url.URL, hook connected) (redis.UniversalClient, string, error) {
+func (c Config) dialSentinel(u *url.URL, hook connected, secured func(*tls.Config)) (redis.UniversalClient, string, error) {
 	if c.Cluster {
 		return nil, "", errors.New("redis.sentinel and redis.cluster are both set: a cluster elects its masters by itself, leave one out")
 	}
@@ -94,6 +107,7 @@ func (c Config) dialSentinel(u *url.URL, hook connected) (redis.UniversalClient,
 	if err != nil {
 		return nil, "", errURL
 	}
+	secured(o.TLSConfig)
 	for _, address := range sentinels {
 		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
 			return nil, "", errors.New("redis.url: with redis.sentinel, give every Sentinel as host:port")
@@ -109,6 +123,50 @@ func (c Config) dialSentinel(u *url.URL, hook connected) (redis.UniversalClient,
 		WriteTimeout:          cmp.Or(o.WriteTimeout, callTimeout),
 		PoolSize:              cmp.Or(o.PoolSize, poolSize),
 	}), c.Sentinel + " of " + u.Host, nil
+}
+
+// tls returns what completes the configuration of a client by rediss://.
+func (c Config) tls(u *url.URL) (func(*tls.Config), error) {
+	if c.CAFile == "" && c.ClientCertFile == "" && c.ClientKeyFile == "" {
+		return func(*tls.Config) {}, nil
+	}
+	if u.Scheme != "rediss" {
+		return nil, errors.New("redis.ca_file and redis.client_cert_file need a redis.url of rediss://")
+	}
+	if (c.ClientCertFile == "") != (c.ClientKeyFile == "") {
+		return nil, errors.New("redis.client_cert_file and redis.client_key_file: set both or none")
+	}
+	var roots *x509.CertPool
+	if c.CAFile != "" {
+		text, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("redis.ca_file: %w", err)
+		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("redis.ca_file: no certificate in %s", c.CAFile)
+		}
+	}
+	read := func() (*tls.Certificate, error) {
+		own, err := tls.LoadX509KeyPair(c.ClientCertFile, c.ClientKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("redis.client_cert_file: %w", err)
+		}
+		return &own, nil
+	}
+	if c.ClientCertFile != "" {
+		if _, err := read(); err != nil {
+			return nil, err
+		}
+	}
+	return func(t *tls.Config) {
+		if t == nil {
+			return // the URL of the cluster or the Sentinel is not by TLS
+		}
+		t.RootCAs = roots
+		if c.ClientCertFile != "" {
+			t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return read() }
+		}
+	}, nil
 }
 
 const (

@@ -113,11 +113,25 @@ func (s Server) evictionProblem() *Problem {
 			Check: CheckEviction, Grave: true, Remedy: "set maxmemory-policy noeviction, and alert on memory instead",
 			Text: fmt.Sprintf("maxmemory-policy is %s: when its memory is full, Redis throws away cursors and tokens (evicted so far: %d keys)", s.Policy, s.Evicted),
 		}
+	case s.Policy == "noeviction" && s.Evicted > 0:
+		return &Problem{
+			Check: CheckEviction, Remedy: "see with ledgerfeed doctor whether connections are lost; scans find lost cursors by themselves. The count begins anew when Redis restarts",
+			Text: fmt.Sprintf("%d keys were evicted since Redis started, under another maxmemory-policy than noeviction: cursors and tokens may be among them", s.Evicted),
+		}
 	}
 	return nil
 }
 
 func (s Server) memoryProblem() *Problem {
+	if s.UsedBytes == 0 {
+		return &Problem{Check: CheckMemory, Unknown: true, Text: "Redis does not say how much memory it uses", Remedy: "alert on its memory in the provider's console"}
+	}
+	if s.MaxBytes <= 0 && s.SystemBytes > 0 && float64(s.UsedBytes) > nearlyFull*float64(s.SystemBytes) {
+		return &Problem{
+			Check: CheckMemory, Remedy: "give it a larger machine, and set maxmemory below its memory",
+			Text: fmt.Sprintf("%d of the machine's %d MiB used, without a maxmemory: when they are full, the kernel ends Redis", s.UsedBytes>>20, s.SystemBytes>>20),
+		}
+	}
 	if s.MaxBytes <= 0 || float64(s.UsedBytes) <= nearlyFull*float64(s.MaxBytes) {
 		return nil
 	}
@@ -125,6 +139,13 @@ func (s Server) memoryProblem() *Problem {
 }
 
 func (s Server) replicationProblem() *Problem {
+	if s.Replica {
+		text := "this Redis is a replica and takes no writes"
+		if s.LinkDown {
+			text += ", and does not reach its master"
+		}
+		return &Problem{Check: CheckReplication, Text: text, Remedy: "let redis.url name the master, or the Sentinels (redis.sentinel)"}
+	}
 	if s.ReplicaLag <= replicaLag {
 		return nil
 	}
@@ -158,7 +179,12 @@ func (s *Store) lookForProblems(ctx context.Context, log *zap.Logger, found func
 	now, counts := map[string]bool{}, map[string]int{CheckVersion: 0, CheckDisk: 0, CheckEviction: 0, CheckMemory: 0, CheckReplication: 0}
 	for _, p := range server.Problems() {
 		if p.Unknown {
-			continue // doctor says so
+			silent := p.Check + "?"
+			now[silent] = true
+			if !known[silent] {
+				log.Warn("cannot tell how redis keeps its data", telemetry.Part(p.Check), telemetry.Reason(p.Text), zap.String("remedy", p.Remedy))
+			}
+			continue
 		}
 		counts[p.Check]++
 		now[p.Check] = true

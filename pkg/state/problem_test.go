@@ -1,10 +1,12 @@
 package state_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -86,11 +88,20 @@ func TestProblems_OfServersWeDoNotRun(t *testing.T) {
 		check  string
 		want   string
 	}{
-		"an old Redis":     {state.Server{Product: "redis", Version: "6.0.16", AppendOnly: "yes", Policy: "noeviction"}, state.CheckVersion, "redis 6.0.16 is too old: 6.2.0 or newer is needed"},
-		"a replica behind": {state.Server{Product: "redis", Version: "7.2.4", AppendOnly: "yes", Policy: "noeviction", ReplicaLag: 60}, state.CheckReplication, "a replica is 60 seconds behind"},
-		"Valkey":           {state.Server{Product: "valkey", Version: "7.2.4", AppendOnly: "yes", Policy: "noeviction"}, "", ""},
+		"an old Redis":           {state.Server{Product: "redis", Version: "6.0.16", AppendOnly: "yes", Policy: "noeviction"}, state.CheckVersion, "redis 6.0.16 is too old: 6.2.0 or newer is needed"},
+		"a replica behind":       {state.Server{Product: "redis", Version: "7.2.4", AppendOnly: "yes", Policy: "noeviction", ReplicaLag: 60}, state.CheckReplication, "a replica is 60 seconds behind"},
+		"evicted before":         {state.Server{Product: "redis", Version: "7.2.4", AppendOnly: "yes", Policy: "noeviction", Evicted: 7}, state.CheckEviction, "7 keys were evicted since Redis started, under another maxmemory-policy than noeviction: cursors and tokens may be among them"},
+		"evicted temporary keys": {state.Server{Product: "redis", Version: "7.2.4", AppendOnly: "yes", Policy: "volatile-lru", Evicted: 7}, "", ""},
+		"a full machine": {
+			state.Server{Product: "redis", Version: "7.2.4", AppendOnly: "yes", Policy: "noeviction", UsedBytes: 900 << 20, SystemBytes: 1 << 30}, state.CheckMemory,
+			"900 of the machine's 1024 MiB used, without a maxmemory: when they are full, the kernel ends Redis",
+		},
+		"Valkey": {state.Server{Product: "valkey", Version: "7.2.4", AppendOnly: "yes", Policy: "noeviction"}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if row.server.UsedBytes == 0 {
+				row.server.UsedBytes = 1 << 20
+			}
 			all := row.server.Problems()
 			if row.check == "" {
 				require.Empty(t, all)
@@ -101,6 +112,33 @@ func TestProblems_OfServersWeDoNotRun(t *testing.T) {
 			require.Equal(t, row.want, strings.Split(all[0].Text, ": a failover")[0])
 		})
 	}
+}
+
+// A replica that somebody has configured is named.
+func TestProblems_OfAReplica(t *testing.T) {
+	s := openReal(t)
+	require.NoError(t, s.Redis().(*redis.Client).ReplicaOf(t.Context(), "127.0.0.1", "1").Err())
+	p := problems(t, s)[state.CheckReplication]
+	require.Equal(t, "this Redis is a replica and takes no writes, and does not reach its master", p.Text)
+	require.Contains(t, p.Remedy, "redis.sentinel")
+}
+
+// What a Redis does not tell is logged once too.
+func TestWatchServer_SaysOnceWhatItCannotTell(t *testing.T) {
+	url := devtest.RealRedis(t)
+	admin := open(t, state.Config{URL: secret.String(url)})
+	require.NoError(t, admin.Redis().Do(t.Context(), "ACL", "SETUSER", "feed", "on", ">secret", "~*", "&*", "+@all", "-@admin", "-@dangerous").Err())
+	s := open(t, state.Config{URL: secret.String(strings.Replace(url, "redis://", "redis://feed:secret@", 1))})
+	core, logged := observer.New(zap.WarnLevel)
+	var known map[string]bool
+	for range 3 {
+		known = s.LookForProblems(t.Context(), zap.New(core), func(n map[string]int) { require.Zero(t, n[state.CheckDisk]) }, known)
+	}
+	var parts []string
+	for _, line := range logged.FilterMessage("cannot tell how redis keeps its data").All() {
+		parts = append(parts, fmt.Sprint(line.ContextMap()["part"]))
+	}
+	require.ElementsMatch(t, []string{state.CheckDisk, state.CheckEviction, state.CheckMemory}, parts)
 }
 
 // What is wrong is logged once.

@@ -21,10 +21,12 @@ type Server struct {
 	AppendFailed bool
 	// Policy is what goes when the memory is full, such as noeviction.
 	Policy string
-	// UsedBytes of MaxBytes of memory; 0 is no bound.
-	UsedBytes, MaxBytes int64
+	// UsedBytes of MaxBytes of memory; 0 is no bound. SystemBytes is that of its machine.
+	UsedBytes, MaxBytes, SystemBytes int64
 	// Evicted is how many keys went since its start because the memory was full.
 	Evicted int64
+	// Replica says that it follows another one, and LinkDown that it does not reach that.
+	Replica, LinkDown bool
 	// ReplicaLag is how many seconds its slowest replica is behind; 0 without one.
 	ReplicaLag int64
 }
@@ -91,7 +93,10 @@ func serverOf(said map[string]string) Server {
 		Policy:       first(said["config maxmemory-policy"], said["maxmemory_policy"]),
 		UsedBytes:    number(said["used_memory"]),
 		MaxBytes:     number(first(said["config maxmemory"], said["maxmemory"])),
+		SystemBytes:  number(said["total_system_memory"]),
 		Evicted:      number(said["evicted_keys"]),
+		Replica:      said["role"] == "slave",
+		LinkDown:     said["master_link_status"] == "down",
 		ReplicaLag:   replicaLagOf(said),
 	}
 }

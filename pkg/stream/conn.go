@@ -47,6 +47,10 @@ type Conn struct {
 	maxPayload atomic.Int64
 	closing    atomic.Bool
 	batches    atomic.Bool // the event stream takes atomic batches, and they save syncs
+
+	mu        sync.Mutex           // guards what follows
+	consumers map[string]consuming // in use, by durable
+	denials   map[AccessError]time.Time
 }
 
 const (
@@ -71,7 +75,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota()}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota(), consumers: map[string]consuming{}, denials: map[AccessError]time.Time{}}
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
@@ -156,10 +160,15 @@ func (c *Conn) options(ctx context.Context) []nats.Option {
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			c.maxPayload.Store(nc.MaxPayload())
+			c.mu.Lock()
+			clear(c.denials) // the user may have other permissions now
+			c.mu.Unlock()
 			c.log.Info("broker reconnected", telemetry.Address(nc.ConnectedUrlRedacted()))
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			c.log.Warn("broker reported an error", telemetry.Error(err))
+			if !c.denied(err) {
+				c.log.Warn("broker reported an error", telemetry.Error(err))
+			}
 		}),
 	}
 	if c.cfg.CredentialsFile != "" {
@@ -181,6 +190,9 @@ func (c *Conn) Profile() Profile { return c.cfg.Profile }
 // MaxBody is the largest DeadLetter.Body the server takes.
 func (c *Conn) MaxBody() int { return max(int(c.maxPayload.Load())-headerReserve, 0) }
 
+// MaxPayload is the largest message the server takes, headers included.
+func (c *Conn) MaxPayload() int { return int(c.maxPayload.Load()) }
+
 // Ready returns nil if the broker answers for the event stream. A stream that
 // is gone is created again: without it nothing could be accepted any more. It
 // takes two seconds at most.
@@ -193,16 +205,24 @@ func (c *Conn) Ready(ctx context.Context) error {
 	if err := c.checkServer(); err != nil {
 		return err // it may be another one since the start
 	}
+	if c.accessError() != nil {
+		// What can be tried again may be allowed by now.
+		if err := errors.Join(c.RequireAccess(ctx), c.accessError()); err != nil {
+			return err
+		}
+	}
 	_, err := c.js.Stream(ctx, EventStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		c.log.Warn("stream is gone, creating it again", telemetry.Stream(EventStream))
 		return c.EnsureTopology(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", EventStream, err)
+		return fmt.Errorf("look up stream %s: %w", EventStream, c.deniedSubject(infoSubject(EventStream), err))
 	}
 	return nil
 }
+
+func infoSubject(name string) string { return "$JS.API.STREAM.INFO." + name }
 
 // Close closes the connection. Consume calls that still run return ErrClosed.
 // Closing twice is safe.

@@ -194,6 +194,7 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}
+	defer c.uses(stream, o.config(filters))()
 	for failures := 0; !over(ctx); {
 		started := time.Now()
 		err := c.consume(ctx, stream, filters, o, handle)
@@ -207,6 +208,9 @@ func (c *Conn) Consume(ctx context.Context, o ConsumeOptions, handle func(*Messa
 		}
 		if failures++; time.Since(started) > time.Minute {
 			failures = 1
+		}
+		if denied := c.accessError(); denied != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = denied
 		}
 		pause := min(Backoff(failures)/4, 5*time.Second)
 		c.log.Warn("consumer interrupted", telemetry.Consumer(o.Durable), telemetry.After(pause), telemetry.Error(err))
@@ -248,7 +252,7 @@ func (c *Conn) consume(ctx context.Context, stream string, filters []string, o C
 	defer cancel()
 	cons, err := c.js.CreateOrUpdateConsumer(create, stream, cfg)
 	if err != nil {
-		return fmt.Errorf("create consumer %s: %w", cfg.Durable, err)
+		return fmt.Errorf("create consumer %s: %w", cfg.Durable, explainLimit(err))
 	}
 
 	broken := make(chan error, 1)

@@ -50,9 +50,9 @@ func (c *Conn) Drift(ctx context.Context) error {
 // driftInterval is how often the streams are compared while a service runs.
 const driftInterval = 5 * time.Minute
 
-// WatchDrift compares the streams with the configuration every few minutes, until ctx ends.
-// It logs what has changed since the last time, and shows the rest in
-// ledgerfeed_stream_drift.
+// WatchDrift compares the streams, and the consumers that this connection uses, with the
+// configuration every few minutes, until ctx ends. It logs what has changed since the last
+// time, and shows the rest in ledgerfeed_stream_drift and ledgerfeed_stream_consumer_drift.
 func (c *Conn) WatchDrift(ctx context.Context) error {
 	tick := time.NewTicker(driftInterval)
 	defer tick.Stop()
@@ -68,17 +68,24 @@ func (c *Conn) WatchDrift(ctx context.Context) error {
 }
 
 func (c *Conn) lookForDrift(ctx context.Context, known map[string]bool) map[string]bool {
-	err := c.Drift(ctx)
+	err := errors.Join(c.Drift(ctx), c.usedConsumerDrift(ctx))
 	if errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
 		return known
 	}
 	now := map[string]bool{}
 	c.metrics.drifted.Reset()
+	c.metrics.consumers.Reset()
 	for _, d := range Drifts(err) {
 		now[d.Error()] = true
-		c.metrics.drifted.WithLabelValues(d.Stream, d.Field).Set(1)
+		what := "stream differs from the configuration"
+		if d.Consumer == "" {
+			c.metrics.drifted.WithLabelValues(d.Stream, d.Field).Set(1)
+		} else {
+			what = "consumer differs from the configuration"
+			c.metrics.consumers.WithLabelValues(d.Consumer, d.Field).Set(1)
+		}
 		if !known[d.Error()] {
-			c.log.Warn("stream differs from the configuration", telemetry.Stream(d.Stream), telemetry.Error(d))
+			c.log.Warn(what, telemetry.Stream(d.Stream), telemetry.Error(d))
 		}
 	}
 	return now

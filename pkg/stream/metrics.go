@@ -16,6 +16,7 @@ type metrics struct {
 	bytes      *prometheus.GaugeVec   // stream
 	maxBytes   *prometheus.GaugeVec   // stream
 	drifted    *prometheus.GaugeVec   // stream and field
+	consumers  *prometheus.GaugeVec   // consumer and field
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -46,13 +47,17 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "ledgerfeed_stream_drift",
 		Help: "1 for each setting of a stream that differs from the configuration; compared every five minutes.",
 	}, []string{"stream", "field"})
+	m.consumers = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ledgerfeed_stream_consumer_drift",
+		Help: "1 for each setting of a consumer of ours that differs from the configuration, or is missing; compared every five minutes.",
+	}, []string{"consumer", "field"})
 	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
 		m.batches.WithLabelValues(o)
 	}
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes), r.Register(m.drifted))
+	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes), r.Register(m.drifted), r.Register(m.consumers))
 }
 
 const (

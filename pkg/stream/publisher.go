@@ -113,9 +113,9 @@ func (c *Conn) each(ctx context.Context, msgs []*nats.Msg) []error {
 		switch {
 		case err != nil:
 			// The outbox may still write to the message: its id is not read any more.
-			outcome[i] = notDurable(m.Subject, err)
+			outcome[i] = notDurable(m.Subject, c.deniedSubject(m.Subject, err))
 		case parcels[i].err != nil:
-			outcome[i] = notDurable(id(m), parcels[i].err)
+			outcome[i] = notDurable(id(m), c.deniedSubject(m.Subject, parcels[i].err))
 		}
 	}
 	return outcome

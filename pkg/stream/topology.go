@@ -31,18 +31,27 @@ var streams = []string{EventStream, RetryStream, DeadStream, ChangeStream, GapSt
 // a repeated message harmless.
 const duplicateWindow = 2 * time.Minute
 
-// DriftError says that a stream exists with another setting than configured.
+// DriftError says that a stream or a consumer exists with another setting than configured.
 // The setting was not changed: to shrink a stream or to change its subjects may lose
 // messages, so a person decides (see UpdateTopology).
 type DriftError struct {
 	Stream, Field string
-	Have, Want    any
+	// Consumer is set where the setting is that of a consumer of the stream.
+	Consumer   string
+	Have, Want any
 	// Remedy says what to do; empty where it depends on why the setting differs.
 	Remedy string
 }
 
+// Missing reports whether there is no such consumer at all.
+func (e *DriftError) Missing() bool { return e.Field == fieldMissing }
+
 func (e *DriftError) Error() string {
-	text := fmt.Sprintf("stream %s: %s is %v on the server, but %v is configured", e.Stream, e.Field, e.Have, e.Want)
+	of := "stream " + e.Stream
+	if e.Consumer != "" {
+		of = "consumer " + e.Consumer + " of " + of
+	}
+	text := fmt.Sprintf("%s: %s is %v on the server, but %v is configured", of, e.Field, e.Have, e.Want)
 	if e.Remedy != "" {
 		text += ": " + e.Remedy
 	}
@@ -185,10 +194,13 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 
 // topologyError tells a broker that does not answer from one that refuses.
 func (c *Conn) topologyError(what, name string, err error) error {
+	if denied := c.accessError(); denied != nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s stream %s: %w", what, name, denied)
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) {
 		return fmt.Errorf("%w at %s: %s stream %s: %w", ErrUnreachable, c.Address(), what, name, err)
 	}
-	return fmt.Errorf("%s stream %s: %w", what, name, err)
+	return fmt.Errorf("%s stream %s: %w", what, name, explainLimit(err))
 }
 
 // uncompress turns off the compression of a stream that an earlier version created,

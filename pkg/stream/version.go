@@ -12,9 +12,17 @@ import (
 // deliver nothing.
 const leastServer = "v2.12.0"
 
-// checkServer returns a *MismatchError where the server is too old to work with.
-// Config.AllowMismatch does not allow that.
+// leastPayload is the max_payload that is needed: room for an event and for the headers
+// of a dead letter, several times.
+const leastPayload = 64 << 10
+
+// checkServer returns a *MismatchError where the server is too old to work with, or takes
+// too small messages only. Config.AllowMismatch does not allow that.
 func (c *Conn) checkServer() error {
+	if n := c.MaxPayload(); n > 0 && n < leastPayload {
+		return &MismatchError{Profile: c.cfg.Profile, Problems: []string{fmt.Sprintf(
+			"nats-server at %s has max_payload %d, and %d or more is needed: raise it (8MB suits)", c.Address(), n, leastPayload)}}
+	}
 	version := c.nc.ConnectedServerVersion()
 	if version == "" || semver.Compare("v"+strings.TrimPrefix(version, "v"), leastServer) >= 0 {
 		return nil // not connected just now, or new enough

@@ -28,7 +28,17 @@ const (
 	// maxPart is how much of a body goes into one dead letter when the broker
 	// refuses the whole: by default NATS takes messages of up to 1 MiB.
 	maxPart = 900 << 10
+	// envelopeHeaders is room for the headers of the message of an envelope.
+	envelopeHeaders = 4 << 10
 )
+
+// maxPayload is the largest message that the broker takes; 0 if it is not known.
+func (s *Server) maxPayload() int {
+	if p, ok := s.publisher.(interface{ MaxPayload() int }); ok {
+		return p.MaxPayload()
+	}
+	return 0
+}
 
 // notification is a verified body on its way to the stream.
 type notification struct {
@@ -44,6 +54,10 @@ type tally struct{ events, dead int }
 // acknowledged it (I1). After an error Intuit sends the body again, and the ids
 // make the broker drop what it has already.
 func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
+	most := s.maxPayload()
+	if most > 0 && most-envelopeHeaders < envelope.MaxBytes {
+		n.meta.MaxBytes = most - envelopeHeaders
+	}
 	envs, rest, err := envelopes(n)
 	if err != nil {
 		dead, err := s.bury(ctx, n, "", n.body, err.Error())
@@ -60,7 +74,11 @@ func (s *Server) publish(ctx context.Context, n notification) (tally, error) {
 		var invalid *envelope.InvalidError
 		if errors.As(err, &invalid) || errors.Is(err, stream.ErrTooLarge) {
 			// Sent again it would fail again and hold back every later event.
-			dead, err := s.bury(ctx, n, "", n.body, err.Error())
+			why := err.Error()
+			if errors.Is(err, stream.ErrTooLarge) {
+				why = fmt.Sprintf("an event is larger than the broker takes: raise max_payload, which is %d bytes, and requeue: %s", most, why)
+			}
+			dead, err := s.bury(ctx, n, "", n.body, why)
 			return tally{dead: dead}, err
 		}
 		if err != nil {
@@ -110,15 +128,19 @@ func (s *Server) bury(ctx context.Context, n notification, realm string, raw []b
 		Attempts: 1, FirstSeen: n.meta.ReceivedAt, At: n.meta.ReceivedAt,
 	}
 	err = s.publisher.PublishDead(ctx, letter)
-	if !errors.Is(err, stream.ErrTooLarge) || len(raw) <= maxPart {
+	part := maxPart
+	if most := s.maxPayload(); most > 0 {
+		part = min(part, most/2) // the rest is for the headers
+	}
+	if !errors.Is(err, stream.ErrTooLarge) || len(raw) <= part {
 		return 1, err
 	}
-	parts := (len(raw) + maxPart - 1) / maxPart
+	parts := (len(raw) + part - 1) / part
 	whole := sha256.Sum256(raw)
 	for i := range parts {
 		// Two parts may be the same bytes: without an id the broker drops one.
 		letter.ID = fmt.Sprintf("%x/%d", whole[:16], i+1)
-		letter.Body = raw[i*maxPart : min((i+1)*maxPart, len(raw))]
+		letter.Body = raw[i*part : min((i+1)*part, len(raw))]
 		letter.Detail = fmt.Sprintf("part %d of %d: %s", i+1, parts, why)
 		if err := s.publisher.PublishDead(ctx, letter); err != nil {
 			return 0, err

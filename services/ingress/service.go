@@ -105,6 +105,9 @@ func (s *service) connect(ctx context.Context) (*stream.Conn, stream.Durability,
 	if err := conn.EnsureTopology(ctx); err != nil {
 		return nil, stream.Durability{}, err
 	}
+	if err := conn.RequireAccess(ctx); err != nil {
+		return nil, stream.Durability{}, err
+	}
 	kept, err := conn.RequireDurability(ctx)
 	return conn, kept, err
 }
@@ -123,7 +126,8 @@ func startError(err error) error {
 		return lifecycle.Unreachable("", err)
 	}
 	var mismatch *stream.MismatchError
-	if errors.As(err, &mismatch) {
+	var access *stream.AccessError
+	if errors.As(err, &mismatch) || errors.As(err, &access) {
 		return lifecycle.Usage(err)
 	}
 	return fmt.Errorf("start: %w", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
 
@@ -164,14 +165,16 @@ func (b *bundle) dial(url string, change ...func(*stream.Config)) *stream.Conn {
 	return conn
 }
 
-func (b *bundle) openConnections(store *state.Store) *connection.Store {
+func (b *bundle) openConnections(store *state.Store, log ...*zap.Logger) *connection.Store {
 	b.t.Helper()
 	oauth, err := qbo.NewOAuth(qbo.OAuthOptions{ClientID: "app", ClientSecret: "hush", TokenURL: b.api.URL + "/oauth2/v1/tokens/bearer", Now: b.clock.Now})
 	require.NoError(b.t, err)
 	key := secret.String("test:" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
-	connections, err := connection.New(connection.Options{
-		State: store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Now: b.clock.Now,
-	})
+	options := connection.Options{State: store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Now: b.clock.Now}
+	if len(log) > 0 {
+		options.Logger = log[0]
+	}
+	connections, err := connection.New(options)
 	require.NoError(b.t, err)
 	return connections
 }

@@ -25,7 +25,7 @@ func (p *Processor) admit(ctx context.Context, b *batch) error {
 	connected, err := p.connections.Known(ctx, b.realm)
 	switch {
 	case errors.Is(err, connection.ErrNotConnected):
-		return stream.Permanent(stream.ReasonRealmNotConnected, err)
+		return p.withoutRecord(ctx, b, err)
 	case err != nil:
 		return paused(fmt.Errorf("look up the connection: %w", err))
 	}

@@ -191,7 +191,7 @@ func cause(err error) error {
 	case errors.Is(err, connection.ErrReauthRequired), errors.Is(err, connection.ErrParked):
 		return errParked
 	case errors.Is(err, connection.ErrNotConnected):
-		return stream.Permanent(stream.ReasonRealmNotConnected, err)
+		return stream.RetryAfter(err, recheckDelay) // since a moment ago; see admit
 	case errors.Is(err, connection.ErrSealed):
 		return err // until somebody brings the key
 	case errors.As(err, &token):

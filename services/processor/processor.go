@@ -16,6 +16,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -197,19 +198,16 @@ func (p *Processor) Run(ctx context.Context) error {
 		// It runs out by itself; the others need not wait for that.
 		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
 	}()
-	if err := p.enlist(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if !p.untilDone(ctx, "sinks not registered, will retry", p.enlist) {
+		return nil
 	}
 	// Of a version that had one consumer for all partitions: the broker takes no
 	// second one for a partition.
-	if err := p.stream.DeleteConsumer(ctx, stream.Events, durableName); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	gone := p.untilDone(ctx, "old consumer not deleted, will retry", func(ctx context.Context) error {
+		return p.stream.DeleteConsumer(ctx, stream.Events, durableName)
+	})
+	if !gone {
+		return nil
 	}
 	// What is in hand outlives ctx, up to the end of the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -245,15 +243,36 @@ func (p *Processor) Run(ctx context.Context) error {
 	return err
 }
 
+// startRetry is how long a step of the start waits after a failure.
+const startRetry = time.Second
+
+// untilDone repeats a step of the start that Redis or the broker refuses just now, and
+// returns false if ctx has ended. A refusal that lasts is logged once.
+func (p *Processor) untilDone(ctx context.Context, failed string, step func(context.Context) error) bool {
+	last := ""
+	for {
+		err := step(ctx)
+		if err == nil {
+			return true
+		}
+		if text := err.Error(); text != last && ctx.Err() == nil {
+			p.log.Warn(failed, telemetry.Error(err))
+			last = text
+		}
+		if lifecycle.Sleep(ctx, startRetry) != nil {
+			return false
+		}
+	}
+}
+
 // consume takes the messages of a queue; those of a group of partitions with the
 // priority that this replica has for it, anew whenever that changes.
 func (p *Processor) consume(ctx context.Context, q queue, take func(context.Context, *stream.Message)) error {
 	for {
-		o := stream.ConsumeOptions{Queue: q.queue, Durable: q.durable, AckWait: p.config.AckWait, MaxAckPending: p.config.MaxAckPending}
+		o := q.options(p.config)
 		turn, stop := context.WithCancel(ctx)
-		if q.group >= 0 {
+		if o.Prioritized {
 			var changed <-chan struct{}
-			o.Prioritized = true
 			o.Priority, changed = p.affinity.priority(q.group)
 			go func() {
 				defer stop()
@@ -302,23 +321,44 @@ type queue struct {
 	waiting bool // of what cannot be read
 }
 
+// options are how the queue is consumed, but for the priority.
+func (q queue) options(c ProcessorConfig) stream.ConsumeOptions {
+	return stream.ConsumeOptions{Queue: q.queue, Durable: q.durable, AckWait: c.AckWait, MaxAckPending: c.MaxAckPending, Prioritized: q.group >= 0}
+}
+
+// Consumers are what the processors of a configuration consume for these sinks.
+func Consumers(c ProcessorConfig, sinks []string) (all []stream.ConsumeOptions) {
+	for _, q := range queuesOf(sinks) {
+		all = append(all, q.options(c))
+	}
+	return all
+}
+
 // durableName begins the names of the consumers on the broker.
 const durableName = "processor"
 
-func (p *Processor) queues() (queues []queue) {
+func (p *Processor) queues() []queue {
+	names := make([]string, len(p.outputs))
+	for s, out := range p.outputs {
+		names[s] = out.Name()
+	}
+	return queuesOf(names)
+}
+
+func queuesOf(sinks []string) (queues []queue) {
 	for g := range stream.Groups {
 		queues = append(queues, queue{
 			queue: stream.Group(g), durable: stream.GroupDurable(durableName, g), group: g,
-			sinks: allSinks(len(p.outputs)),
+			sinks: allSinks(len(sinks)),
 		})
 	}
 	queues = append(queues, queue{
 		queue: stream.Waiting, durable: durableName + "_waiting", group: -1,
-		sinks: allSinks(len(p.outputs)), waiting: true,
+		sinks: allSinks(len(sinks)), waiting: true,
 	})
-	for s, out := range p.outputs {
+	for s, name := range sinks {
 		queues = append(queues, queue{
-			queue: stream.Retry(out.Name()), durable: stream.RetryDurable(durableName, out.Name()), group: -1,
+			queue: stream.Retry(name), durable: stream.RetryDurable(durableName, name), group: -1,
 			sinks: sinkSet(0).with(s), retry: true,
 		})
 	}

@@ -6,12 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
-
-	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
 
 // roomDelay is how often a letter that waits for room is tried.
@@ -26,8 +23,7 @@ func (p *Processor) unconnected(ctx context.Context, m *message, d death) error 
 	kept, rest := d, d
 	kept.units, rest.units = nil, nil
 	for _, u := range d.units {
-		info, known := entity.Lookup(u.entity)
-		if u.replay() || known && !info.CDC && u.operation == ledgerfeedv1.Operation_OPERATION_DELETE {
+		if u.replay() || u.unshown() {
 			kept.units = append(kept.units, u)
 		} else {
 			rest.units = append(rest.units, u)

@@ -83,10 +83,19 @@ type bundle struct {
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
+	url := devtest.Redis(t)
+	b := setupOn(t, state.Config{URL: secret.String(url)})
+	b.redisURL = url
+	return b
+}
+
+// setupOn is setup with a Redis of the test's.
+func setupOn(t testing.TB, c state.Config) *bundle {
+	t.Helper()
 	b := &bundle{t: t, realm: realm, clock: &clock{now: start}}
 	b.log = zaptest.NewLogger(t, zaptest.Level(zapcore.WarnLevel))
 	b.startQuickBooks()
-	b.startServers(t)
+	b.startServers(t, c)
 	b.openConnections()
 	b.config = reconciler.DefaultReconcilerConfig()
 	b.config.RefreshCompany = 0 // a call a week would be in every count
@@ -126,12 +135,11 @@ func (b *bundle) startQuickBooks() {
 	})
 }
 
-func (b *bundle) startServers(t testing.TB) {
+func (b *bundle) startServers(t testing.TB, c state.Config) {
 	b.t.Helper()
 	ctx := b.t.Context()
 	var err error
-	b.redisURL = devtest.Redis(t)
-	b.store, err = state.Open(ctx, state.Options{Config: state.Config{URL: secret.String(b.redisURL)}, Now: b.clock.Now})
+	b.store, err = state.Open(ctx, state.Options{Config: c, Now: b.clock.Now})
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { require.NoError(b.t, b.store.Close()) })
 	b.natsURL = devtest.NATS(t)

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,7 +25,10 @@ func (r *Reconciler) healLater() func(context.Context) error {
 			started = true
 			return nil
 		}
-		return r.heal(ctx)
+		if err := r.heal(ctx); !errors.Is(err, state.ErrHeld) {
+			return err
+		}
+		return nil
 	}
 }
 
@@ -51,9 +55,12 @@ func (r *Reconciler) heal(ctx context.Context) error {
 		}
 	}
 	if len(all) == 0 {
-		if all, err = r.connections.Records(ctx); err != nil {
+		if all, err = r.traces(ctx); err != nil {
 			return err
 		}
+	}
+	if err := r.connections.CheckLost(ctx, all); err != nil {
+		return err
 	}
 	added, err := r.connections.Relist(ctx, all[len(listed):])
 	if err != nil {
@@ -92,4 +99,24 @@ func (r *Reconciler) everyRealm(ctx context.Context) (listed []string, scheduled
 	}
 	listed, err = r.connections.List(ctx)
 	return listed, scheduled, err
+}
+
+// traces are the realms that have a record or, if none has, cursors.
+func (r *Reconciler) traces(ctx context.Context) ([]string, error) {
+	realms, err := r.connections.Records(ctx)
+	if err != nil || len(realms) > 0 {
+		return realms, err
+	}
+	return r.connections.Scanned(ctx)
+}
+
+// noteLost adds to the error of a realm without a connection that it once had one.
+func (r *Reconciler) noteLost(ctx context.Context, realm string, err error) error {
+	if !errors.Is(err, connection.ErrNotConnected) {
+		return err
+	}
+	if lost, noting := r.connections.NoteLost(ctx, realm); noting != nil || !lost {
+		return errors.Join(err, noting)
+	}
+	return fmt.Errorf("%w: %w", connection.ErrLost, err)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
 // Redis may evict the list of realms or a part of the schedule, or somebody delete them:
@@ -44,6 +45,78 @@ func TestHeal_TheListAndTheScheduleAreMadeAgain(t *testing.T) {
 			require.Equal(t, wasScheduled, due.Equal(at.Truncate(time.Millisecond)), "what was on the schedule keeps its time")
 		})
 	}
+}
+
+// A record that is lost is reported once, and until the realm is connected again.
+func TestHeal_ALostRecordIsReported(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string][]string{"only it": {"lf:1:conn:*"}, "all but the cursors": {"lf:1:conn:*", "lf:1:due:*", "lf:1:realms"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.connect()
+			b.create("Invoice")
+			b.clock.Advance(time.Hour)
+			b.reconcile(b.reconciler())
+			r := b.reconciler()
+			b.forget(lost...)
+			outage := state.Outage{Kind: state.OutageIngress, From: b.clock.Now().Add(-time.Hour), To: b.clock.Now()}
+			require.NoError(t, b.store.AddOutage(t.Context(), outage))
+			for range 3 {
+				require.NoError(t, r.Heal(t.Context()))
+				require.NoError(t, r.DueAfterOutage(t.Context()))
+			}
+			require.Equal(t, []string{b.realm}, b.lost())
+			w, err := b.store.Watch(t.Context())
+			require.NoError(t, err)
+			require.True(t, w.Pending(), "an outage after which nothing can be scanned is not repaired")
+			require.Equal(t, []string{b.realm}, b.request(r, reconciler.Request{Realms: []string{b.realm}}).Parked)
+
+			b.connect()
+			require.Empty(t, b.lost())
+			require.NoError(t, r.DueAfterOutage(t.Context()))
+			w, err = b.store.Watch(t.Context())
+			require.NoError(t, err)
+			require.False(t, w.Pending())
+			due, err := b.store.Due(t.Context(), b.realm)
+			require.NoError(t, err)
+			require.False(t, due.IsZero())
+			b.create("Invoice")
+			b.clock.Advance(time.Hour)
+			require.Equal(t, 1, b.reconcile(r).MissingCDC, "it goes on from its cursors")
+		})
+	}
+}
+
+// forget deletes keys, as an eviction does.
+func (b *bundle) forget(patterns ...string) {
+	b.t.Helper()
+	for _, pattern := range patterns {
+		keys, err := b.store.Redis().Keys(b.t.Context(), pattern).Result()
+		require.NoError(b.t, err)
+		if len(keys) > 0 {
+			require.NoError(b.t, b.store.Redis().Del(b.t.Context(), keys...).Err())
+		}
+	}
+}
+
+func (b *bundle) lost() []string {
+	b.t.Helper()
+	realms, err := b.connections.Lost(b.t.Context())
+	require.NoError(b.t, err)
+	return realms
+}
+
+// Before any realm is connected an outage costs nothing.
+func TestHeal_AnOutageWithoutRealmsIsOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.forget("lf:1:conn:*", "lf:1:due:*", "lf:1:realms")
+	require.NoError(t, b.store.AddOutage(t.Context(), state.Outage{Kind: state.OutageIngress, From: b.clock.Now().Add(-time.Hour), To: b.clock.Now()}))
+	require.NoError(t, b.reconciler().DueAfterOutage(t.Context()))
+	w, err := b.store.Watch(t.Context())
+	require.NoError(t, err)
+	require.False(t, w.Pending())
 }
 
 // An outage that is found after the list was lost is repaired: no repair of nothing.

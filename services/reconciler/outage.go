@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -105,12 +106,17 @@ func (r *Reconciler) dueAfterOutage(ctx context.Context, w state.Watch) error {
 		return err
 	}
 	// A list that Redis has lost must not make this a repair of nothing.
-	if err := r.heal(ctx); err != nil {
+	if err := r.heal(ctx); errors.Is(err, state.ErrHeld) {
+		return nil // soon again
+	} else if err != nil {
 		return err
 	}
-	realms, err := r.connections.List(ctx)
+	realms, lost, err := r.connected(ctx)
 	if err != nil {
 		return err
+	}
+	if len(realms) == 0 {
+		return r.nothingDue(ctx, w, len(lost))
 	}
 	over, err := r.spread(ctx, w)
 	if err != nil {
@@ -125,6 +131,39 @@ func (r *Reconciler) dueAfterOutage(ctx context.Context, w state.Watch) error {
 		telemetry.At(w.Since), telemetry.Count(len(realms)))
 	r.metrics.outages.Inc()
 	return r.state.Settle(ctx, w.Since)
+}
+
+// connected returns the realms that have a record, and those that have lost it.
+func (r *Reconciler) connected(ctx context.Context) (realms, lost []string, err error) {
+	if lost, err = r.connections.Lost(ctx); err != nil {
+		return nil, nil, err
+	}
+	if realms, err = r.connections.List(ctx); err != nil {
+		return nil, nil, err
+	}
+	return slices.DeleteFunc(realms, func(realm string) bool {
+		_, is := slices.BinarySearch(lost, realm)
+		return is
+	}), lost, nil
+}
+
+// nothingDue is for an outage after which no realm can be scanned. Where none was ever
+// connected, nothing was lost. Where all records are lost, the outage stays open until one
+// is connected again.
+func (r *Reconciler) nothingDue(ctx context.Context, w state.Watch, lost int) error {
+	if lost == 0 {
+		r.log.Debug("outage of ours, and no realm is connected", telemetry.At(w.Since))
+		return r.state.Settle(ctx, w.Since)
+	}
+	r.mu.Lock()
+	told := r.unrepaired.Equal(w.Since)
+	r.unrepaired = w.Since
+	r.mu.Unlock()
+	if !told {
+		r.log.Error("possible webhook loss not repaired: no realm can be scanned, all connection records are lost",
+			telemetry.At(w.Since), telemetry.Count(lost))
+	}
+	return nil
 }
 
 // lookAtBroker compares the event stream with how it was when it was last looked at.

@@ -91,7 +91,7 @@ func (r *Reconciler) scan(ctx context.Context, realm string, o order) outcome {
 func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan, order, error) {
 	conn, err := r.connections.Get(ctx, realm)
 	if err != nil {
-		return nil, o, fmt.Errorf("connection: %w", err)
+		return nil, o, fmt.Errorf("connection: %w", r.noteLost(ctx, realm, err))
 	}
 	if err := r.admit(ctx, conn); err != nil {
 		return nil, o, err
@@ -367,6 +367,8 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		name = "parked"
 		if !before {
 			r.metrics.parked.Inc()
+		}
+		if !before && !errors.Is(out.err, connection.ErrLost) { // which is logged already
 			r.log.Warn("realm cannot be read, its cursors wait", append(fields, telemetry.Reason(out.err.Error()))...)
 		}
 	case ctx.Err() != nil:

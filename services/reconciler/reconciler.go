@@ -65,6 +65,9 @@ type Reconciler struct {
 	leaders []string               // by shard; nil until the replicas are known
 	beat    time.Time              // when the ingress was last heard
 	exports time.Time              // gaps are not exported before that
+	// unrepaired is since when an outage lasts of which it was logged that nothing can be
+	// scanned.
+	unrepaired time.Time
 }
 
 // realmState is what one process remembers of a realm to save calls and

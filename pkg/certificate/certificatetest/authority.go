@@ -55,6 +55,17 @@ func (a *Authority) Roots() *x509.CertPool {
 	return pool
 }
 
+// RootFile is a file with the root.
+func (a *Authority) RootFile() string {
+	a.t.Helper()
+	file := filepath.Join(a.t.TempDir(), "ca.crt")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.root.cert.Raw})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	return file
+}
+
 // Leaf makes a leaf with its intermediate behind it.
 func (a *Authority) Leaf(from, to time.Time) Leaf {
 	a.t.Helper()
@@ -107,7 +118,7 @@ func (a *Authority) sign(c *x509.Certificate, by *signer, from, to time.Time) *s
 	if c.IsCA {
 		c.KeyUsage = x509.KeyUsageCertSign
 	} else {
-		c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 		c.IPAddresses, c.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
 	}
 	parent, parentKey := c, key

@@ -59,6 +59,31 @@ func CompressStream(t testing.TB, url, name string) {
 	}
 }
 
+// EditConsumer sets max_deliver of a consumer, as somebody does by hand.
+func EditConsumer(t testing.TB, url, stream, durable string, maxDeliver int) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatalf("devtest: connect to NATS: %v", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := js.Consumer(ctx, stream, durable)
+	if err == nil {
+		cfg := c.CachedInfo().Config
+		cfg.MaxDeliver = maxDeliver
+		_, err = js.UpdateConsumer(ctx, stream, cfg)
+	}
+	if err != nil {
+		t.Fatalf("devtest: edit consumer %s: %v", durable, err)
+	}
+}
+
 func deleteStreams(t testing.TB, url string) {
 	t.Helper()
 	nc, err := nats.Connect(url)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -37,6 +38,8 @@ func ServeNATS() {
 	}
 	o, err := server.ProcessConfigFile(os.Args[2])
 	if err == nil {
+		// No file may set less than half a minute.
+		o.LameDuckGracePeriod, o.LameDuckDuration = 200*time.Millisecond, time.Second
 		var s *server.Server
 		if s, err = server.NewServer(o); err == nil {
 			s.ConfigureLogger()
@@ -96,6 +99,10 @@ func (c *NATSProcesses) Kill(i int) { c.servers[i].end(syscall.SIGKILL) }
 
 // Stop ends one server with SIGTERM, which lets it write what it would lose otherwise.
 func (c *NATSProcesses) Stop(i int) { c.servers[i].end(syscall.SIGTERM) }
+
+// LameDuck has one server send its clients to the others and end, as an upgrade does, and
+// returns when it is gone.
+func (c *NATSProcesses) LameDuck(i int) { c.servers[i].end(syscall.SIGUSR2) }
 
 // Start starts one server again with the streams it had, and returns when it takes
 // connections; when it has caught up is another matter.

@@ -27,17 +27,21 @@ type RedisServer struct {
 	binary string
 	dir    string
 	port   int
+	extra  []string // arguments
 	p      *process
 }
 
 // StartRealRedis is RealRedis for tests of what happens when Redis goes away.
-func StartRealRedis(t testing.TB) *RedisServer {
+func StartRealRedis(t testing.TB) *RedisServer { return StartRealRedisWith(t) }
+
+// StartRealRedisWith is StartRealRedis with more arguments, such as --tls-port.
+func StartRealRedisWith(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatal("devtest: redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
 	}
-	r := &RedisServer{t: t, binary: binary, dir: t.TempDir()}
+	r := &RedisServer{t: t, binary: binary, dir: t.TempDir(), extra: args}
 	err = onFreePort(func(port int) error {
 		r.port = port
 		return r.start()
@@ -74,6 +78,13 @@ func (r *RedisServer) Start() {
 	}
 }
 
+// StartWith is Start with other arguments than before.
+func (r *RedisServer) StartWith(args ...string) {
+	r.t.Helper()
+	r.extra = args
+	r.Start()
+}
+
 // Empty takes away the data of a dead server.
 func (r *RedisServer) Empty() {
 	r.t.Helper()
@@ -91,10 +102,10 @@ func (r *RedisServer) addr() string { return net.JoinHostPort("127.0.0.1", strco
 func (r *RedisServer) start() error {
 	p, err := start(spec{
 		binary: r.binary,
-		args: []string{
+		args: append([]string{
 			"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
 			"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no",
-		},
+		}, r.extra...),
 		dir:    r.dir,
 		signal: syscall.SIGKILL,
 	})

@@ -42,6 +42,9 @@ func (c *realmShowCmd) Run(ctx context.Context, p process) error {
 	defer s.close(ctx)
 	r, err := directory.Get(ctx, c.Realm)
 	if errors.Is(err, connection.ErrNotConnected) {
+		if lost, err := connection.LostRealms(ctx, s.store); err == nil && slices.Contains(lost, c.Realm) {
+			return fmt.Errorf("realm %s: %w: %s", c.Realm, connection.ErrLost, connection.LostRemedy)
+		}
 		return fmt.Errorf("realm %s was never connected: ledgerfeed realm ls lists those that were", c.Realm)
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ func (x *exam) connections(ctx context.Context) {
 		x.fail(checkConnections, "see the log of Redis", "%v", err)
 		return
 	}
+	x.lostRecords()
 	x.states()
 	x.refusals()
 	x.disconnected()
@@ -59,6 +61,10 @@ func (x *exam) readConnections(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Of these, some may be on no list any more.
+	if x.lost, err = store.Lost(ctx); err != nil {
+		return err
+	}
 	if x.names, err = x.store.CompanyNames(ctx, ids); err != nil {
 		return err
 	}
@@ -66,7 +72,9 @@ func (x *exam) readConnections(ctx context.Context) error {
 		c, err := store.Get(ctx, id)
 		switch {
 		case errors.Is(err, connection.ErrNotConnected):
-			continue
+			if !slices.Contains(x.lost, id) {
+				x.lost = append(x.lost, id)
+			}
 		case errors.Is(err, connection.ErrSealed):
 			x.realms = append(x.realms, realm{c, err})
 		case err != nil:
@@ -76,6 +84,18 @@ func (x *exam) readConnections(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lostRecords names the realms that have traces of a connection and no record of one.
+func (x *exam) lostRecords() {
+	if len(x.lost) == 0 {
+		return
+	}
+	names := make([]string, len(x.lost))
+	for i, id := range x.lost {
+		names[i] = x.named(id)
+	}
+	x.fail(checkConnections, connection.LostRemedy, "Redis has lost the connection records of %d companies, with their tokens: %s", len(names), some(names))
 }
 
 // named is a realm with the name of its company, if that is known.
@@ -128,7 +148,7 @@ func (x *exam) states() {
 	case counts[connection.Live] > 0:
 		x.ok(checkConnections, "%d companies connected, the first on %s, the last on %s; webhooks come only for changes after that, what was before is loaded",
 			counts[connection.Live], day(first), day(last))
-	case len(lapsed)+len(parked)+len(refused) == 0:
+	case len(lapsed)+len(parked)+len(refused)+len(x.lost) == 0:
 		x.warn(checkConnections, "connect one: Intuit sends webhooks only for companies that are connected", "no company is connected")
 	}
 }

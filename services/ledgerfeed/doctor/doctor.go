@@ -110,6 +110,7 @@ type exam struct {
 	broker *stream.Conn      // nil: the broker does not answer
 	wrong  map[string]bool   // apps that Intuit refuses
 	realms []realm           // those whose connection could be read
+	lost   []string          // realms whose record of the connection is lost
 	names  map[string]string // of their companies, as far as they are known
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/doctor"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
 )
 
 const (
@@ -142,6 +143,24 @@ func (s *system) compress(name string) {
 	devtest.CompressStream(s.t, s.options.Config.NATS.URL, name)
 }
 
+// editConsumer is a processor that has run, and somebody who has edited a consumer of it.
+func (s *system) editConsumer() {
+	s.t.Helper()
+	conn, err := stream.Connect(s.t.Context(), stream.Options{Config: s.options.Config.NATS})
+	require.NoError(s.t, err)
+	defer conn.Close()
+	all := processor.Consumers(s.options.Config.Processor, nil)
+	for _, o := range all {
+		ctx, stop := context.WithCancel(s.t.Context())
+		done := make(chan error, 1)
+		go func() { done <- conn.Consume(ctx, o, func(*stream.Message) {}) }()
+		require.Eventually(s.t, func() bool { return conn.ConsumerDrift(ctx, o) == nil }, 20*time.Second, 5*time.Millisecond)
+		stop()
+		require.NoError(s.t, <-done)
+	}
+	devtest.EditConsumer(s.t, s.options.Config.NATS.URL, stream.EventStream, all[0].Durable, 3)
+}
+
 // connect connects the realm with a token that can be refreshed until then.
 func (s *system) connect(until time.Time) {
 	s.t.Helper()
@@ -247,6 +266,7 @@ func TestDoctor_FindsWhatIsBroken(t *testing.T) {
 		{name: "broker without sync always", breaks: func(_ *testing.T, s *system) { s.options.Config.NATS = s.broker(false) }, check: "durability", want: "sync_interval 2m0s instead of always", do: "set sync_interval: always"},
 		{name: "compressed event stream", breaks: func(_ *testing.T, s *system) { s.compress(stream.EventStream) }, check: "stream-compression", want: "LF_EVENTS is compressed", do: "nats stream edit LF_EVENTS --compression none"},
 		{name: "compressed gap log", breaks: func(_ *testing.T, s *system) { s.compress(stream.GapStream) }, check: "stream-compression", want: "LF_GAPS is compressed", do: "restart a service"},
+		{name: "consumer edited by hand", breaks: func(_ *testing.T, s *system) { s.editConsumer() }, check: "stream-consumers", want: "max_deliver is 3 on the server, but -1 is configured", do: "restart a processor"},
 		{name: "expired token", breaks: func(_ *testing.T, s *system) { s.connect(time.Now().Add(-time.Hour)) }, check: "tokens", want: "have expired: " + realm, do: "connect them again"},
 		{name: "tokens of another client id", breaks: func(_ *testing.T, s *system) {
 			s.connections = s.connectionsBy(&oauth{client: "development"})
@@ -263,6 +283,9 @@ func TestDoctor_FindsWhatIsBroken(t *testing.T) {
 			s.connect(time.Now().Add(100 * 24 * time.Hour))
 			require.ErrorIs(t, s.connections.Refresh(t.Context(), realm), connection.ErrReauthRequired)
 		}, check: "connections", want: "Token invalid, intuit_tid 1-tid; tried again at", do: "ledgerfeed token refresh"},
+		{name: "lost connection record", breaks: func(t *testing.T, s *system) {
+			require.NoError(t, s.redis.Del(t.Context(), "lf:1:conn:{"+realm+"}").Err())
+		}, check: "connections", want: "lost the connection records of 1 companies, with their tokens: " + realm, do: "connect it again"},
 		{name: "API that refuses fresh tokens", breaks: func(t *testing.T, s *system) {
 			key := "lf:1:conn:{" + realm + "}"
 			require.NoError(t, s.redis.HSet(t.Context(), key, "held", time.Now().Add(time.Minute).UnixMilli()).Err())

@@ -50,7 +50,7 @@ func (x *exam) redisProblems(s state.Server) {
 		case p.Unknown && x.Config.NATS.Profile == stream.Dev && p.Check == state.CheckDisk:
 			x.skip(name, "nothing: the embedded Redis of ledgerfeed dev has a synced journal of its own", "Redis does not say how it keeps its data")
 		case p.Unknown && x.Config.NATS.Profile == stream.Dev:
-		case p.Unknown, p.Check == state.CheckMemory, p.Check == state.CheckReplication:
+		case p.Unknown, p.Check == state.CheckMemory, p.Check == state.CheckReplication, p.Check == state.CheckEviction && !p.Grave:
 			x.warn(name, p.Remedy, "%s", p.Text)
 		default:
 			x.fail(name, p.Remedy, "%s", p.Text)

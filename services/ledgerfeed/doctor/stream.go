@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
 )
 
 const (
@@ -14,6 +15,7 @@ const (
 	checkDurability  = "durability"
 	checkCompression = "stream-compression"
 	checkSettings    = "stream-settings"
+	checkConsumers   = "stream-consumers"
 	checkSpace       = "stream-space"
 	checkStore       = "broker-store"
 )
@@ -46,6 +48,7 @@ func (x *exam) stream(ctx context.Context) {
 	x.durability(d)
 	x.compression(ctx)
 	x.settings(ctx)
+	x.consumers(ctx)
 	x.disks(d)
 	x.space(ctx)
 }
@@ -114,6 +117,36 @@ func (x *exam) settings(ctx context.Context) {
 		x.fail(checkSettings, "start the broker", "%v", err)
 	case len(drifts) == 0:
 		x.ok(checkSettings, "all streams are as configured")
+	}
+}
+
+// consumers fails on a consumer that somebody has edited by hand, or that is missing.
+func (x *exam) consumers(ctx context.Context) {
+	var sinks []string
+	if x.store != nil {
+		sinks, _ = x.store.Sinks(ctx) // without them the groups of the events are compared
+	}
+	all := processor.Consumers(x.Config.Processor, sinks)
+	err := x.broker.ConsumerDrift(ctx, all...)
+	drifts := stream.Drifts(err)
+	missing := 0
+	for _, d := range drifts {
+		if d.Missing() {
+			missing++
+		}
+	}
+	switch {
+	case err != nil && len(drifts) == 0:
+		x.fail(checkConsumers, "start the broker", "%v", err)
+		return
+	case missing == len(all):
+		x.skip(checkConsumers, "start a processor: it creates them", "nothing to compare: no processor has run yet")
+		return
+	case len(drifts) == 0:
+		x.ok(checkConsumers, "all %d consumers are as configured", len(all))
+	}
+	for _, d := range drifts {
+		x.fail(checkConsumers, d.Remedy, "consumer %s of stream %s: %s is %v on the server, but %v is configured", d.Consumer, d.Stream, d.Field, d.Have, d.Want)
 	}
 }
 
