@@ -53,7 +53,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	g.Go(func() error { return r.every(ctx, enrolPolls*r.config.PollInterval, r.boundSchedule) })
 	g.Go(func() error { return r.every(ctx, r.config.VerifyEvery, r.verifier.checkAll) })
 	g.Go(func() error { return r.every(ctx, heldEvery, r.countHeld) })
-	g.Go(func() error { return r.every(ctx, r.healEvery, r.healLater()) })
+	g.Go(func() error { return r.every(ctx, r.config.HealInterval, r.healLater()) })
 	return g.Wait()
 }
 
