@@ -11,6 +11,7 @@ func (r *run) judgeI4(res *Result, dead letters) {
 			wrong = append(wrong, w.text)
 		}
 	}
+	wrong = append(wrong, r.lostRewinds()...)
 	res.find("I4", moves > 0, wrong...)
 	lost := r.plant.books.Stats().WebhookEventsDropped
 	var unrepaired []string

@@ -15,8 +15,8 @@ func (r *run) judgeI11(res *Result) {
 		for _, c := range one.crashes() {
 			// 3: a server it needs does not answer; 1: it ended in the middle of the
 			// start; 2: a broker that stands still does not say how it syncs, which looks
-			// like a wrong configuration.
-			silent := c.code == 2 && r.made["pause-broker"]
+			// like a wrong configuration; and none starts with a Redis that evicts.
+			silent := c.code == 2 && (r.made["pause-broker"] || r.made["redis-evict"])
 			if c.code != 3 && c.code != 1 && !silent {
 				wrong = append(wrong, fmt.Sprintf("%s ended by itself with code %d at %s", one.name, c.code, c.at.UTC().Format("15:04:05")))
 			}
@@ -37,6 +37,7 @@ func (r *run) judgeI11(res *Result) {
 	if r.undrained != "" && !r.effects.withholds {
 		wrong = append(wrong, r.undrained)
 	}
+	wrong = append(wrong, append(r.unreported, r.unhealed...)...)
 	res.find("I11", r.faults > 0, wrong...)
 }
 
