@@ -76,3 +76,9 @@ func TestDatabase_FailsOverAndBack(t *testing.T) {
 		return err
 	}))
 }
+
+// A run says that PgBouncer is missing, instead of leaving its fault out.
+func TestFault_IsUnfitWithoutPgBouncer(t *testing.T) {
+	_, _, err := killBouncer(t.Context(), &run{plant: &plant{}}, nil)
+	require.ErrorIs(t, err, errNotPermitted)
+}

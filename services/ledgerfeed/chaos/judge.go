@@ -71,7 +71,7 @@ func (r *run) judge(ctx context.Context) (Result, error) {
 	res.Doubles = doubles
 	res.Inconclusive = r.inconclusive()
 	if len(r.unfit) > 0 {
-		res.Notes = append(res.Notes, "not permitted on this machine: "+strings.Join(slices.Compact(slices.Sorted(slices.Values(r.unfit))), ", "))
+		res.Notes = append(res.Notes, "not possible on this machine: "+strings.Join(slices.Compact(slices.Sorted(slices.Values(r.unfit))), ", "))
 	}
 	for _, f := range r.failed {
 		res.Notes = append(res.Notes, "fault not made: "+f)
