@@ -37,25 +37,33 @@ var streamEdits = []streamEdit{
 	{stream.RetryStream, "max_msgs", 1_000_000, "stream LF_RETRY: max_msgs is"},
 }
 
+// manageWait bounds how long the brokers may refuse an edit: without a leader they do.
+const manageWait = 10 * time.Second
+
 // changeStream changes a setting of a stream, or deletes a consumer, and then has a
 // replica started again, which must say what is wrong.
 func changeStream(ctx context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
 	c := r.plant.cluster
+	within, cancel := context.WithTimeout(ctx, manageWait)
+	defer cancel()
 	if rng.IntN(3) == 0 {
-		name, err := c.deleteConsumer(ctx, stream.EventStream, rng)
+		name, err := c.deleteConsumer(within, stream.EventStream, rng)
 		return nothing, "consumer " + name + " deleted", err
 	}
 	e := choose(rng, streamEdits)
-	before, err := c.streamConfig(ctx, e.name)
+	var before json.RawMessage
+	err := until(within, func(ctx context.Context) (err error) {
+		if before, err = c.streamConfig(ctx, e.name); err != nil {
+			return err
+		}
+		after := map[string]any{}
+		if err := json.Unmarshal(before, &after); err != nil {
+			return err
+		}
+		after[e.setting] = e.value
+		return c.manage(ctx, "STREAM.UPDATE."+e.name, after)
+	})
 	if err != nil {
-		return nil, e.name, err
-	}
-	after := map[string]any{}
-	if err := json.Unmarshal(before, &after); err != nil {
-		return nil, e.name, err
-	}
-	after[e.setting] = e.value
-	if err := c.manage(ctx, "STREAM.UPDATE."+e.name, after); err != nil {
 		return nil, e.name, err
 	}
 	r.expectReport(ctx, choose(rng, r.plant.replicas()), e.says)
@@ -75,7 +83,9 @@ func remakeStream(ctx context.Context, r *run, _ *rand.Rand) (func(context.Conte
 		"name": stream.EventStream, "subjects": []string{"lf.event.>"}, "retention": "limits", "storage": "memory",
 		"num_replicas": 1, "max_age": time.Minute.Nanoseconds(), "discard": "old",
 	}
-	err := until(ctx, func(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, manageWait)
+	defer cancel()
+	err := until(within, func(ctx context.Context) error {
 		// A service may be faster and make the right one: then it is done once more.
 		_ = c.manage(ctx, "STREAM.DELETE."+stream.EventStream, nil)
 		return c.manage(ctx, "STREAM.CREATE."+stream.EventStream, wrong)
