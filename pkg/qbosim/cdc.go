@@ -133,6 +133,11 @@ func (c *call) writeBlock(b *bytes.Buffer, name string, found [][]byte, active i
 	b.WriteByte('}')
 }
 
+// hidden reports whether Query must not show a record.
+func (c *call) hidden(name, id string) bool {
+	return len(c.faults.hidden) > 0 && c.faults.hidden[Ref{Realm: c.realm.id, Entity: name, ID: id}]
+}
+
 func (c *call) poisoned(name, id string) bool {
 	return len(c.faults.poison) > 0 && c.faults.poison[Ref{Realm: c.realm.id, Entity: name, ID: id}]
 }

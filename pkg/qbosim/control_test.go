@@ -99,7 +99,7 @@ func TestControl_SetsFaults(t *testing.T) {
 	faults := qbosim.Faults{
 		Drop: 0.1, Duplicate: 0.2, Reorder: 0.3, Delay: time.Second, Outages: []qbosim.Outage{{From: 5 * time.Second, For: 8 * time.Second}},
 		HideMerged: 0.4, Error429: 0.5, Error5xx: 0.6, RetryAfter: 2 * time.Second, ReadLag: time.Minute,
-		Poison: []qbosim.Ref{{Realm: realm, Entity: "Invoice", ID: "7"}}, Latency: time.Millisecond,
+		Poison: []qbosim.Ref{{Realm: realm, Entity: "Invoice", ID: "7"}}, Hidden: []qbosim.Ref{{Realm: realm, Entity: "Invoice", ID: "8"}}, Latency: time.Millisecond,
 		ReplicaLag: 5 * time.Minute, WrongDeletes: 0.01, FutureDeletes: 0.02, BareDeletes: 0.03,
 		Derived: 0.04, SilentDerived: 0.05, UnknownRealms: 0.06, BackwardTime: 0.07,
 	}

@@ -116,6 +116,20 @@ func TestFault_RetryAfterIsSentOnlyWhenConfigured(t *testing.T) {
 	require.Equal(t, 2, b.Stats().Throttled)
 }
 
+func TestFault_HiddenRecordIsInNoQuery(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	hidden, shown := b.create("Invoice", nil), b.create("Invoice", nil)
+	b.SetFaults(qbosim.Faults{Hidden: []qbosim.Ref{{Realm: realm, Entity: "invoice", ID: hidden.ID}}})
+	all := string(b.get(queryPath("SELECT * FROM Invoice")).Body)
+	require.Contains(t, all, `"maxResults":1`)
+	require.Contains(t, all, `"Id":"`+shown.ID+`","Line"`)
+	require.NotContains(t, string(b.get(queryPath("SELECT * FROM Invoice WHERE Id IN ('"+hidden.ID+"')")).Body), `"Invoice":[`)
+	require.Contains(t, string(b.get(queryPath("SELECT COUNT(*) FROM Invoice")).Body), `"totalCount":1`)
+	b.SetFaults(qbosim.Faults{})
+	require.Contains(t, string(b.get(queryPath("SELECT COUNT(*) FROM Invoice")).Body), `"totalCount":2`)
+}
+
 func TestFault_PoisonRecordFailsWhateverIncludesIt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -63,6 +63,9 @@ type Faults struct {
 	// Poison names records that fail every CDC, Query and read they are in
 	// with 400 and code 4002.
 	Poison []Ref
+	// Hidden names records that no Query shows or counts, as where who connected the
+	// company may not see them. CDC and a read by id show them.
+	Hidden []Ref
 	// Refuse answers calls with something else than what was asked for.
 	Refuse []Refusal
 	// RefuseRefresh answers refreshes with invalid_grant and leaves the token good.
@@ -138,6 +141,7 @@ func (f Faults) validateRefusals() error {
 type activeFaults struct {
 	Faults
 	poison       map[Ref]bool
+	hidden       map[Ref]bool
 	refusals     []since[Refusal]
 	refreshes    []since[TokenRefusal]
 	unfilterable map[string]bool
@@ -146,7 +150,7 @@ type activeFaults struct {
 // SetFaults replaces all faults from now on. Shares above 1 mean always. A refusal
 // that was in force already goes on from when it began.
 func (s *Sim) SetFaults(f Faults) {
-	active := &activeFaults{Faults: f.clone(), poison: map[Ref]bool{}, unfilterable: map[string]bool{}}
+	active := &activeFaults{Faults: f.clone(), poison: setOf(f.Poison), hidden: setOf(f.Hidden), unfilterable: map[string]bool{}}
 	before := s.faults.Load()
 	if before == nil {
 		before = &activeFaults{}
@@ -156,13 +160,19 @@ func (s *Sim) SetFaults(f Faults) {
 	for _, name := range f.Unfilterable {
 		active.unfilterable[entity.Canonical(name)] = true
 	}
-	for _, ref := range f.Poison {
+	s.faults.Store(active)
+}
+
+// setOf are the records, under the names of the entities as we spell them.
+func setOf(refs []Ref) map[Ref]bool {
+	set := map[Ref]bool{}
+	for _, ref := range refs {
 		if info, ok := entity.Lookup(ref.Entity); ok {
 			ref.Entity = info.Name
 		}
-		active.poison[ref] = true
+		set[ref] = true
 	}
-	s.faults.Store(active)
+	return set
 }
 
 // Faults returns the faults in force.
@@ -170,6 +180,7 @@ func (s *Sim) Faults() Faults { return s.faults.Load().clone() }
 
 func (f Faults) clone() Faults {
 	f.Outages, f.Poison = slices.Clone(f.Outages), slices.Clone(f.Poison)
+	f.Hidden = slices.Clone(f.Hidden)
 	f.Refuse, f.RefuseRefresh, f.Unfilterable = slices.Clone(f.Refuse), slices.Clone(f.RefuseRefresh), slices.Clone(f.Unfilterable)
 	return f
 }
@@ -203,6 +214,7 @@ type faultsJSON struct {
 	RetryAfter duration     `json:"retryAfter"`
 	ReadLag    duration     `json:"readLag"`
 	Poison     []Ref        `json:"poison"`
+	Hidden     []Ref        `json:"hidden,omitempty"`
 	Latency    duration     `json:"latency"`
 
 	ReplicaLag    duration `json:"replicaLag"`
@@ -240,7 +252,7 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 	out := faultsJSON{
 		Drop: f.Drop, Duplicate: f.Duplicate, Reorder: f.Reorder, Delay: duration(f.Delay), HideMerged: f.HideMerged,
 		Error429: f.Error429, Error5xx: f.Error5xx, RetryAfter: duration(f.RetryAfter), ReadLag: duration(f.ReadLag),
-		Poison: f.Poison, Latency: duration(f.Latency), ReplicaLag: duration(f.ReplicaLag),
+		Poison: f.Poison, Hidden: f.Hidden, Latency: duration(f.Latency), ReplicaLag: duration(f.ReplicaLag),
 		WrongDeletes: f.WrongDeletes, FutureDeletes: f.FutureDeletes, BareDeletes: f.BareDeletes,
 		Derived: f.Derived, SilentDerived: f.SilentDerived, UnknownRealms: f.UnknownRealms, BackwardTime: f.BackwardTime,
 		Refuse: f.Refuse, RefuseRefresh: f.RefuseRefresh, RefuseRevoke: f.RefuseRevoke, Unfilterable: f.Unfilterable,
@@ -261,7 +273,7 @@ func (f *Faults) UnmarshalJSON(data []byte) error {
 	*f = Faults{
 		Drop: in.Drop, Duplicate: in.Duplicate, Reorder: in.Reorder, Delay: time.Duration(in.Delay), HideMerged: in.HideMerged,
 		Error429: in.Error429, Error5xx: in.Error5xx, RetryAfter: time.Duration(in.RetryAfter), ReadLag: time.Duration(in.ReadLag),
-		Poison: in.Poison, Latency: time.Duration(in.Latency), ReplicaLag: time.Duration(in.ReplicaLag),
+		Poison: in.Poison, Hidden: in.Hidden, Latency: time.Duration(in.Latency), ReplicaLag: time.Duration(in.ReplicaLag),
 		WrongDeletes: in.WrongDeletes, FutureDeletes: in.FutureDeletes, BareDeletes: in.BareDeletes,
 		Derived: in.Derived, SilentDerived: in.SilentDerived, UnknownRealms: in.UnknownRealms, BackwardTime: in.BackwardTime,
 		Refuse: in.Refuse, RefuseRefresh: in.RefuseRefresh, RefuseRevoke: in.RefuseRevoke, Unfilterable: in.Unfilterable,

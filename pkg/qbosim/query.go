@@ -64,6 +64,7 @@ func (c *call) queryLocked(now time.Time, statement string) ([]byte, *fault) {
 		t = &table{info: sel.info}
 	}
 	asOf := c.asOf(now)
+	sel.hides = c.hidden
 	if sel.count {
 		n := 0
 		for range sel.rows(t, asOf) {
@@ -142,6 +143,9 @@ func (sel *selection) rows(t *table, asOf time.Time) iter.Seq[*row] {
 	return func(yield func(*row) bool) {
 		for rec, v := range sel.source(t, asOf) {
 			r := &row{record: rec, version: v}
+			if sel.hides != nil && sel.hides(sel.info.Name, rec.id) {
+				continue
+			}
 			if sel.matches(r) && !yield(r) {
 				return
 			}

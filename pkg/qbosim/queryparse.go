@@ -20,6 +20,7 @@ type selection struct {
 	desc    bool
 	start   int // from 1
 	max     int
+	hides   func(entity, id string) bool // nil: none
 }
 
 // condition is one comparison; they all must hold.

@@ -43,6 +43,10 @@ var Names = map[string]Bug{
 	"invented-time-recent":             InventedTimeRecent,
 	"refusal-forgotten":                RefusalForgotten,
 	"refresh-on-every-401":             RefreshOnEvery401,
+	"clock-of-replica":                 ClockOfReplica,
+	"breaker-off":                      BreakerOff,
+	"cursor-rewind-lost":               CursorRewindLost,
+	"failover-stays":                   FailoverStays,
 }
 
 var (

@@ -93,6 +93,15 @@ const (
 	// RefreshOnEvery401 answers each 401 with a refresh, also of a token that was issued
 	// a moment ago (I7).
 	RefreshOnEvery401
+
+	// ClockOfReplica schedules and claims by the clock of the replica (I3, I8).
+	ClockOfReplica
+	// BreakerOff believes in the absence of any number of records (I15).
+	BreakerOff
+	// CursorRewindLost moves cursors forward whatever has moved them back meanwhile (I4).
+	CursorRewindLost
+	// FailoverStays keeps connections to a server that takes no writes any more (I3, I11).
+	FailoverStays
 )
 
 // Point is a place between two steps of what becomes of a notification, or of a

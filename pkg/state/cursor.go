@@ -6,9 +6,13 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
 var (
@@ -113,6 +117,9 @@ func (s *Store) MoveCursors(ctx context.Context, realm string, m Move) (moved []
 	}
 	if len(args) == 2 {
 		return none, nil
+	}
+	if sabotage.On(sabotage.CursorRewindLost) {
+		return slices.Collect(maps.Keys(m.To)), s.AdvanceCursors(ctx, realm, m.To)
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 )
 
 var (
@@ -34,6 +36,21 @@ func dueKeys(shard int) []string {
 	return []string{shardKey("due", shard), shardKey("claim", shard), shardKey("again", shard)}
 }
 
+// dueNow and dueClockArg are the clock of the schedule and of claims.
+func (s *Store) dueNow(ctx context.Context) (time.Time, error) {
+	if sabotage.On(sabotage.ClockOfReplica) {
+		return sabotage.Now().UTC(), nil
+	}
+	return s.Now(ctx)
+}
+
+func (s *Store) dueClockArg() string {
+	if sabotage.On(sabotage.ClockOfReplica) {
+		return fmt.Sprint(sabotage.Now().UnixMilli())
+	}
+	return s.ClockArg()
+}
+
 // Schedule makes a realm due at a time by Redis's clock, in milliseconds; if it is due
 // earlier already, that stays. A realm that is claimed becomes due again after its
 // [Store.Done]: the scan under way may have passed what is asked for. The caller's own
@@ -50,7 +67,7 @@ func (s *Store) ScheduleIn(ctx context.Context, realm string, in time.Duration) 
 func (s *Store) schedule(ctx context.Context, realm, how string, ms int64) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := dueScheduleScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.ClockArg(), realm, how, ms).Err(); err != nil {
+	if err := dueScheduleScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.dueClockArg(), realm, how, ms).Err(); err != nil {
 		return fmt.Errorf("schedule realm %s: %w", realm, err)
 	}
 	return nil
@@ -65,7 +82,7 @@ func (s *Store) ClaimDue(ctx context.Context, shards []int, late, visibility tim
 	if err != nil {
 		return nil, fmt.Errorf("look for due realms: %w", err)
 	}
-	now, err := s.Now(ctx)
+	now, err := s.dueNow(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look for due realms: %w", err)
 	}
@@ -87,7 +104,7 @@ func (s *Store) ClaimDue(ctx context.Context, shards []int, late, visibility tim
 func (s *Store) claim(ctx context.Context, shard int, late, visibility time.Duration, n int) ([]string, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	return dueClaimScript.Run(ctx, s.db, dueKeys(shard), s.ClockArg(), late.Milliseconds(), visibility.Milliseconds(), n).StringSlice()
+	return dueClaimScript.Run(ctx, s.db, dueKeys(shard), s.dueClockArg(), late.Milliseconds(), visibility.Milliseconds(), n).StringSlice()
 }
 
 // BoundDue makes the realms of the shards due now that are due, or claimed, further
@@ -98,7 +115,7 @@ func (s *Store) BoundDue(ctx context.Context, shards []int, longest time.Duratio
 	if err != nil {
 		return 0, fmt.Errorf("look for realms that are due too far ahead: %w", err)
 	}
-	now, err := s.Now(ctx)
+	now, err := s.dueNow(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("look for realms that are due too far ahead: %w", err)
 	}
@@ -107,7 +124,7 @@ func (s *Store) BoundDue(ctx context.Context, shards []int, longest time.Duratio
 			continue
 		}
 		bounded, cancel := s.bound(ctx)
-		some, err := dueBoundScript.Run(bounded, s.db, dueKeys(h.shard), s.ClockArg(), longest.Milliseconds()).Int()
+		some, err := dueBoundScript.Run(bounded, s.db, dueKeys(h.shard), s.dueClockArg(), longest.Milliseconds()).Int()
 		cancel()
 		if err != nil {
 			return n, fmt.Errorf("bound the schedule of shard %d: %w", h.shard, err)
@@ -122,7 +139,7 @@ func (s *Store) BoundDue(ctx context.Context, shards []int, longest time.Duratio
 func (s *Store) Extend(ctx context.Context, realm string, by time.Duration) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if err := dueExtendScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.ClockArg(), realm, by.Milliseconds()).Err(); err != nil {
+	if err := dueExtendScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.dueClockArg(), realm, by.Milliseconds()).Err(); err != nil {
 		return fmt.Errorf("extend the claim of realm %s: %w", realm, err)
 	}
 	return nil
@@ -140,7 +157,7 @@ func (s *Store) Done(ctx context.Context, realm string, next time.Duration) erro
 	if next >= 0 {
 		in = fmt.Sprint(next.Milliseconds())
 	}
-	if err := dueDoneScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.ClockArg(), realm, in).Err(); err != nil {
+	if err := dueDoneScript.Run(ctx, s.db, dueKeys(Shard(realm)), s.dueClockArg(), realm, in).Err(); err != nil {
 		return fmt.Errorf("end the claim of realm %s: %w", realm, err)
 	}
 	return nil

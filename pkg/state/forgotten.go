@@ -20,12 +20,13 @@ const lifeKey = durable + "life"
 // Memory is which Redis it is, and since when it knows all that it should. Two that are
 // equal say that nothing was lost in between.
 type Memory struct {
-	life  string // the servers' run_ids; empty where they do not say them
+	life  string // of the servers, see lifeOf; empty where they do not say it
 	noted string // the life that Remembered noted, and a mark of that note
 }
 
 // Forgotten reports whether Redis may have lost something since [Store.Remembered] was
-// last called: it is another process (its run_id), or does not know of that call any more.
+// last called: it is another process (its run_id), has evicted keys since, or does not know
+// of that call any more.
 // A restart that lost nothing looks the same as one that did. Where the server does not
 // say its run_id, only the loss of everything shows.
 func (m Memory) Forgotten() bool {
@@ -76,19 +77,29 @@ func (s *Store) Remembered(ctx context.Context, m Memory) error {
 	return nil
 }
 
-// life are the run_ids of all servers that take writes, sorted.
+// lifeOf is the run_id of a server and, where it has thrown away keys that do not expire,
+// how many. With a policy volatile-* those that matter stay.
+func lifeOf(said map[string]string) string {
+	id, evicted := said["run_id"], said["evicted_keys"]
+	if id == "" || evicted == "" || evicted == "0" || strings.HasPrefix(said["maxmemory_policy"], "volatile-") {
+		return id
+	}
+	return id + "-" + evicted
+}
+
+// life is that of all servers that take writes, sorted.
 func (s *Store) life(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	var ids []string
 	ask := func(ctx context.Context, c redis.Cmdable) error {
-		text, err := c.Info(ctx, "server").Result()
+		text, err := c.Info(ctx).Result()
 		var refused redis.Error
 		if err != nil && !errors.As(err, &refused) {
 			return err
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		ids = append(ids, infoFields(text)["run_id"])
+		ids = append(ids, lifeOf(infoFields(text)))
 		return nil
 	}
 	var err error

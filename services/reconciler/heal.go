@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
-
-// healInterval is how often the list of realms and the schedule are compared with each
-// other.
-const healInterval = 5 * time.Minute
 
 // healLater returns a step that heals but for the first time: realms that are new to the
 // schedule are put on it at the start.

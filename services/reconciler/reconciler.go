@@ -58,7 +58,6 @@ type Reconciler struct {
 	usage       func(ctx context.Context) (state.Usage, error)
 	tracer      trace.Tracer
 	rooms       *semaphore.Weighted // bytes of pages in memory
-	healEvery   time.Duration
 
 	mu      sync.Mutex             // guards the rest
 	realms  map[string]*realmState // what this process has learned of a realm
@@ -108,7 +107,6 @@ func New(o Options) (*Reconciler, error) {
 		usage:       o.Usage,
 		tracer:      o.Tracer,
 		rooms:       newRooms(o.Config.Realms),
-		healEvery:   healInterval,
 		realms:      map[string]*realmState{},
 	}
 	r.now = r.clock.now

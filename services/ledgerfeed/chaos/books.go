@@ -54,9 +54,13 @@ type books struct {
 	// forged are records that a webhook said were deleted and that never were.
 	forged map[qbosim.Ref]bool
 	hashes map[qbosim.Ref]hashed
-	speed  float64                   // of Intuit's clock, as against ours
-	now    func() time.Time          // Intuit's clock
-	at     func(time.Time) time.Time // Intuit's clock at a time by ours
+	// asked are the spans that CDC was asked for, by realm.
+	asked map[string][]cdcCall
+	// unshown are records that some answer did not show though they were there.
+	unshown map[qbosim.Ref]bool
+	speed   float64                   // of Intuit's clock, as against ours
+	now     func() time.Time          // Intuit's clock
+	at      func(time.Time) time.Time // Intuit's clock at a time by ours
 }
 
 // tokenLatency is how long the token endpoint takes.
@@ -103,7 +107,7 @@ func newBooks(ctx context.Context, seed uint64, speed float64) (*books, error) {
 	}
 	b := &books{
 		Sim: sim, addr: l.Addr().String(), url: "http://" + l.Addr().String(), ended: make(chan error, 1),
-		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, speed: speed, now: now, at: at,
+		meters: map[string]*meter{}, secrets: map[string]bool{}, refreshing: map[string]int{}, forged: map[qbosim.Ref]bool{}, hashes: map[qbosim.Ref]hashed{}, asked: map[string][]cdcCall{}, unshown: map[qbosim.Ref]bool{}, speed: speed, now: now, at: at,
 	}
 	b.server = &http.Server{Handler: http.HandlerFunc(b.serve), ReadHeaderTimeout: 10 * time.Second}
 	go func() { b.ended <- b.server.Serve(l) }()
@@ -114,6 +118,7 @@ func (b *books) serve(w http.ResponseWriter, r *http.Request) {
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/v3/company/"); ok {
 		realm, _, _ := strings.Cut(rest, "/")
 		b.enter(realm)
+		b.noteCDC(realm, r.URL)
 		defer b.leave(realm)
 	}
 	if r.URL.Path == "/oauth2/v1/tokens/bearer" {

@@ -21,6 +21,7 @@ type binaries struct {
 	plain, altered map[string]string
 	beside         map[string]string // of the other revision; nil for none
 	redis, initdb  string            // initdb's directory holds postgres too
+	pgbouncer      string            // "": it is not installed
 }
 
 var services = []string{"ingress", "processor", "reconciler"}
@@ -63,6 +64,7 @@ func build(ctx context.Context, beside string, say func(string, ...any)) (binari
 	if b.redis, err = exec.LookPath("redis-server"); err != nil {
 		return b, errors.New("redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
 	}
+	b.pgbouncer = findPgbouncer()
 	b.initdb, err = findInitdb()
 	return b, err
 }
@@ -128,6 +130,18 @@ func toolIn(ctx context.Context, dir string, env []string, name string, args ...
 		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, complaint.String())
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// findPgbouncer is "" where there is none.
+func findPgbouncer() string {
+	if path, err := exec.LookPath("pgbouncer"); err == nil {
+		return path
+	}
+	const debian = "/usr/sbin/pgbouncer" // not in everybody's PATH
+	if _, err := os.Stat(debian); err != nil {
+		return ""
+	}
+	return debian
 }
 
 // findInitdb looks where Debian keeps the server's programs, then in PATH.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
 // cache is a redis-server that syncs every write to its file.
@@ -12,6 +14,7 @@ type cache struct {
 	process *process
 	port    int
 	dir     string
+	store   *state.Store // ours, which nothing cuts
 }
 
 func newCache(ctx context.Context, dir, binary string, free ports, j *journal) (*cache, error) {

@@ -24,6 +24,8 @@ type cursors struct {
 	// is later than the margin. The next scan begins before that.
 	ahead time.Duration
 	gen   int // grows when Redis loses what it had
+	// blind is how many faults move the cursors by hand now.
+	blind int
 	// open are the changes that a cursor has passed and no sink was asked for yet.
 	open  []passed
 	wrong []wrongCursor
@@ -88,6 +90,18 @@ func (c *cursors) forget() {
 	c.gen++
 }
 
+// watch says that somebody begins to move cursors by hand, or has done so.
+func (c *cursors) watch(on bool) {
+	c.forget()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if on {
+		c.blind--
+	} else {
+		c.blind++
+	}
+}
+
 func (c *cursors) look(ctx context.Context, realm string) {
 	c.mu.Lock()
 	gen := c.gen
@@ -100,7 +114,7 @@ func (c *cursors) look(ctx context.Context, realm string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if gen != c.gen {
+	if gen != c.gen || c.blind > 0 {
 		return
 	}
 	for entity, at := range now {
@@ -185,6 +199,9 @@ func (c *cursors) judge(ctx context.Context) {
 		for name, row := range map[string]sink.Row{sinkTable: table[p.ref], sinkPost: c.plant.endpoint.row(p.ref)} {
 			if p.settledBy(row) || !p.deleted && c.plant.books.shows(p.ref, row, qbosim.State{Version: p.version, Revision: p.at}) || !mustHold(p.ref, p.deleted, row) {
 				continue
+			}
+			if c.plant.books.wasHidden(p.ref) {
+				continue // no scan was shown it
 			}
 			if p.deleted && !listed(p.ref.Entity) {
 				continue // no cursor speaks for it: two sweeps find it, minutes apart

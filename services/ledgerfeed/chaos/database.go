@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,45 +20,97 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
-// database is a PostgreSQL that syncs every commit.
+// database is a PostgreSQL that syncs every commit, and the standby that takes over from
+// it in some runs.
 type database struct {
+	binaries string // where initdb and its like are
+	home     string
+	owner    *syscall.Credential
+	pool     *pgxpool.Pool
+	moving   sync.Mutex // held while the standby takes over
+
+	mu      sync.Mutex // guards the rest
+	members [2]*member
+	primary int // of members
+}
+
+// member is one server of a database.
+type member struct {
 	process *process
 	port    int
-	pool    *pgxpool.Pool
+	data    string
 }
 
 func newDatabase(ctx context.Context, dir, initdb string, free ports, j *journal) (*database, error) {
-	port, err := free.next(ctx)
+	d := &database{binaries: filepath.Dir(initdb), home: filepath.Join(dir, "postgres")}
+	if err := os.MkdirAll(d.home, 0o755); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.owner, err = notRoot(d.home); err != nil {
+		return nil, err
+	}
+	for i, name := range []string{"postgres", "postgres-2"} {
+		port, err := free.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.members[i] = d.newMember(dir, name, port, j)
+	}
+	if err := d.tool(ctx, "initdb", "-D", d.members[0].data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(d.url(d.port()) + "&connect_timeout=3")
 	if err != nil {
 		return nil, err
 	}
-	home := filepath.Join(dir, "postgres")
-	if err := os.MkdirAll(home, 0o755); err != nil {
-		return nil, err
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		c.Port = uint16(d.port())
+		return nil
 	}
-	owner, err := notRoot(home)
-	if err != nil {
-		return nil, err
-	}
-	data := filepath.Join(home, "data")
-	cmd := exec.CommandContext(ctx, initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = home, []string{"LC_ALL=C", "PATH=" + filepath.Dir(initdb) + ":/usr/bin:/bin"}, &syscall.SysProcAttr{Credential: owner}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
-	}
-	args := []string{"-D", data, "-p", strconv.Itoa(port)}
+	d.pool, err = pgxpool.NewWithConfig(ctx, config)
+	return d, err
+}
+
+func (d *database) newMember(dir, name string, port int, j *journal) *member {
+	m := &member{port: port, data: filepath.Join(d.home, name)}
+	args := []string{"-D", m.data, "-p", strconv.Itoa(port)}
 	for _, s := range []string{"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "shared_buffers=64MB", "log_min_messages=warning"} {
 		args = append(args, "-c", s)
 	}
-	d := &database{port: port}
-	d.process = newProcess(j, dir, "postgres", "postgres", func() spec {
+	m.process = newProcess(j, dir, "postgres", name, func() spec {
 		// What a killed server leaves behind would keep the next one from starting
 		// only if its number belonged to a process again.
-		return spec{binary: filepath.Join(filepath.Dir(initdb), "postgres"), args: args, env: []string{"LC_ALL=C"}, dir: home, user: owner}
+		return spec{binary: filepath.Join(d.binaries, "postgres"), args: args, env: []string{"LC_ALL=C"}, dir: d.home, user: d.owner}
 	})
-	d.pool, err = pgxpool.New(ctx, d.url(port)+"&connect_timeout=3")
-	return d, err
+	return m
 }
+
+// tool runs one of PostgreSQL's programs as who owns the servers.
+func (d *database) tool(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(d.binaries, name), args...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = d.home, []string{"LC_ALL=C", "PATH=" + d.binaries + ":/usr/bin:/bin"}, &syscall.SysProcAttr{Credential: d.owner}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+// now is the server that takes writes, and other the one that does not.
+func (d *database) now() *member {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.members[d.primary]
+}
+
+func (d *database) other() *member {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.members[1-d.primary]
+}
+
+// port is that of the server that takes writes.
+func (d *database) port() int { return d.now().port }
 
 func (d *database) url(port int) string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", local(port))

@@ -4,9 +4,10 @@
 // # What runs
 //
 // Three nats-servers in a cluster, redis-server with its file synced on every
-// write, PostgreSQL, an endpoint that logs every delivery, a simulated QuickBooks,
-// and two replicas each of ingress, processor and reconciler. Every link of a
-// replica goes through a proxy of its own that can be slow, cut, deaf or lossy.
+// write, PostgreSQL (in some runs behind PgBouncer, or with a standby), an endpoint
+// that logs every delivery, a simulated QuickBooks, and two replicas each of ingress,
+// processor and reconciler. Every link of a replica goes through a proxy of its own
+// that can be slow, cut, deaf or lossy.
 //
 // # What it guarantees
 //

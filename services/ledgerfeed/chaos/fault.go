@@ -19,7 +19,9 @@ type fault struct {
 	weight      int
 	// steers: it needs a replica that can be steered while it runs.
 	steers bool
-	begin  func(ctx context.Context, r *run, rng *rand.Rand) (end func(context.Context) error, about string, err error)
+	// pools: it needs a pooler in front of the database.
+	pools bool
+	begin func(ctx context.Context, r *run, rng *rand.Rand) (end func(context.Context) error, about string, err error)
 }
 
 // effects are what a fault may do that a check has to allow for.
@@ -66,7 +68,8 @@ func Faults() []string {
 }
 
 func catalogue() []fault {
-	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), misleadingFaults(), sinkFaults(), scanFaults(), fullFaults(), refusalFaults())
+	return slices.Concat(processFaults(), linkFaults(), serverFaults(), bookFaults(), misleadingFaults(), sinkFaults(), scanFaults(), fullFaults(), refusalFaults(),
+		postgresFaults(), redisFaults(), streamFaults())
 }
 
 // planned is a fault at its place in a run.

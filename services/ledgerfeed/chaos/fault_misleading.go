@@ -28,6 +28,7 @@ func misleadingFaults() []fault {
 		set("derived-silent", "derived", 2, effects{silent: true}, 6*time.Second, func(f *qbosim.Faults) { f.Derived, f.SilentDerived = 0.3, 0.5 }, func(f *qbosim.Faults) { f.Derived, f.SilentDerived = 0, 0 }),
 		set("backward-time", "backward", 2, effects{}, 8*time.Second, func(f *qbosim.Faults) { f.BackwardTime = 0.3 }, func(f *qbosim.Faults) { f.BackwardTime = 0 }),
 		set("unknown-companies", "unknown", 2, effects{}, 8*time.Second, func(f *qbosim.Faults) { f.UnknownRealms = 0.5 }, func(f *qbosim.Faults) { f.UnknownRealms = 0 }),
+		{name: "records-hidden", group: "hidden", least: 4 * time.Second, most: 35 * time.Second, weight: 2, effects: effects{hides: true}, begin: hideRecords},
 		{name: "unknown-flood", group: "unknown", least: 0, most: time.Second, weight: 1, begin: floodUnknown},
 	}
 }

@@ -88,7 +88,7 @@ func pauseRedis(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) 
 }
 
 func killPostgres(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
-	return killed(r.plant.database.process)
+	return killed(r.plant.database.now().process)
 }
 
 // skewOne starts a replica again with a clock that is wrong by up to ten minutes,

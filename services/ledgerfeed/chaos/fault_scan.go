@@ -15,6 +15,7 @@ import (
 func scanFaults() []fault {
 	return []fault{
 		{name: "stop-scan", group: "reconciler", least: 5 * time.Second, most: 30 * time.Second, weight: 3, effects: effects{repeats: true}, steers: true, begin: stopScan},
+		{name: "cursor-rewind", group: "reconciler", least: reachWait, most: reachWait + time.Second, weight: 2, effects: effects{repeats: true}, steers: true, begin: rewindCursors},
 		{name: "clock-jump", group: "clock", least: 400 * time.Millisecond, most: 1500 * time.Millisecond, weight: 2, steers: true, begin: jumpClock},
 	}
 }
@@ -31,26 +32,35 @@ const reachWait = 8 * time.Second
 // than its leases last: another one scans its companies meanwhile.
 func stopScan(ctx context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
 	one, at := r.plant.services["reconciler"][0], choose(rng, scanSteps)
-	one.stopped() // of an earlier time
-	if err := one.steer("stop " + string(at) + "\n"); err != nil {
-		return nil, one.name, err
+	stands, err := one.stopAt(ctx, at)
+	if err != nil || !stands {
+		return nothing, fmt.Sprintf("%s did not come to %s", one.name, at), err
 	}
-	ctx, cancel := context.WithTimeout(ctx, reachWait)
-	defer cancel()
-	for !one.stopped() {
-		if lifecycle.Sleep(ctx, 20*time.Millisecond) != nil {
-			err := one.steer("")
-			if !one.stopped() {
-				return nothing, fmt.Sprintf("%s did not come to %s", one.name, at), err
-			}
-			break
-		}
-	}
-	one.stands()
 	return func(context.Context) error {
 		_ = one.resume() // it may have been ended meanwhile
 		return one.steer("")
 	}, fmt.Sprintf("%s at %s", one.name, at), nil
+}
+
+// stopAt stops a replica at a point, and reports whether it has come there.
+func (r *replica) stopAt(ctx context.Context, at sabotage.Point) (stands bool, err error) {
+	r.stopped() // of an earlier time
+	if err := r.steer("stop " + string(at) + "\n"); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	defer cancel()
+	for !r.stopped() {
+		if lifecycle.Sleep(ctx, 20*time.Millisecond) != nil {
+			err := r.steer("")
+			if !r.stopped() {
+				return false, err
+			}
+			break
+		}
+	}
+	r.stands()
+	return true, nil
 }
 
 // jumpClock sets the clock of a replica ahead for one moment.

@@ -106,7 +106,8 @@ func fillDisk(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) er
 	}, member.name, nil
 }
 
-var errNotPermitted = errors.New("not permitted here")
+// errNotPermitted says that this machine cannot make a fault.
+var errNotPermitted = errors.New("not possible here")
 
 type zeros struct{}
 

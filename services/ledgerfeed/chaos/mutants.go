@@ -74,7 +74,13 @@ var mutants = map[string]mutant{
 	"invented-time-recent": {faults: []string{"bare-deletes", "webhook-outage", "webhook-loss"}, speed: 60, scans: 4 * time.Second, breaks: []string{"I4", "I3"}},
 	"refusal-forgotten":    {faults: []string{"refuse-entity"}, speed: 10, scans: 2 * time.Second, breaks: []string{"I16"}},
 	"refresh-on-every-401": {faults: []string{"fresh-401"}, speed: 1, scans: 4 * time.Second, breaks: []string{"I7"}},
-	"stale-read-covered":   {faults: []string{"read-lag"}, speed: 30, scans: never, breaks: []string{"I2"}},
+	// A realm that is due next year is scanned by nobody.
+	"clock-of-replica": {faults: []string{"clock-jump", "webhook-outage"}, speed: 10, scans: 2 * time.Second, breaks: []string{"I2", "I3"}, rate: 6},
+	// Scans of a company come to their turn between its changes.
+	"breaker-off":        {faults: []string{"records-hidden"}, speed: 150, scans: 2 * time.Second, breaks: []string{"I15"}, rate: 6},
+	"cursor-rewind-lost": {faults: []string{"cursor-rewind"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I4"}},
+	"failover-stays":     {faults: []string{"postgres-failover"}, speed: 10, scans: 4 * time.Second, breaks: []string{"I2", "I3", "I11"}},
+	"stale-read-covered": {faults: []string{"read-lag"}, speed: 30, scans: never, breaks: []string{"I2"}},
 }
 
 // Mutants are the names of the bugs that can be planted.

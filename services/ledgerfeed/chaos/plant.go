@@ -46,6 +46,8 @@ type plant struct {
 	mutant  string // planted bug, "" for none
 	// steers: one replica of processor and reconciler can be steered while it runs.
 	steers bool
+	// pools: a pooler is in front of the database, where there is one on the machine.
+	pools bool
 	// scanEvery is reconciler.interval, a time.Duration, from the next start of a
 	// reconciler on.
 	scanEvery atomic.Int64
@@ -53,6 +55,7 @@ type plant struct {
 	cluster  *cluster
 	cache    *cache
 	database *database
+	bouncer  *bouncer // nil: none
 	books    *books
 	endpoint *endpoint
 	front    *front
@@ -94,6 +97,11 @@ func (p *plant) open(ctx context.Context, o Options, seed uint64, speed float64)
 	}
 	if p.database, err = newDatabase(ctx, p.dir, p.bin.initdb, free, p.journal); err != nil {
 		return err
+	}
+	if p.pools && p.bin.pgbouncer != "" {
+		if p.bouncer, err = newBouncer(ctx, p.dir, p.bin.pgbouncer, p.database, free, p.journal); err != nil {
+			return err
+		}
 	}
 	if p.books, err = newBooks(ctx, seed, speed); err != nil {
 		return err
@@ -168,7 +176,10 @@ func (p *plant) servers() []*process {
 		all = append(all, p.cache.process)
 	}
 	if p.database != nil {
-		all = append(all, p.database.process)
+		all = append(all, p.database.processes()...)
+	}
+	if p.bouncer != nil {
+		all = append(all, p.bouncer.process)
 	}
 	return all
 }
@@ -207,6 +218,7 @@ func (p *plant) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
+	p.cache.store = p.state
 	if err := p.database.ready(ctx); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
@@ -355,6 +367,9 @@ func (p *plant) close() error {
 	}
 	for _, s := range p.servers() {
 		s.stop(syscall.SIGKILL, killWait)
+	}
+	if p.bouncer != nil {
+		p.bouncer.behind.Close()
 	}
 	if p.cluster != nil {
 		p.cluster.close()

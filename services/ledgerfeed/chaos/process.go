@@ -41,7 +41,7 @@ type process struct {
 	crash  []crash       // ends nobody asked for
 	lives  int
 	paused bool
-	clean  bool // its last end was asked for by SIGTERM
+	clean  bool // its last end was a good one
 	asked  bool // SIGTERM was sent: a second one would end it at once
 	// abrupt is how often it did not end well though it was asked by SIGTERM.
 	abrupt int
@@ -109,6 +109,7 @@ func (p *process) live() error {
 		p.mu.Unlock()
 		return err
 	}
+	begun := time.Now()
 	p.cmd, p.gone, p.paused, p.clean, p.asked = cmd, gone, false, false, false
 	p.lives++
 	p.turns = append(p.turns, time.Now())
@@ -119,9 +120,9 @@ func (p *process) live() error {
 	p.cmd = nil
 	asked := p.held || p.over
 	code := cmd.ProcessState.ExitCode()
-	p.clean = code == 0
+	p.clean = code == 0 || p.asked && unready(cmd.ProcessState, time.Since(begun))
 	p.turns = append(p.turns, time.Now())
-	if p.asked && code != 0 {
+	if p.asked && !p.clean {
 		p.abrupt++
 	}
 	if !asked {
@@ -136,6 +137,17 @@ func (p *process) live() error {
 		p.journal.note("process", p.name, fmt.Sprintf("was ended: %s", cmd.ProcessState))
 	}
 	return nil
+}
+
+// handlerWait is how long a program may take from its start to the handler of SIGTERM, on
+// a busy machine.
+const handlerWait = 10 * time.Second
+
+// unready reports whether SIGTERM itself ended a program that had just been started: one
+// that has its handler ends by an exit code.
+func unready(s *os.ProcessState, age time.Duration) bool {
+	status, ok := s.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM && age < handlerWait
 }
 
 func (p *process) setLocked(held, over bool) {
@@ -221,7 +233,8 @@ func (p *process) stop(sig syscall.Signal, within time.Duration) (inTime bool) {
 	return inTime
 }
 
-// endedWell reports whether its last end was one with exit code 0.
+// endedWell reports whether its last end was one with exit code 0, or by SIGTERM before it
+// could know of it.
 func (p *process) endedWell() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -55,4 +56,23 @@ func TestProcess_AnEndThatIsNotCleanIsCounted(t *testing.T) {
 	require.True(t, p.down(syscall.SIGTERM, 10*time.Second))
 	require.Equal(t, 1, p.abruptly())
 	require.False(t, p.endedWell())
+}
+
+// SIGTERM ends a program that has just been started before it has its handler: that is no
+// bad end. One that has run for a while must have one.
+func TestProcess_TermBeforeTheHandlerIsNoBadEnd(t *testing.T) {
+	p, dir := script(t, `echo up > up; while :; do sleep 0.02; done`)
+	up := filepath.Join(dir, "up")
+	require.Eventually(t, func() bool { _, err := os.Stat(up); return err == nil }, 5*time.Second, 5*time.Millisecond)
+	require.True(t, p.down(syscall.SIGTERM, 10*time.Second))
+	require.Zero(t, p.abruptly())
+	require.True(t, p.endedWell())
+
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "kill -TERM $$")
+	require.Error(t, cmd.Run())
+	require.True(t, unready(cmd.ProcessState, time.Second))
+	require.False(t, unready(cmd.ProcessState, time.Minute))
+	cmd = exec.CommandContext(t.Context(), "/bin/sh", "-c", "exit 3")
+	require.Error(t, cmd.Run())
+	require.False(t, unready(cmd.ProcessState, time.Second))
 }

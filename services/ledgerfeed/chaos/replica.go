@@ -93,7 +93,7 @@ func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
 			"LEDGERFEED_RECONCILER_LEASE_TTL="+leaseTTL.String(), "LEDGERFEED_RECONCILER_QUERY_ENTITIES=TimeActivity",
 		), nil
 	}
-	table, err := p.link(ctx, r, "postgres", local(p.database.port))
+	table, err := p.link(ctx, r, "postgres", p.tableAddr())
 	if err != nil {
 		return nil, err
 	}
@@ -114,16 +114,19 @@ func (p *plant) serviceSpec(r *replica, env []string) spec {
 	r.mu.Lock()
 	skew, deadly := r.skew, r.deadly
 	altered := skew != 0 || deadly != "" || p.mutant != "" || r.control != ""
-	binary := p.bin.plain[r.kind]
+	binary, ours := p.bin.plain[r.kind], true
 	// The older one first: the services of a company that upgrades.
 	if p.bin.beside != nil && !altered && r.ran[1] <= r.ran[0] {
-		binary = p.bin.beside[r.kind]
+		binary, ours = p.bin.beside[r.kind], false
 		r.ran[1]++
 	} else {
 		r.ran[0]++
 	}
 	r.mu.Unlock()
 	env = slices.Clone(env)
+	if r.kind == "reconciler" && ours { // an older version refuses what it does not know
+		env = append(env, "LEDGERFEED_RECONCILER_HEAL_INTERVAL=5s")
+	}
 	if r.kind == "reconciler" {
 		every := time.Duration(p.scanEvery.Load()).String()
 		env = append(env, "LEDGERFEED_RECONCILER_INTERVAL="+every, "LEDGERFEED_RECONCILER_QUERY_INTERVAL="+every)

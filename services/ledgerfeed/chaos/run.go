@@ -60,6 +60,9 @@ type run struct {
 	refreshed  []string // I7: refreshes that a 401 to a good token led to
 	// unauthorized are the companies whose good tokens were answered by 401.
 	unauthorized map[string]bool
+	unreported   []string // what a service did not say of a server that was wrong
+	unhealed     []string // what of the list and the schedule did not come back
+	rewinds      []rewind
 	// ended are records of which a dead letter was requeued or purged, purged those of
 	// the latter: only a full load brings them.
 	ended, purged map[sink.Ref]bool
@@ -90,6 +93,7 @@ func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 	r.plant = &plant{dir: dir, journal: j, bin: bin, mutant: o.Mutant}
 	for _, p := range r.plan {
 		r.plant.steers = r.plant.steers || p.steers
+		r.plant.pools = r.plant.pools || p.pools
 	}
 	r.plant.journals = append(r.plant.journals, j)
 	r.plant.scanEvery.Store(int64(r.scans))

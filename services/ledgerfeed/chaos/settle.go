@@ -91,6 +91,10 @@ func (r *run) settle(ctx context.Context) error {
 	if err := r.awaitEqual(ctx, true); err != nil {
 		r.note("settle", "", err.Error())
 	}
+	r.awaitRewinds(ctx)
+	if r.made["redis-keys"] {
+		r.awaitHealed(ctx)
+	}
 	if err := r.loadAll(context.WithoutCancel(ctx)); err != nil {
 		r.note("settle", "", err.Error())
 	}

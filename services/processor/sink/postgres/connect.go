@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
@@ -54,7 +55,7 @@ func parse(url secret.String) (*pgxpool.Config, error) {
 	for name, value := range map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on", "datestyle": "ISO, MDY"} {
 		c.RuntimeParams[name] = value
 	}
-	if c.ValidateConnect == nil && !strings.Contains(url.Reveal(), "target_session_attrs") {
+	if c.ValidateConnect == nil && !sabotage.On(sabotage.FailoverStays) && !strings.Contains(url.Reveal(), "target_session_attrs") {
 		c.ValidateConnect = writable
 	}
 	return config, nil
@@ -90,7 +91,7 @@ func (c *connector) newPool(ctx context.Context, config *pgxpool.Config) (*pgxpo
 	}
 	closes := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
-		if err.Code == readOnlyTransaction {
+		if err.Code == readOnlyTransaction && !sabotage.On(sabotage.FailoverStays) {
 			c.reset()
 			return false
 		}
