@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,7 +18,7 @@ import (
 
 // Config says where Redis is.
 type Config struct {
-	URL     secret.String `koanf:"url" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded."`
+	URL     secret.String `koanf:"url" live:"true" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded. User and password are read again when its file changes and on SIGHUP."`
 	Cluster bool          `koanf:"cluster" doc:"Whether the URL names a node of a Redis Cluster; name more of them by ?addr=HOST:PORT&addr=HOST:PORT."`
 	// Sentinel is about which server to write to; user, password and database of URL
 	// are Redis's own.
@@ -30,8 +31,42 @@ func DefaultConfig() Config { return Config{URL: "redis://127.0.0.1:6379/0"} }
 // Validate reports what is wrong with the settings. The text never quotes the
 // URL, since the part that is wrong may be half of a password.
 func (c Config) Validate() error {
-	_, _, err := c.dial(nil)
+	_, _, err := c.dial(nil, newLogin(c))
 	return err
+}
+
+// login is what new connections log in with.
+type login struct{ current atomic.Pointer[url.Userinfo] }
+
+func newLogin(c Config) *login {
+	l := &login{}
+	l.current.Store(c.user())
+	return l
+}
+
+// user is nil where the URL has none, or cannot be read.
+func (c Config) user() *url.Userinfo {
+	u, err := url.Parse(c.URL.Reveal())
+	if err != nil {
+		return nil
+	}
+	return u.User
+}
+
+// place is the URL without what logs in.
+func (c Config) place() string {
+	u, err := url.Parse(c.URL.Reveal())
+	if err != nil {
+		return ""
+	}
+	u.User = nil
+	return u.String()
+}
+
+func (l *login) get(context.Context) (user, password string, err error) {
+	u := l.current.Load()
+	password, _ = u.Password()
+	return u.Username(), password, nil
 }
 
 // errURL names no part of the URL, see Validate.
@@ -41,7 +76,7 @@ var errURL = errors.New("redis.url: want redis://[user:password@]host:port[/db],
 type connected func(context.Context, *redis.Conn) error
 
 // dial makes a client, which connects on first use, and the address to name it by.
-func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
+func (c Config) dial(hook connected, l *login) (redis.UniversalClient, string, error) {
 	u, err := url.Parse(c.URL.Reveal())
 	if err != nil || u.Host == "" || u.Fragment != "" {
 		return nil, "", errURL
@@ -50,7 +85,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 		return nil, "", fmt.Errorf("%w; not %s://", errURL, u.Scheme)
 	}
 	if c.Sentinel != "" {
-		return c.dialSentinel(u, hook)
+		return c.dialSentinel(u, hook, l)
 	}
 	if c.Cluster {
 		o, err := redis.ParseClusterURL(c.URL.Reveal())
@@ -59,6 +94,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 		}
 		o.ContextTimeoutEnabled = true
 		o.OnConnect = hook
+		o.CredentialsProviderContext = l.get
 		o.MaintNotificationsConfig = noMaintNotifications()
 		o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 		o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -72,6 +108,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 	}
 	o.ContextTimeoutEnabled = true
 	o.OnConnect = hook
+	o.CredentialsProviderContext = l.get
 	o.MaintNotificationsConfig = noMaintNotifications()
 	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -82,7 +119,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 
 // dialSentinel makes a client that asks the Sentinels for the master, and again
 // when they tell of another one or its connections break.
-func (c Config) dialSentinel(u *url.URL, hook connected) (redis.UniversalClient, string, error) {
+func (c Config) dialSentinel(u *url.URL, hook connected, l *login) (redis.UniversalClient, string, error) {
 	if c.Cluster {
 		return nil, "", errors.New("redis.sentinel and redis.cluster are both set: a cluster elects its masters by itself, leave one out")
 	}
@@ -101,7 +138,7 @@ func (c Config) dialSentinel(u *url.URL, hook connected) (redis.UniversalClient,
 	}
 	return redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: c.Sentinel, SentinelAddrs: sentinels,
-		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
+		CredentialsProviderContext: l.get, DB: o.DB, TLSConfig: o.TLSConfig,
 		ContextTimeoutEnabled: true,
 		OnConnect:             hook,
 		DialTimeout:           cmp.Or(o.DialTimeout, dialTimeout),
