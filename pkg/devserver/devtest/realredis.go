@@ -23,6 +23,8 @@ func RealRedis(t testing.TB) string {
 
 // RedisServer is a redis-server process that a test can kill and start again.
 type RedisServer struct {
+	host   string   // 127.0.0.1 if empty
+	args   []string // beside the usual ones
 	t      testing.TB
 	binary string
 	dir    string
@@ -33,12 +35,8 @@ type RedisServer struct {
 // StartRealRedis is RealRedis for tests of what happens when Redis goes away.
 func StartRealRedis(t testing.TB) *RedisServer {
 	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatal("devtest: redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
-	}
-	r := &RedisServer{t: t, binary: binary, dir: t.TempDir()}
-	err = onFreePort(func(port int) error {
+	r := newRedisServer(t)
+	err := onFreePort(func(port int) error {
 		r.port = port
 		return r.start()
 	})
@@ -46,8 +44,18 @@ func StartRealRedis(t testing.TB) *RedisServer {
 		t.Fatalf("devtest: %v", err)
 	}
 	t.Cleanup(r.Kill)
-	t.Logf("devtest: %s at 127.0.0.1:%d, data in %s", binary, r.port, r.dir)
+	t.Logf("devtest: %s at %s, data in %s", r.binary, r.addr(), r.dir)
 	return r
+}
+
+// newRedisServer is one that is not started.
+func newRedisServer(t testing.TB) *RedisServer {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("devtest: redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
+	}
+	return &RedisServer{t: t, binary: binary, dir: t.TempDir()}
 }
 
 // URL is where clients connect to; it stays the same over restarts.
@@ -86,15 +94,17 @@ func (r *RedisServer) Empty() {
 	}
 }
 
-func (r *RedisServer) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
+func (r *RedisServer) addr() string {
+	return net.JoinHostPort(orLoopback(r.host), strconv.Itoa(r.port))
+}
 
 func (r *RedisServer) start() error {
 	p, err := start(spec{
 		binary: r.binary,
-		args: []string{
-			"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
+		args: append([]string{
+			"--bind", orLoopback(r.host), "--port", strconv.Itoa(r.port), "--dir", r.dir,
 			"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no",
-		},
+		}, r.args...),
 		dir:    r.dir,
 		signal: syscall.SIGKILL,
 	})
