@@ -16,6 +16,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -189,7 +190,7 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	}
 }
 
-// Run consumes until ctx ends or the broker refuses a consumer, then drains: it
+// Run consumes until ctx ends or the broker refuses a consumer for good, then drains: it
 // takes nothing more, finishes what is in hand within Config.DrainTimeout and
 // gives the rest back to the broker.
 func (p *Processor) Run(ctx context.Context) error {
@@ -197,19 +198,15 @@ func (p *Processor) Run(ctx context.Context) error {
 		// It runs out by itself; the others need not wait for that.
 		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
 	}()
-	if err := p.enlist(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if !p.persist(ctx, "register sinks", p.enlist) {
+		return nil
 	}
 	// Of a version that had one consumer for all partitions: the broker takes no
 	// second one for a partition.
-	if err := p.stream.DeleteConsumer(ctx, stream.Events, durableName); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+	if !p.persist(ctx, "delete old consumer", func(ctx context.Context) error {
+		return p.stream.DeleteConsumer(ctx, stream.Events, durableName)
+	}) {
+		return nil
 	}
 	// What is in hand outlives ctx, up to the end of the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -243,6 +240,22 @@ func (p *Processor) Run(ctx context.Context) error {
 	stop()
 	keeping.Wait()
 	return err
+}
+
+// persist does a step of the start until it succeeds: Redis or the broker may go away at any
+// moment of it. It reports false when ctx ends first.
+func (p *Processor) persist(ctx context.Context, what string, step func(context.Context) error) bool {
+	for failures := 1; ; failures++ {
+		err := step(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err == nil
+		}
+		pause := min(stream.Backoff(failures), 5*time.Second)
+		p.log.Warn("step of the start failed, it is tried again", telemetry.Part(what), telemetry.Attempt(failures), telemetry.After(pause), telemetry.Error(err))
+		if lifecycle.Sleep(ctx, pause) != nil {
+			return false
+		}
+	}
 }
 
 // consume takes the messages of a queue; those of a group of partitions with the
