@@ -56,7 +56,7 @@ func TestSet_FollowsTheCgroup(t *testing.T) {
 		}, memlimit.Options{Default: 450 * mib}, 0, 512 * mib / 10 * 9, "cgroup"},
 		{"version 2, the smallest on the way", map[string]string{
 			"proc/self/cgroup": "0::/pods/pod1/c1\n", "proc/self/mountinfo": v2Mounts, "sys/fs/cgroup/pods/memory.max": "max\n",
-			"sys/fs/cgroup/pods/pod1/memory.max": "209715200\n", "sys/fs/cgroup/pods/pod1/c1/memory.max": "max\n",
+			"sys/fs/cgroup/pods/pod1/memory.max": "209715200\n", "sys/fs/cgroup/pods/pod1/c1/memory.max": "314572800\n",
 		}, memlimit.Options{}, 0, 180 * mib, "cgroup"},
 		{"version 2 without a limit", map[string]string{
 			"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": v2Mounts, "sys/fs/cgroup/memory.max": "max\n",
