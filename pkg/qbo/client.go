@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -257,9 +258,22 @@ func network(err error) error {
 	return &networkError{err}
 }
 
+// scratch is what answers are read into. An answer may have megabytes and says only
+// sometimes how many: a buffer that grows with each would be most of our garbage.
+var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxScratch is how large a buffer may be that waits for the next answer.
+const maxScratch = 4 << 20
+
 // readBody reads at most limit bytes.
 func readBody(body io.Reader, limit int64) ([]byte, error) {
-	var read bytes.Buffer // doubles; io.ReadAll would copy a large answer many times
+	read := scratch.Get().(*bytes.Buffer)
+	defer func() {
+		if read.Cap() <= maxScratch {
+			scratch.Put(read)
+		}
+	}()
+	read.Reset()
 	n, err := read.ReadFrom(io.LimitReader(body, limit+1))
 	if err != nil {
 		return nil, &networkError{fmt.Errorf("read answer: %w", err)}
@@ -267,7 +281,7 @@ func readBody(body io.Reader, limit int64) ([]byte, error) {
 	if n > limit {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
-	return read.Bytes(), nil
+	return bytes.Clone(read.Bytes()), nil
 }
 
 // date is the server's clock by its Date header, or zero.

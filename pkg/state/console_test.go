@@ -41,6 +41,20 @@ func TestPauseSink(t *testing.T) {
 	require.Empty(t, got)
 }
 
+func TestStore_CountsSanitizedDocuments(t *testing.T) {
+	t.Parallel()
+	s := open(t, at(devtest.Redis(t)))
+	for _, want := range []int64{0, 2, 4} {
+		got, err := s.Sanitized(t.Context(), "crm")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.NoError(t, s.AddSanitized(t.Context(), "crm", 2))
+	}
+	got, err := s.Sanitized(t.Context(), "other")
+	require.NoError(t, err)
+	require.Zero(t, got)
+}
+
 func TestSeries_IsARing(t *testing.T) {
 	t.Parallel()
 	s := open(t, at(devtest.Redis(t)))

@@ -72,6 +72,7 @@ func fill(t *testing.T, s *state.Store) {
 	const realm = "9341453"
 	_, err := s.RegisterSinks(ctx, []string{"pg", "jsonl"})
 	require.NoError(t, err)
+	require.NoError(t, s.AddSanitized(ctx, "pg", 2))
 	require.NoError(t, s.SetCompany(ctx, state.Company{
 		Realm: realm, Name: "Larry's Bakery", LegalName: "Larry's Bakery Inc", Country: "US", HomeCurrency: "USD", FiscalYearStart: "January",
 		TimeZoneOffset: "-08:00", ReadAt: noon,

@@ -45,6 +45,7 @@ import (
 //	lf:1:registered:{lf:1:sinks} STRING JSON                       one: the configuration that registered the sinks
 //	lf:1:position:{sink}       HASH                                fixed, and a field a cursor that must go back
 //	lf:1:paused                SET name                            sinks that are paused
+//	lf:1:sanitized             HASH sink → count                   sinks that replaced characters
 //	lf:1:deletions             HASH "realm:entity" → JSON          deletions that wait for a person; 30 days after
 //	lf:1:life                  STRING "run_id#random"              one: the Redis that sinks gave their marks back to
 //	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed

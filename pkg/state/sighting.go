@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -85,6 +86,7 @@ func (x *Sightings) Note(realm string, webhooks ...Webhook) {
 		r = &sightings{}
 		x.realms[realm] = r
 	}
+	r.events = slices.Grow(r.events, min(len(webhooks), maxUnnoted-x.n))
 	for _, w := range webhooks {
 		at := r.kind(w.Kind)
 		if w.Event.After(r.latest[at]) {

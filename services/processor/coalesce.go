@@ -61,9 +61,10 @@ type lane struct {
 // last taken out of its lane.
 type item struct {
 	ref   state.Ref
-	info  entity.Info
+	info  *entity.Info
 	known bool
 	units []*unit
+	one   [1]*unit // holds units where there is one, as nearly always
 	live  bool
 	taken bool
 
@@ -132,7 +133,8 @@ func (l *lanes) laneLocked(u *unit) *lane {
 func (n *lane) addLocked(u *unit) {
 	it := n.waiting[u.id]
 	if it == nil {
-		it = &item{ref: state.Ref{Entity: u.entity, ID: u.id}, info: n.info, known: n.known}
+		it = &item{ref: state.Ref{Entity: u.entity, ID: u.id}, info: &n.info, known: n.known}
+		it.units = it.one[:0]
 		n.waiting[u.id] = it
 		if !u.webhook() {
 			n.backfill = append(n.backfill, it)

@@ -16,7 +16,7 @@ type ProcessorConfig struct {
 	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
 	WebhookRate           float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
 	WebhookAllow          []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
-	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for the requests of webhook sinks; HTTPS_PROXY of the environment does not count for them. The proxy then decides which addresses are connected to."`
+	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for the requests of webhook sinks; HTTP_PROXY and HTTPS_PROXY of the environment count for the API of QuickBooks, not for them. The proxy then decides which addresses are connected to."`
 	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust beside the system's."`
 	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the certificate that webhook sinks show to endpoints that ask for one (mTLS). Read again for each connection."`
 	WebhookClientKeyFile  string        `koanf:"webhook_client_key_file" doc:"PEM file with the key of that certificate."`
@@ -36,7 +36,7 @@ type ProcessorConfig struct {
 	RealmParallel         int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
 	AckWait               time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
 	MaxAckPending         int           `koanf:"max_ack_pending" doc:"How many messages of a sixteenth of the realms may be under way or wait for their next try, over all replicas: what a realm that floods may have before it holds up others of its sixteenth."`
-	MaxInHand             int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 2 KiB for each message included; what is beyond goes to other replicas, or waits."`
+	MaxInHand             int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 5 KiB for each message included; what is beyond goes to other replicas, or waits."`
 	ReadTimeout           time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
 	WriteTimeout          time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take. Where there are other sinks, after 5 s the changes go to its retry queue, and it is given the whole time from there."`
 	DrainTimeout          time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`

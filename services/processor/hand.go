@@ -14,8 +14,8 @@ import (
 
 const (
 	// messageWeight is what a message weighs beside its bytes: what is decoded of
-	// it, and its place in the lanes.
-	messageWeight = 2 << 10
+	// it, and its place in the lanes. Of a backlog of small messages it is most.
+	messageWeight = 5 << 10
 	// crowdedDelay is how long a message stays away from a replica without room.
 	crowdedDelay = time.Second
 )

@@ -2,6 +2,7 @@ package processor_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,18 +21,20 @@ func TestProcessor_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 	b := setup(t)
 	b.config.MaxInHand, b.config.WriteTimeout = 1<<20, time.Minute
 	release := make(chan struct{})
+	free := sync.OnceFunc(func() { close(release) })
+	defer free()
 	b.a.misbehave(func(context.Context, []*ledgerfeedv1.Change) error {
 		<-release
 		return nil
 	})
-	// Each weighs 2 KiB and twice its size at least: some 400 fill the room.
+	// Each weighs 5 KiB and twice its size at least: some 180 fill the room.
 	const records = 1000
 	for range records {
 		b.create("Bill", nil)
 		b.publish(b.webhooks()...)
 	}
 	stuck := b.start()
-	require.Eventually(t, func() bool { return b.metric("ledgerfeed_processor_messages_in_hand") > 300 }, patient, time.Millisecond)
+	require.Eventually(t, func() bool { return b.metric("ledgerfeed_processor_messages_in_hand") > 150 }, patient, time.Millisecond)
 	registry := b.registry
 
 	works := newMemory("a")
@@ -40,8 +43,8 @@ func TestProcessor_TakesNoMoreThanThereIsRoomFor(t *testing.T) {
 	second := b.run(o)
 	require.Eventually(t, func() bool { return works.count() >= records/4 }, patient, time.Millisecond, "the other replica is given the rest")
 	b.registry = registry
-	require.LessOrEqual(t, b.metric("ledgerfeed_processor_messages_in_hand"), 512.0)
-	close(release)
+	require.LessOrEqual(t, b.metric("ledgerfeed_processor_messages_in_hand"), 204.0)
+	free()
 	b.settle(stuck)
 	b.settle(second)
 	all := map[string]bool{}

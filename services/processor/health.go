@@ -144,6 +144,28 @@ func (p *Processor) tellHealth(ctx context.Context) {
 	}
 }
 
+// sanitizer is a sink that replaces characters which it cannot hold, and counts the documents.
+type sanitizer interface{ Sanitized() int64 }
+
+// tellSanitized adds to what the tools show. What Redis does not take is added later.
+func (p *Processor) tellSanitized(ctx context.Context) {
+	for _, out := range p.outputs {
+		s, ok := ability[sanitizer](out.Sink)
+		if !ok {
+			continue
+		}
+		n := s.Sanitized()
+		if n == out.counted {
+			continue
+		}
+		if err := p.state.AddSanitized(ctx, out.Name(), n-out.counted); err != nil {
+			p.log.Debug("sanitized documents not counted", telemetry.Sink(out.Name()), telemetry.Error(err))
+			continue
+		}
+		out.counted = n
+	}
+}
+
 // Health is what /readyz shows of the sinks: one that is down or was away at the start, and
 // why.
 func (p *Processor) Health() map[string]string {

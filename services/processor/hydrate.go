@@ -44,7 +44,7 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(unclear)) {
 		items := unclear[name]
-		r := &reader{p: p, client: client, realm: b.realm, info: items[0].info, known: items[0].known}
+		r := &reader{p: p, client: client, realm: b.realm, info: *items[0].info, known: items[0].known}
 		// The name ends in a statement and comes from a body: Intuit's own, but of
 		// any content.
 		if !r.known && !plainName.MatchString(name) {

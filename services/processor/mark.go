@@ -14,8 +14,8 @@ func (p *Processor) mark(ctx context.Context, b *batch) error {
 	// What was written is noted even if the drain is over; state bounds the calls.
 	ctx = context.WithoutCancel(ctx)
 	for s, out := range p.outputs {
-		var have []*item
-		var advances []state.Advance
+		have := make([]*item, 0, len(b.items))
+		advances := make([]state.Advance, 0, len(b.items))
 		for _, it := range b.items {
 			if !it.lacking.has(s) || it.failed[s] != nil {
 				continue

@@ -137,7 +137,7 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	if r != nil {
 		r.MustRegister(c.strangers, c.roomless, c.left, c.lagging, c.failing)
 		for _, out := range outputs {
-			if s, ok := ability[interface{ Sanitized() int64 }](out.Sink); ok {
+			if s, ok := ability[sanitizer](out.Sink); ok {
 				r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 					Namespace: space, Subsystem: part, Name: "sanitized_total", ConstLabels: prometheus.Labels{"sink": out.Name()},
 					Help: "Documents that were written with characters replaced that the sink cannot hold.",

@@ -66,7 +66,8 @@ type output struct {
 	breaker circuitbreaker.CircuitBreaker[any]
 	paused  atomic.Bool // by a person, see pause
 	health  health
-	told    bool // that it is down, by tellHealth alone
+	told    bool  // that it is down, by tellHealth alone
+	counted int64 // documents in which characters were replaced, by tellSanitized alone
 }
 
 func newOutput(s Sink, f filter, timeout time.Duration, log *zap.Logger) *output {

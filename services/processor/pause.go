@@ -23,6 +23,7 @@ func (p *Processor) keepPaused(ctx context.Context) error {
 		case <-tick.C:
 			p.lookPaused(ctx)
 			p.tellHealth(ctx)
+			p.tellSanitized(ctx)
 		}
 	}
 }

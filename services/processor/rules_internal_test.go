@@ -93,7 +93,7 @@ func TestItem_CoversOnlyWhatWasDelivered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			info, known := entity.Lookup(row.entity)
-			it := &item{info: info, known: known}
+			it := &item{info: &info, known: known}
 			require.Equal(t, row.want, it.covers(row.mark, row.unit))
 		})
 	}

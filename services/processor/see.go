@@ -16,7 +16,7 @@ import (
 // see takes note of the webhooks of the batch: of which kinds they are, whether they
 // told of the change first, and how late. It is shown to people and decides nothing.
 func (p *Processor) see(b *batch) {
-	var seen []state.Webhook
+	seen := make([]state.Webhook, 0, len(b.all))
 	for _, it := range b.all {
 		for _, u := range it.units {
 			// One from a retry queue was seen before it went there.

@@ -32,6 +32,20 @@ func DurablePostgres(t testing.TB) string {
 	return durable.database(t)
 }
 
+// FullPostgres returns the URL of a database of a PostgreSQL of its own, which finds no room
+// on the disk for a file that is to have more than some 20 MB: no rights are needed to fill
+// it. It lives as long as the test.
+func FullPostgres(t testing.TB) string {
+	t.Helper()
+	// Not a whole page: a write that is cut off is what PostgreSQL calls a full disk.
+	c, err := prepareCluster(&cluster{fileLimit: 20<<20 + 512})
+	if err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	t.Cleanup(c.stop)
+	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", c.addr())
+}
+
 func (o *clusterOnce) database(t testing.TB) string {
 	t.Helper()
 	c, err := o.get()
@@ -92,6 +106,7 @@ type cluster struct {
 	bin       string // directory of initdb and the others
 	sync      bool
 	settings  []string // beside the usual ones
+	fileLimit int      // bytes that a file may have; 0 is no limit
 	dir       string
 	port      int
 	host      string              // 127.0.0.1 if empty
@@ -101,7 +116,12 @@ type cluster struct {
 }
 
 func startCluster(sync bool, settings ...string) (*cluster, error) {
-	return newCluster(&cluster{sync: sync, settings: settings}, func(c *cluster) error {
+	return prepareCluster(&cluster{sync: sync, settings: settings})
+}
+
+// prepareCluster starts a new, empty one.
+func prepareCluster(c *cluster) (*cluster, error) {
+	return newCluster(c, func(c *cluster) error {
 		out, err := c.run("initdb", "-D", c.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 		if err != nil {
 			return fmt.Errorf("initdb: %w\n%s", err, out)
@@ -151,8 +171,13 @@ func (c *cluster) start() error {
 	for _, s := range settings {
 		args = append(args, "-c", s)
 	}
+	binary := filepath.Join(c.bin, "postgres")
+	if c.fileLimit > 0 {
+		const limited = `ulimit -f "$0" && exec "$@"` // in blocks of 512 bytes, or of 1024
+		binary, args = "/bin/sh", append([]string{"-c", limited, strconv.Itoa(c.fileLimit / 512), binary}, args...)
+	}
 	p, err := start(spec{
-		binary: filepath.Join(c.bin, "postgres"), args: args, dir: c.dir, user: c.user,
+		binary: binary, args: args, dir: c.dir, user: c.user,
 		// Immediate shutdown: SIGKILL would leave its shared memory behind.
 		signal: syscall.SIGQUIT,
 		remove: c.dir,

@@ -68,7 +68,10 @@ func (p *PostgresPair) Failover() {
 	}
 	p.sql(p.standby, "alter system set synchronous_standby_names = ''")
 	p.sql(p.standby, "select pg_reload_conf()")
-	p.sql(p.standby, "select pg_promote()")
+	// A query would hold up the replay that the promotion waits for.
+	if out, err := p.standby.run("pg_ctl", "promote", "-D", p.standby.data(), "-w"); err != nil {
+		p.t.Fatalf("devtest: promote the standby: %v\n%s", err, out)
+	}
 }
 
 func (p *PostgresPair) sql(c *cluster, sql string) {

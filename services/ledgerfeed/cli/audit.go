@@ -98,7 +98,7 @@ func (c *auditCmd) Run(ctx context.Context, p process) error {
 	if err := sinkKnown(ctx, servers.store, c.Sink); err != nil {
 		return err
 	}
-	realms, err := c.realms(ctx, p, servers.connections)
+	realms, err := c.realms(ctx, p, servers)
 	if err != nil {
 		return err
 	}
@@ -134,10 +134,10 @@ func (c *auditCmd) table(ctx context.Context) (*postgres.Sink, error) {
 }
 
 // realms are those to audit that can be read.
-func (c *auditCmd) realms(ctx context.Context, p process, connections *connection.Store) ([]string, error) {
+func (c *auditCmd) realms(ctx context.Context, p process, s *servers) ([]string, error) {
 	realms := c.Realm
 	if len(realms) == 0 {
-		all, err := connections.List(ctx)
+		all, err := s.connections.List(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +146,7 @@ func (c *auditCmd) realms(ctx context.Context, p process, connections *connectio
 	slices.Sort(realms)
 	var live []string
 	for _, realm := range slices.Compact(realms) {
-		conn, err := connections.Get(ctx, realm)
+		conn, err := s.connections.Get(ctx, realm)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("realm %s: %w", realm, err)
@@ -155,7 +155,11 @@ func (c *auditCmd) realms(ctx context.Context, p process, connections *connectio
 		case len(c.Realm) > 0:
 			return nil, conn.Unusable()
 		default:
-			fmt.Fprintf(p.stderr, "note: realm %s is left out: %v\n", realm, conn.Unusable())
+			names, err := s.store.CompanyNames(ctx, []string{realm})
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(p.stderr, "note: realm %s is left out: %v\n", companies(names).named(realm), conn.Unusable())
 		}
 	}
 	if len(live) == 0 {

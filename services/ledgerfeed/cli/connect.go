@@ -60,7 +60,7 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	}
 	handler, err := connect.New(connect.Options{
 		Connections: s.connections, OAuth: s.oauth, App: c.App, PKCE: s.config.QBO.PKCE, Logger: log.Named("connect"),
-		Company: connect.CompanyName(s.config.QBO),
+		Company: connect.CompanyName(s.config.QBO), Names: s.store.CompanyNames,
 	})
 	if err != nil {
 		return lifecycle.Usage(err)

@@ -87,6 +87,6 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 func connectHandler(cfg ConsoleConfig, b *backend.Backend) (*connect.Handler, error) {
 	return connect.New(connect.Options{
 		Connections: b.Connections, OAuth: b.OAuth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
-		Company: connect.CompanyName(cfg.QBO), RealmURL: func(realm string) string { return "/realms/" + realm },
+		Company: connect.CompanyName(cfg.QBO), Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
 	})
 }

@@ -153,7 +153,7 @@ type sinkShowCmd struct {
 // Help is the long help of the command.
 func (sinkShowCmd) Help() string {
 	return `Shows whether a sink is paused or down and why, how many messages wait on its retry queue, how often they were tried,
-and how many dead letters there are because of it.
+how many dead letters there are because of it, and how many documents it holds with characters replaced.
 
 Examples:
   ledgerfeed sink show crm
@@ -167,6 +167,9 @@ const processorDurable = "processor"
 type sinkShown struct {
 	sinkStatus
 	Dead int `json:"dead_letters"`
+	// Sanitized is how many documents were stored with characters replaced that the sink
+	// cannot hold.
+	Sanitized int64 `json:"sanitized,omitempty"`
 }
 
 // Run shows one.
@@ -198,6 +201,9 @@ func (c *sinkShowCmd) Run(ctx context.Context, p process) error {
 	}
 	fmt.Fprintf(t, "waiting\t%d messages, %d of them tried more than once\n", *s.Waiting, *s.Retried)
 	fmt.Fprintf(t, "dead letters\t%d\n", s.Dead)
+	if s.Sanitized > 0 {
+		fmt.Fprintf(t, "sanitized\t%d documents were stored with characters replaced\n", s.Sanitized)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -213,6 +219,9 @@ func showSink(ctx context.Context, store *state.Store, conn *stream.Conn, name s
 		return sinkShown{}, err
 	}
 	s := sinkShown{sinkStatus: status}
+	if s.Sanitized, err = store.Sanitized(ctx, name); err != nil {
+		return sinkShown{}, err
+	}
 	err = conn.EachDead(ctx, stream.DeadFilter{Sink: name}, func(stream.DeadLetter) error {
 		s.Dead++
 		return nil

@@ -1,6 +1,7 @@
 package connect_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -181,7 +182,10 @@ func TestConnect_AnewIsForThatCompany(t *testing.T) {
 
 func TestDisconnect_RevokesForgetsAndKeepsTheCursors(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	const name = "Craig & Sons"
+	b := setup(t, func(o *connect.Options) {
+		o.Names = func(context.Context, []string) (map[string]string, error) { return map[string]string{realm: name}, nil }
+	})
 	p := b.person()
 	p.connect(realm)
 	at := time.Now().Add(-time.Hour).Truncate(time.Second).UTC()
@@ -192,11 +196,13 @@ func TestDisconnect_RevokesForgetsAndKeepsTheCursors(t *testing.T) {
 	ask := p.get("/realms/" + realm + "/disconnect")
 	require.Equal(t, http.StatusOK, ask.status)
 	require.Contains(t, ask.body, `action="`+prefix+`/realms/`+realm+`/disconnect"`)
+	require.Contains(t, ask.body, "<dd>Craig &amp; Sons</dd>")
 	require.Equal(t, http.StatusMethodNotAllowed, p.do(http.MethodPut, b.server.URL+prefix+"/realms/"+realm+"/disconnect").status)
 
 	a := p.post("/realms/" + realm + "/disconnect")
 	require.Equal(t, http.StatusOK, a.status, a.body)
 	require.Contains(t, a.body, "revoked at Intuit")
+	require.Contains(t, a.body, "Craig &amp; Sons (company "+realm+")")
 	c, err := b.connections.Get(t.Context(), realm)
 	require.NoError(t, err)
 	require.Equal(t, connection.Disconnected, c.State)

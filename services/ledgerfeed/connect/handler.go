@@ -30,6 +30,9 @@ type Options struct {
 	// error nothing is connected. See [CompanyName]. Nil asks nothing: a company may then be connected under the id of
 	// another, whose reads Intuit refuses.
 	Company func(ctx context.Context, realm string, token qbo.Token) (string, error)
+	// Names are the names of companies that a scan has read, by realm, for the pages; nil
+	// shows ids alone.
+	Names func(ctx context.Context, realms []string) (map[string]string, error)
 	// RealmURL is the page of a realm to go to once it is connected, and to link to;
 	// nil for none.
 	RealmURL func(realm string) string

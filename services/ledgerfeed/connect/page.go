@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
 var (
@@ -42,8 +43,10 @@ type shown struct {
 	Style template.CSS
 	// Base is the path the group of routes begins at, "" or "/x".
 	Base string
-	// Realm is the company the page is about, if any, and RealmURL its page.
+	// Realm is the company the page is about, if any, Name its name, if it is known, and
+	// RealmURL its page.
 	Realm    string
+	Name     string
 	RealmURL string
 }
 
@@ -52,6 +55,13 @@ func (h *Handler) page(c echo.Context, status int, v view) error {
 	s := shown{view: v, Title: v.title(), Style: template.CSS(pageCSS), Base: base(c), Realm: v.realm()}
 	if s.Realm != "" && h.RealmURL != nil {
 		s.RealmURL = h.RealmURL(s.Realm)
+	}
+	if s.Realm != "" && h.Names != nil {
+		names, err := h.Names(c.Request().Context(), []string{s.Realm})
+		if err != nil {
+			h.log.Debug("company name not read", telemetry.Realm(s.Realm), telemetry.Error(err))
+		}
+		s.Name = names[s.Realm]
 	}
 	var page bytes.Buffer
 	if err := pageTmpl.Execute(&page, s); err != nil {

@@ -40,6 +40,7 @@ func (f *feed) openConsole(api *qbo.Client) error {
 		if o.Connect, err = connect.New(connect.Options{
 			Connections: f.connections, OAuth: oauth, App: app, PKCE: true, Logger: f.log.Named("connect"),
 			Company:  connect.CompanyName(cfg),
+			Names:    f.state.CompanyNames,
 			RealmURL: func(realm string) string { return "/realms/" + realm },
 		}); err != nil {
 			return fmt.Errorf("build the connect flow: %w", err)

@@ -75,6 +75,12 @@ func TestSink_ShowSaysWhatWaits(t *testing.T) {
 	require.Equal(t, "the endpoint answered 500 Internal Server Error", shown.Error)
 	require.GreaterOrEqual(t, shown.Failures, 3)
 	require.Regexp(t, name+`\s+down\s+\S+s\s+\d+\s+in \S+\s+the endpoint answered 500 Internal Server Error`, string(ask("ls")))
+	require.NotContains(t, string(ask("show", name)), "sanitized")
+	store, err := state.Open(t.Context(), state.Options{Config: state.Config{URL: secret.String(p.field("redis"))}})
+	require.NoError(t, err)
+	defer store.Close()
+	require.NoError(t, store.AddSanitized(t.Context(), name, 3))
+	require.Regexp(t, `(?m)^sanitized +3 documents were stored with characters replaced$`, string(ask("show", name)))
 	p.signal(syscall.SIGTERM)
 	require.Zero(t, p.code())
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"syscall"
 )
@@ -41,7 +42,7 @@ func ReasonOf(err error) string {
 		return "certificate"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
-	case network:
+	case network, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "network"
 	}
 	return "other"

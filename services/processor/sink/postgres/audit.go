@@ -50,22 +50,24 @@ func (s *Sink) Versions(ctx context.Context, realm, entity string, ids []string)
 
 // Documents returns the hash of each document that the table has of records, deleted ones
 // left out. It reads the documents: what is stored beside them says what was written, not
-// what is there.
+// what is there. Of a document with characters replaced it is the hash of the original.
 func (s *Sink) Documents(ctx context.Context, realm, entity string, ids []string) (map[string]string, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
 	}
-	const read = `SELECT id, document::text FROM {{table}}
+	const read = `SELECT id, document::text, CASE WHEN sanitized THEN coalesce(content_hash, '') ELSE '' END FROM {{table}}
 		WHERE realm = $1 AND entity = $2 AND id = ANY ($3) AND NOT deleted AND document IS NOT NULL`
 	rows, err := s.pool.Query(ctx, s.names().Replace(read), realm, entity, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read the documents of %s: %w", s.qualified(), err)
 	}
 	hashes := map[string]string{}
-	var id string
+	var id, original string
 	var document []byte
-	_, err = pgx.ForEachRow(rows, []any{&id, &document}, func() error {
-		hashes[id] = qbo.ContentHash(document)
+	_, err = pgx.ForEachRow(rows, []any{&id, &document, &original}, func() error {
+		if hashes[id] = original; original == "" {
+			hashes[id] = qbo.ContentHash(document)
+		}
 		return nil
 	})
 	if err != nil {

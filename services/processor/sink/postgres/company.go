@@ -30,7 +30,7 @@ func (s *Sink) KeepCompanies(ctx context.Context, companies []sink.Company) erro
 	if err := s.ready(ctx); err != nil {
 		return fmt.Errorf("keep companies in %s: %w", s.company(), err)
 	}
-	if _, err := s.pool.Exec(ctx, s.names().Replace(keepCompanies), companyColumns(companies)...); err != nil {
+	if _, err := s.exec(ctx, s.names().Replace(keepCompanies), companyColumns(companies)...); err != nil {
 		return fmt.Errorf("keep companies in %s: %w", s.company(), s.classify(err))
 	}
 	return nil

@@ -108,8 +108,11 @@ func parse(url secret.String) (*pgxpool.Config, error) {
 	if _, ok := c.RuntimeParams["application_name"]; !ok {
 		c.RuntimeParams["application_name"] = "ledgerfeed"
 	}
-	// Documents are UTF-8, whatever the role or the database says.
-	c.RuntimeParams["client_encoding"] = "UTF8"
+	// Documents are UTF-8, and text has the form that pgx reads and writes, whatever the role
+	// or the database says. Poolers pass these parameters on, and few others.
+	for name, value := range map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on", "datestyle": "ISO, MDY"} {
+		c.RuntimeParams[name] = value
+	}
 	if c.ValidateConnect == nil && !strings.Contains(url.Reveal(), "target_session_attrs") {
 		c.ValidateConnect = writable
 	}
@@ -138,6 +141,7 @@ func (c *connector) newPool(ctx context.Context, config *pgxpool.Config) (*pgxpo
 		return nil
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		registerDocuments(conn)
 		err := check(ctx, conn)
 		if errors.Is(err, errPooled) && !c.pooled.Swap(true) {
 			c.log.Info("pooler detected, prepared statements are off (default_query_exec_mode=cache_describe)")

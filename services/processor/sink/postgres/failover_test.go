@@ -1,7 +1,10 @@
 package postgres_test
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/sinktest"
 )
@@ -60,6 +64,59 @@ func failover(t *testing.T, parameters string) {
 	require.Equal(t, n, query[int](t, at, `select count(*) from ledgerfeed.entity`), "all that was acknowledged")
 	old := "postgres://postgres@" + pair.Primary() + "/postgres?sslmode=disable"
 	require.Zero(t, query[int](t, old, `select count(*) from pg_stat_activity where application_name = 'ledgerfeed'`))
+}
+
+// A disk that is full costs no change: they are written once there is room.
+func TestSink_WaitsForADiskThatIsFull(t *testing.T) {
+	for name, o := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := devtest.FullPostgres(t)
+			o.URL = secret.String(url)
+			s := open(t, o)
+			put := func(id string) error {
+				return s.Write(t.Context(), changes(sinktest.Change(id, 1, `{"Random":"`+random(t, 1<<20)+`"}`)))
+			}
+			n := 0
+			var full error
+			require.Eventually(t, func() bool {
+				if full = put(fmt.Sprint(n)); full == nil {
+					n++
+				}
+				return full != nil
+			}, time.Minute, time.Millisecond)
+			require.ErrorContains(t, full, "could not extend file")
+			require.Equal(t, "SQLSTATE 53100", sink.ReasonOf(full))
+			requireNotPermanent(t, full)
+			require.Error(t, put("one more"))
+
+			schema := cmp.Or(o.Schema, "ledgerfeed")
+			table := schema + "." + cmp.Or(o.Table, "entity")
+			require.Equal(t, n, query[int](t, url, `select count(*) from `+table))
+			makeRoom(t, url, schema)
+			require.NoError(t, put("one more"))
+			require.Equal(t, n+1, query[int](t, url, `select count(*) from `+table))
+		})
+	}
+}
+
+// random is text that does not compress well.
+func random(t *testing.T, bytes int) string {
+	t.Helper()
+	b := make([]byte, bytes/4*3)
+	_, err := rand.Read(b)
+	require.NoError(t, err)
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// makeRoom removes the documents of a schema, and rewrites its tables.
+func makeRoom(t *testing.T, url, schema string) {
+	t.Helper()
+	for _, table := range strings.Fields(query[string](t, url, `select string_agg(oid::regclass::text, ' ') from pg_class
+		where relnamespace = '`+schema+`'::regnamespace and relkind = 'r' and exists (select from pg_attribute where attrelid = pg_class.oid and attname = 'document')`)) {
+		exec(t, url, `update `+table+` set document = null`)
+		exec(t, url, `vacuum full `+table)
+	}
 }
 
 // A database that is made read-only, by hand or by a provider's guard of the disk, takes

@@ -27,7 +27,7 @@ func (s *Sink) KeepGaps(ctx context.Context, gaps []sink.Gap) error {
 	if err := s.ready(ctx); err != nil {
 		return fmt.Errorf("keep gaps in %s: %w", s.gap(), err)
 	}
-	if _, err := s.pool.Exec(ctx, s.names().Replace(keepGaps), gapColumns(gaps)...); err != nil {
+	if _, err := s.exec(ctx, s.names().Replace(keepGaps), gapColumns(gaps)...); err != nil {
 		return fmt.Errorf("keep gaps in %s: %w", s.gap(), s.classify(err))
 	}
 	return nil

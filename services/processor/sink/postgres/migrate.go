@@ -22,6 +22,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// noTimeout is for what takes as long as a table is large. Its context has a deadline.
+const noTimeout = "SET LOCAL statement_timeout = 0"
+
 // migrate brings the schema and the tables up to date. Several processes may do
 // it at once: the first holds a row of a table, the others wait for it. A lock of the
 // session would not do: behind a pooler two statements have two sessions.
@@ -110,7 +113,7 @@ func (s *Sink) migrations() ([]*goose.Migration, error) {
 		}
 		statements := names.Replace(string(text))
 		up := func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, statements)
+			_, err := tx.ExecContext(ctx, noTimeout+";"+statements)
 			return err
 		}
 		steps = append(steps, goose.NewGoMigration(version, &goose.GoFunc{RunTx: up}, nil))

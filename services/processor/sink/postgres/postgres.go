@@ -92,6 +92,7 @@ type Sink struct {
 	pool                *pgxpool.Pool
 	events              *zap.Logger
 	sanitized           atomic.Int64
+	isolated            atomic.Bool // transactions of the default isolation were broken off
 
 	migrated  atomic.Bool
 	unready   atomic.Pointer[error] // of the last migration, which was not done
@@ -218,7 +219,7 @@ func away(err error) bool {
 		return !errors.Is(err, errEncoding)
 	}
 	switch pg.Code[:2] {
-	case "08", "53", "57": // connection, resources, shutting down or starting up
+	case "08", "40", "53", "57": // connection, another transaction, resources, shutting down or starting up
 		return true
 	}
 	return false

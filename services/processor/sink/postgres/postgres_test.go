@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -28,7 +29,24 @@ import (
 
 var _ processor.Sink = (*postgres.Sink)(nil)
 
-func TestMain(m *testing.M) { os.Exit(devtest.Main(m)) }
+// openVariable has the test binary open a sink and end: it is another process then.
+const openVariable = "LEDGERFEED_TEST_OPEN"
+
+func TestMain(m *testing.M) {
+	url := os.Getenv(openVariable)
+	if url == "" {
+		os.Exit(devtest.Main(m))
+	}
+	s, err := postgres.Open(context.Background(), postgres.Options{URL: secret.String(url), PerEntity: true})
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
 
 func open(t testing.TB, o postgres.Options) *postgres.Sink {
 	t.Helper()
@@ -135,6 +153,29 @@ func TestOpen_SaysWhatIsWrong(t *testing.T) {
 			_, err := postgres.Open(t.Context(), row.o)
 			require.ErrorContains(t, err, row.want)
 			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+// A start without the rights it needs ends, and says which are missing.
+func TestOpen_SaysWhichRightIsMissing(t *testing.T) {
+	for name, row := range map[string]struct {
+		from, prepare, want string
+	}{
+		"no schema":                        {devtest.Postgres(t), ``, "create schema ledgerfeed: ERROR: permission denied for database"},
+		"a schema of another owner":        {devtest.Postgres(t), `create schema ledgerfeed; grant usage on schema ledgerfeed to $role`, "permission denied for schema ledgerfeed"},
+		"a schema that nobody may look at": {firstRelease(t), ``, "permission denied for schema ledgerfeed"},
+		"tables of another owner": {
+			firstRelease(t), `grant all on schema ledgerfeed to $role; grant all on all tables in schema ledgerfeed to $role`, "must be owner of ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			role := "stranger_" + nameOf(t, row.from)
+			exec(t, row.from, `create role `+role+` login; `+strings.ReplaceAll(row.prepare, "$role", role))
+			t.Cleanup(func() { exec(t, row.from, `drop owned by `+role+`; drop role `+role) })
+			_, err := postgres.Open(t.Context(), postgres.Options{URL: secret.String(strings.Replace(row.from, "postgres@", role+"@", 1))})
+			require.ErrorContains(t, err, row.want)
+			require.ErrorContains(t, err, "42501")
 		})
 	}
 }

@@ -30,6 +30,7 @@ func Probe(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	registerDocuments(conn)
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	if err := check(ctx, conn); err != nil {
 		return err

@@ -11,35 +11,31 @@ import (
 // sanitized returns a document with U+FFFD in place of what jsonb cannot hold: \u0000, one
 // half of a surrogate pair, and bytes that are no UTF-8. A record is not left out for one
 // character. The same document becomes the same text each time.
-func sanitized(document []byte) (text string, changed bool) {
-	clean := document
-	if !utf8.Valid(clean) {
-		clean = bytes.ToValidUTF8(clean, []byte("\uFFFD"))
+func sanitized(document []byte) (text []byte, changed bool) {
+	rest := document
+	if !utf8.Valid(rest) {
+		rest = bytes.ToValidUTF8(rest, []byte("\uFFFD"))
 		changed = true
 	}
-	if !bytes.Contains(clean, []byte(`\u`)) {
-		return string(clean), changed
-	}
-	var b strings.Builder
-	b.Grow(len(clean))
-	for len(clean) > 0 {
-		at := bytes.IndexByte(clean, '\\')
-		if at < 0 {
-			break
+	var b []byte // what came before rest, once something of it was replaced
+	whole := rest
+	for at := bytes.IndexByte(rest, '\\'); at >= 0; at = bytes.IndexByte(rest, '\\') {
+		n, ok := escape(rest[at:])
+		if !ok && b == nil {
+			b = append(make([]byte, 0, len(whole)), whole[:len(whole)-len(rest)]...)
 		}
-		b.Write(clean[:at])
-		clean = clean[at:]
-		n, ok := escape(clean)
-		if ok {
-			b.Write(clean[:n])
-		} else {
-			b.WriteString(`\ufffd`)
-			changed = true
+		switch {
+		case !ok:
+			b = append(append(b, rest[:at]...), `\ufffd`...)
+		case b != nil:
+			b = append(b, rest[:at+n]...)
 		}
-		clean = clean[n:]
+		rest = rest[at+n:]
 	}
-	b.Write(clean)
-	return b.String(), changed
+	if b == nil {
+		return whole, changed
+	}
+	return append(b, rest...), true
 }
 
 // escape is the length of the escape that JSON begins with, and whether jsonb takes it.

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/postgres"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/sinktest"
@@ -39,12 +40,17 @@ func TestSink_ReplacesWhatJSONBCannotHold(t *testing.T) {
 			s := open(t, postgres.Options{URL: secret.String(url)})
 			write(t, s, sinktest.Change("7", 1, `{"Name":"before"}`))
 			require.False(t, query[bool](t, url, `select sanitized from ledgerfeed.entity`))
-			write(t, s, sinktest.Change("7", 2, row.document))
+			c := sinktest.Change("7", 2, row.document)
+			c.ContentHash = qbo.ContentHash(c.GetDocument())
+			write(t, s, c)
 			require.Equal(t, row.want, query[string](t, url, `select document->>'Name' from ledgerfeed.entity`))
 			require.Equal(t, row.want, query[string](t, url, `select document->>'Name' from ledgerfeed.change order by seq desc limit 1`))
 			require.Equal(t, row.changed, query[bool](t, url, `select sanitized from ledgerfeed.entity`))
 			require.Equal(t, row.changed, query[bool](t, url, `select sanitized from ledgerfeed.change order by seq desc limit 1`))
 			require.Equal(t, row.changed, s.Sanitized() == 1)
+			hashes, err := s.Documents(t.Context(), "1", "Invoice", []string{"7"})
+			require.NoError(t, err)
+			require.Equal(t, c.GetContentHash(), hashes["7"], "an audit compares the documents")
 			write(t, s, sinktest.Change("7", 3, `{"Name":"after"}`))
 			require.False(t, query[bool](t, url, `select sanitized from ledgerfeed.entity`))
 		})

@@ -106,11 +106,14 @@ func (s *Sink) makeTable(ctx context.Context, tx pgx.Tx, entity string) error {
 	return err
 }
 
-// alone runs f in a transaction while no other process makes tables.
+// alone runs f in a transaction while no other process makes tables. What is there is
+// looked up after the lock was had, which takes READ COMMITTED.
 func (s *Sink) alone(ctx context.Context, f func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, s.names().Replace(tablesLock)); err != nil {
-			return err
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		for _, statement := range []string{noTimeout, s.names().Replace(tablesLock)} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
 		}
 		return f(tx)
 	})

@@ -55,6 +55,6 @@ func (s *Sink) trim(ctx context.Context, statement string, keep time.Duration) e
 func (s *Sink) trimOnce(ctx context.Context, statement string, keep time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, trimTimeout)
 	defer cancel()
-	tag, err := s.pool.Exec(ctx, s.names().Replace(statement), trimBatch, keep)
+	tag, err := s.exec(ctx, s.names().Replace(statement), trimBatch, keep)
 	return tag.RowsAffected(), err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -27,9 +28,9 @@ INSERT INTO {{table}} AS held (realm, entity, id, version, sync_token, last_upda
 SELECT realm, entity, id, version, sync_token, last_updated, deleted, operation,
        document::jsonb, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[], $8::text[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::boolean[])
+            $9::text[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::boolean[], $16::text[])
   AS batch (realm, entity, id, version, sync_token, last_updated, deleted, operation,
-            document, learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized)
+            learned, learned_at, merged_into, event_id, content_hash, read_at, sanitized, document)
 ON CONFLICT (realm, entity, id) DO UPDATE SET
     version = excluded.version, sync_token = excluded.sync_token, last_updated = excluded.last_updated,
     deleted = excluded.deleted, operation = excluded.operation, document = excluded.document,
@@ -65,7 +66,7 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 		return nil
 	}
 	if err := s.ready(ctx); err != nil {
-		return fmt.Errorf("write to %s: %w", s.qualified(), err)
+		return fmt.Errorf("write to %s: %w", s.qualified(), named(err))
 	}
 	if s.perEntity {
 		if err := s.makeTables(ctx, changes); err != nil {
@@ -97,7 +98,7 @@ func (s *Sink) forgetTables(err error) {
 func (s *Sink) store(ctx context.Context, changes []*ledgerfeedv1.Change) (err error) {
 	args, sanitized := columns(changes)
 	for range 1 + len(changes) { // of each a table may have been made meanwhile
-		if _, err = s.pool.Exec(ctx, s.statement, args...); !rerouted(err) {
+		if _, err = s.exec(ctx, s.statement, args...); !rerouted(err) {
 			break
 		}
 	}
@@ -105,6 +106,43 @@ func (s *Sink) store(ctx context.Context, changes []*ledgerfeedv1.Change) (err e
 		s.sanitized.Add(int64(sanitized))
 	}
 	return err
+}
+
+// exec runs one statement in a transaction of its own. Above READ COMMITTED, which a role or
+// a database may have by default, PostgreSQL breaks off one of two that write at the same
+// time: the guard on the version makes the lower level right, and it breaks off none.
+func (s *Sink) exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	if !s.isolated.Load() {
+		tag, err = s.pool.Exec(ctx, sql, args...)
+		if !brokenOff(err) {
+			return tag, err
+		}
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == serializationFailure {
+			s.isolated.Store(true)
+		}
+	}
+	for range brokenOffTries {
+		err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) (err error) {
+			tag, err = tx.Exec(ctx, sql, args...)
+			return err
+		})
+		if !brokenOff(err) {
+			break
+		}
+	}
+	return tag, err
+}
+
+const serializationFailure = "40001"
+
+// brokenOffTries is for deadlocks, which a trigger of somebody's may cause.
+const brokenOffTries = 3
+
+// brokenOff reports whether PostgreSQL ended a transaction for the sake of another one, so
+// that the next try may succeed at once.
+func brokenOff(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && strings.HasPrefix(pg.Code, "40")
 }
 
 // Sanitized is how many documents were stored with characters replaced that jsonb cannot
@@ -139,7 +177,8 @@ func rerouted(err error) bool {
 }
 
 // columns are the arguments of upsert, and how many documents were sanitized. Rows are locked in the order of the
-// arrays: sorted, two batches cannot wait for each other.
+// arrays: sorted, two batches cannot wait for each other. The documents are last: what is
+// appended to them would copy them again.
 func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 	sorted := slices.SortedFunc(slices.Values(changes), func(a, b *ledgerfeedv1.Change) int {
 		return cmp.Or(cmp.Compare(a.GetRealmId(), b.GetRealmId()), cmp.Compare(a.GetEntity(), b.GetEntity()),
@@ -152,9 +191,10 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		mergedInto, eventIDs          = make([]string, n), make([]string, n)
 		versions                      = make([]int64, n)
 		updated, learnedAt            = make([]time.Time, n), make([]time.Time, n)
+		contents, reads               = make([]string, n), make([]time.Time, n)
 		hashes, readAt                = make([]*string, n), make([]*time.Time, n)
 		deleted                       = make([]bool, n)
-		documents                     = make([]*string, n) // nil is NULL; []byte would be bytea in some query modes
+		texts                         = make(documents, n)
 		sanitizeds                    = make([]bool, n)
 	)
 	for i, c := range sorted {
@@ -163,22 +203,29 @@ func columns(changes []*ledgerfeedv1.Change) (args []any, replaced int) {
 		versions[i], updated[i], deleted[i] = r.Version, r.LastUpdated, r.Deleted
 		operations[i], learned[i], learnedAt[i] = r.Operation, r.Learned, r.LearnedAt
 		mergedInto[i], eventIDs[i] = r.MergedInto, r.EventID
+		contents[i], reads[i] = r.ContentHash, r.ReadAt
 		if len(r.Document) > 0 {
-			var document string
-			document, sanitizeds[i] = sanitized(r.Document)
-			documents[i] = &document
+			texts[i], sanitizeds[i] = sanitized(r.Document)
 			if sanitizeds[i] {
 				replaced++
 			}
 		}
 		if r.ContentHash != "" {
-			hashes[i] = &r.ContentHash
+			hashes[i] = &contents[i]
 		}
 		if !r.ReadAt.IsZero() {
-			readAt[i] = &r.ReadAt
+			readAt[i] = &reads[i]
 		}
 	}
-	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, documents, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds}, replaced
+	return []any{realms, entities, ids, versions, tokens, updated, deleted, operations, learned, learnedAt, mergedInto, eventIDs, hashes, readAt, sanitizeds, texts}, replaced
+}
+
+// named gives an error of the server its name for metrics.
+func named(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return sink.Because("SQLSTATE "+pg.Code, err)
+	}
+	return err
 }
 
 // classify tells what will never be stored from what may be later. The server's

@@ -22,6 +22,10 @@ import (
 // connection that both ends close at once costs a request.
 const idleTimeout = 4 * time.Second
 
+// pingAfter is how long an HTTP/2 connection with requests may be silent before it is asked
+// for a sign of life, and how long the answer may take.
+const pingAfter = 4 * time.Second
+
 // newClient connects only to addresses that are public or allowed. The check is
 // made on the address that is dialled, when it is known: a name may change what
 // it stands for between a check and the connection. Through a proxy, which resolves the
@@ -37,8 +41,14 @@ func newClient(o Options) (*http.Client, error) {
 	}
 	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
 	dialer := &net.Dialer{Timeout: o.Timeout, Control: guard.Safe}
-	// No proxy of the environment: it would connect where the guard forbids.
-	transport := &http.Transport{ForceAttemptHTTP2: true, MaxIdleConnsPerHost: o.Concurrency, IdleConnTimeout: idleTimeout}
+	// No proxy of the environment: it would connect where the guard forbids. What an
+	// endpoint writes into its answers is not read, so that it need not be compressed.
+	transport := &http.Transport{
+		ForceAttemptHTTP2: true, MaxIdleConnsPerHost: o.Concurrency, IdleConnTimeout: idleTimeout, DisableCompression: true,
+		// A firewall may forget a connection without a word. One of HTTP/2 carries all
+		// requests, and nothing else would end it while there are any.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+	}
 	if o.Proxy != "" {
 		proxy, err := url.Parse(o.Proxy.Reveal())
 		if err != nil || proxy.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, proxy.Scheme) {

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -82,6 +84,8 @@ const (
 	// maxBytes ends a batch early: endpoints take some MB at most.
 	maxBytes  = 1 << 20
 	maxAnswer = 64 << 10
+	// answerTimeout bounds how long the rest of an answer may take after its headers.
+	answerTimeout = time.Second
 	// afterGone is when an endpoint that said 410 is asked again.
 	afterGone = time.Hour
 )
@@ -238,28 +242,53 @@ func (s *Sink) post(ctx context.Context, batch []parcel) error {
 	if wait := time.Until(time.Unix(0, s.until.Load())); wait > 0 {
 		return stream.RetryAfter(errNotYet, wait)
 	}
-	if err := s.rate.Wait(ctx); err != nil {
-		return fmt.Errorf("wait for the rate of the endpoint: %w", err)
+	lost, err := s.send(ctx, batch)
+	if lost {
+		_, err = s.send(ctx, batch) // the endpoint knows by the webhook-id if it has had it
 	}
-	req, err := s.request(ctx, batch)
-	if err != nil {
-		return err
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // without the URL, whose query may hold a token
-		}
-		return fmt.Errorf("post to the endpoint: %w", err)
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection is used again
-	err = judge(resp)
 	if after, ok := stream.AskedDelay(err); ok {
 		s.until.Store(time.Now().Add(after).UnixNano()) // it was said of the endpoint, not of this change
 	}
 	return err
+}
+
+// send makes one request. lost says that the connection ended before the answer: with GOAWAY,
+// a reset, or without a word. An endpoint that restarts does that, and it works all the same.
+func (s *Sink) send(ctx context.Context, batch []parcel) (lost bool, err error) {
+	if err := s.rate.Wait(ctx); err != nil {
+		return false, fmt.Errorf("wait for the rate of the endpoint: %w", err)
+	}
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	req, err := s.request(httptrace.WithClientTrace(within, trace), batch)
+	if err != nil {
+		return false, err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		lost := connected.Load() && ctx.Err() == nil && !timedOut(err)
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the URL, whose query may hold a token
+		}
+		if err = fmt.Errorf("post to the endpoint: %w", err); lost && sink.ReasonOf(err) == "other" {
+			err = sink.Because("network", err)
+		}
+		return lost, err
+	}
+	defer resp.Body.Close()
+	// So that the connection is used again. An answer that does not end must not keep the
+	// next request waiting: what it means is known.
+	defer time.AfterFunc(answerTimeout, cancel).Stop()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	return false, judge(resp)
+}
+
+func timedOut(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
 }
 
 var errNotYet = errors.New("the endpoint has asked to be left alone for a while")
@@ -317,7 +346,12 @@ func join(batch []parcel) (id, contentType string, body []byte) {
 
 // judge says what an answer means.
 func judge(resp *http.Response) error {
-	err := sink.Because("HTTP "+strconv.Itoa(resp.StatusCode), fmt.Errorf("the endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
+	text := fmt.Sprintf("the endpoint answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	if target, err := resp.Location(); err == nil && resp.StatusCode < http.StatusBadRequest {
+		// Without user and query, which may be secret.
+		text += " to " + (&url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}).String() + ", which is not followed: correct the URL of the sink"
+	}
+	err := sink.Because("HTTP "+strconv.Itoa(resp.StatusCode), errors.New(text))
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
