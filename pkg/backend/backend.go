@@ -8,10 +8,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/memlimit"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/reload"
+	"github.com/ledgerfeed/ledgerfeed/pkg/startup"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -25,70 +30,140 @@ type Backend struct {
 	State       *state.Store
 	Stream      *stream.Conn
 	Connections *connection.Store
+	OAuth       *qbo.OAuth
 	QBO         *qbo.Client
 	Budget      *state.Budget
 	// Group closes what was opened; a service adds its own parts with Defer.
 	Group lifecycle.Group
-	// Details is what /readyz shows beside its verdict, by name; may be nil.
+	// Details is what /readyz shows beside its verdict, by name; may be nil. Set it in
+	// build.
 	Details func() map[string]string
 
-	admin    telemetry.AdminConfig
 	problems *prometheus.GaugeVec
+	health   *startup.Health
 }
 
-// Start opens everything as cfg says, lets the service add itself in build, and
+// Start opens everything as the settings say, lets the service add itself in build, and
 // runs until ctx ends. name is the service's, for logs and the broker's list of
-// connections.
-func Start(ctx context.Context, name string, cfg Config, logs io.Writer, build func(*Backend) (run func(context.Context) error, err error)) error {
+// connections. A server that does not answer is waited for, with the admin endpoint open:
+// /livez says that the process is alive, /readyz what is missing.
+func Start[T interface{ Common() Config }](ctx context.Context, name string, settings *reload.Settings[T], logs io.Writer, build func(*Backend) (run func(context.Context) error, err error)) error {
+	cfg := settings.Get().Common()
 	log, err := telemetry.NewLogger(cfg.Log, logs)
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
 	b := &Backend{
-		Log: log, Registry: telemetry.NewRegistry(lifecycle.Version()), admin: cfg.Admin,
+		Log: log, Registry: telemetry.NewRegistry(lifecycle.Version()),
 		Group: lifecycle.Group{Logger: log.Named("lifecycle")},
 	}
-	if err := b.open(ctx, name, cfg); err != nil {
-		return b.giveUp(ctx, err)
+	if err := settings.Register(b.Registry); err != nil {
+		return err
 	}
-	run, err := build(b)
+	b.health, err = startup.Listen(ctx, startup.Options{Listen: cfg.Admin.Listen, Gatherer: b.Registry, Logger: log, Group: &b.Group})
 	if err != nil {
 		return b.giveUp(ctx, err)
 	}
-	if err := b.serve(name, run); err != nil {
+	memory := memlimit.Set(memoryOf(settings.Get(), settings.Environ()))
+	b.Group.Start(ctx, "memory", func(ctx context.Context) error { return memory.Run(ctx, log.Named("memory")) })
+	b.Group.Start(ctx, "settings", func(ctx context.Context) error { return settings.Run(ctx, log.Named("reload")) })
+	run, err := open(ctx, b, name, settings, build)
+	if err != nil {
 		return b.giveUp(ctx, err)
 	}
+	b.serve(name, run)
 	defer log.Info("service stopped")
 	return b.Group.Run(ctx)
 }
 
-// open opens the parts in the order they stand on each other.
-func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error) {
-	if b.State, err = state.Open(ctx, state.Options{Config: cfg.Redis, Logger: b.Log.Named("redis")}); err != nil {
-		return err
+// memoryOf is what the program says of its memory, if it does.
+func memoryOf(cfg any, environ []string) (o memlimit.Options) {
+	if says, ok := cfg.(interface{ Memory() memlimit.Options }); ok {
+		o = says.Memory()
 	}
-	b.Group.Defer("redis", func(context.Context) error { return b.State.Close() })
-	if cfg.NATS.Profile != stream.Dev {
-		if err := b.State.RequireSafe(ctx); err != nil {
+	o.Off = config.Lookup(environ, memlimit.Environment) == "off"
+	return o
+}
+
+// open opens the parts in the order they stand on each other. Redis and the broker are
+// asked at the same time, so that all that is missing is said.
+func open[T interface{ Common() Config }](ctx context.Context, b *Backend, name string, settings *reload.Settings[T], build func(*Backend) (func(context.Context) error, error)) (run func(context.Context) error, err error) {
+	current := func() Config { return settings.Get().Common() }
+	var opening errgroup.Group
+	opening.Go(func() error {
+		return b.health.Wait(ctx, "redis", safe, func() error { return b.openState(ctx, current()) })
+	})
+	opening.Go(func() error {
+		return b.health.Wait(ctx, "nats", stream.Temporary, func() error { return b.openStream(ctx, name, current()) })
+	})
+	err = opening.Wait()
+	if b.State != nil {
+		b.Group.Defer("redis", func(context.Context) error { return b.State.Close() })
+	}
+	if b.Stream != nil {
+		b.Group.Defer("nats", func(context.Context) error { b.Stream.Close(); return nil })
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.openQBO(current()); err != nil {
+		return nil, err
+	}
+	if err := settings.Use(func(t T) error { return b.take(t.Common()) }); err != nil {
+		return nil, err
+	}
+	return build(b)
+}
+
+// Wait calls try until it does not fail for want of the broker, or ctx ends, for what build
+// opens there. /readyz shows the error under what.
+func (b *Backend) Wait(ctx context.Context, what string, try func() error) error {
+	return b.health.Wait(ctx, what, stream.Temporary, try)
+}
+
+// safe reports whether an error is not about how Redis keeps its data: all others pass, and
+// a refused password with the next reload.
+func safe(err error) bool {
+	_, unsafe := errors.AsType[*state.UnsafeError](err)
+	return !unsafe
+}
+
+// openState is called until it has opened Redis, and again where Redis did not say how it
+// keeps its data.
+func (b *Backend) openState(ctx context.Context, cfg Config) (err error) {
+	if b.State == nil {
+		if b.State, err = state.Open(ctx, state.Options{Config: cfg.Redis, Logger: b.Log.Named("redis")}); err != nil {
+			b.State = nil
 			return err
 		}
 	}
-	if b.Stream, err = stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: name, Logger: b.Log.Named("nats"), Registerer: b.Registry}); err != nil {
-		return err
+	b.State.SetLogin(cfg.Redis)
+	if cfg.NATS.Profile == stream.Dev {
+		return nil
 	}
-	b.Group.Defer("nats", func(context.Context) error { b.Stream.Close(); return nil })
+	return b.State.RequireSafe(ctx)
+}
+
+func (b *Backend) openStream(ctx context.Context, name string, cfg Config) (err error) {
+	if b.Stream == nil {
+		if b.Stream, err = stream.Connect(ctx, stream.Options{Config: cfg.NATS, Name: name, Logger: b.Log.Named("nats"), Registerer: b.Registry}); err != nil {
+			b.Stream = nil
+			return err
+		}
+	}
+	b.Stream.SetLogin(cfg.NATS)
 	if err := b.Stream.EnsureTopology(ctx); err != nil {
 		return err
 	}
-	if err := b.Stream.RequireAccess(ctx); err != nil {
-		return err
-	}
-	oauth, err := cfg.QBO.OAuth()
-	if err != nil {
+	return b.Stream.RequireAccess(ctx)
+}
+
+func (b *Backend) openQBO(cfg Config) (err error) {
+	if b.OAuth, err = cfg.QBO.OAuth(); err != nil {
 		return lifecycle.Usage(err)
 	}
 	b.Connections, err = connection.New(connection.Options{
-		State: b.State, Config: cfg.Connection, Refresher: oauth, Logger: b.Log.Named("connection"), Registerer: b.Registry,
+		State: b.State, Config: cfg.Connection, Refresher: b.OAuth, Logger: b.Log.Named("connection"), Registerer: b.Registry,
 	})
 	if err != nil {
 		return lifecycle.Usage(err)
@@ -99,27 +174,32 @@ func (b *Backend) open(ctx context.Context, name string, cfg Config) (err error)
 		return lifecycle.Usage(err)
 	}
 	b.problems = newProblems()
-	b.Registry.MustRegister(newUsage(b.Budget, b.Connections), newTokens(b.Connections, b.State), b.problems)
+	return errors.Join(b.Registry.Register(newUsage(b.Budget, b.Connections)), b.Registry.Register(newTokens(b.Connections, b.State)), b.Registry.Register(b.problems))
+}
+
+// take uses the secrets of cfg from now on.
+func (b *Backend) take(cfg Config) error {
+	if err := b.Connections.SetKeys(cfg.Connection); err != nil {
+		return err
+	}
+	b.Stream.SetLogin(cfg.NATS)
+	b.OAuth.SetApp(cfg.QBO.ClientID, cfg.QBO.ClientSecret)
+	if !b.State.SetLogin(cfg.Redis) {
+		return &reload.RestartError{Keys: []string{"redis.url"}}
+	}
 	return nil
 }
 
-// serve adds the admin endpoint and the service to the group.
-func (b *Backend) serve(name string, run func(context.Context) error) error {
+// serve adds the service to the group.
+func (b *Backend) serve(name string, run func(context.Context) error) {
 	readiness := telemetry.NewReadiness(telemetry.ReadinessOptions{Check: b.ready})
-	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: b.admin.Listen, Gatherer: b.Registry, Logger: b.Log.Named("admin"), Ready: readiness.Ready, Details: b.Details,
-	})
-	if err != nil {
-		return err
-	}
-	b.Group.Go("admin", admin.Run)
+	b.health.Started(readiness.Ready, b.Details)
 	b.Group.Go("readiness", readiness.Run)
 	b.Group.Go("deadlines", b.Connections.Watch)
 	b.Group.Go("streams", b.Stream.WatchDrift)
 	b.Group.Go("redis", b.watchRedis)
 	b.Group.Go(name, run)
-	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
-	return nil
+	b.Log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(b.health.Addr()))
 }
 
 // newProblems is the metric of what is wrong with Redis; none of it until that was asked.
@@ -157,12 +237,9 @@ func (b *Backend) giveUp(ctx context.Context, err error) error {
 	return errors.Join(startError(err), b.Group.Run(ended))
 }
 
-// startError gives a server that does not answer its exit code. The error names
+// startError gives a server that keeps less than it must its exit code. The error names
 // the address already.
 func startError(err error) error {
-	if errors.Is(err, state.ErrUnreachable) || errors.Is(err, stream.ErrUnreachable) {
-		return lifecycle.Unreachable("", err)
-	}
 	_, broker := errors.AsType[*stream.MismatchError](err)
 	_, redis := errors.AsType[*state.UnsafeError](err)
 	_, access := errors.AsType[*stream.AccessError](err)

@@ -23,6 +23,18 @@ type Config struct {
 	Connection connection.Config     `koanf:"connection"`
 }
 
+// Common is the configuration itself, as a service that embeds it has it.
+func (c Config) Common() Config { return c }
+
+// Files are those that settings are about, by setting.
+func (c Config) Files() map[string]string {
+	files := map[string]string{}
+	if c.NATS.CredentialsFile != "" {
+		files["nats.credentials_file"] = c.NATS.CredentialsFile
+	}
+	return files
+}
+
 // DefaultConfig is what is used where nothing is set.
 func DefaultConfig() Config {
 	return Config{

@@ -27,7 +27,7 @@ func (s setting) apply() error {
 	if err == nil {
 		return nil
 	}
-	if s.field.secret {
+	if s.field.secret || s.file {
 		return fmt.Errorf("%s: is not a %s", s.source, typeName(s.field.value.Type()))
 	}
 	return fmt.Errorf("%s: %w", s.source, err)

@@ -18,7 +18,6 @@
 // another service are known by name ([Groups]) and left alone, so that one file
 // and one environment can serve all services.
 //
-// It does not change settings of a program that runs. A service that takes some
-// of them without a restart is told by a [Watch] when to load again, and by
-// [Changed] what it cannot take.
+// It does not change settings of a program that runs: package reload does, for fields
+// with the tag live:"true", with what [Watch], [Changed] and [Copy] tell it.
 package config

@@ -47,7 +47,7 @@ func (s *schema) envVar(name string) (f *field, isFile bool) {
 		return f, false
 	}
 	if base, ok := strings.CutSuffix(name, "_FILE"); ok {
-		if f, ok := s.byEnv[base]; ok && f.secret {
+		if f, ok := s.byEnv[base]; ok && f.file {
 			return f, true
 		}
 	}

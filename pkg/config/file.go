@@ -45,7 +45,7 @@ func (s *schema) fileKey(key string) (f *field, isFile bool) {
 		return f, false
 	}
 	if base, ok := strings.CutSuffix(key, "_file"); ok {
-		if f, ok := s.byKey[base]; ok && f.secret {
+		if f, ok := s.byKey[base]; ok && f.file {
 			return f, true
 		}
 	}

@@ -31,7 +31,8 @@ func Groups() []string {
 //
 // An empty variable counts as not set. A secret X may be given as X_FILE (x_file
 // in the file): the path of a file with its value, from which the line end is
-// cut. Fields of these types are understood: string, bool, numbers,
+// cut; so may a field with the tag file:"true", in which a secret often stands beside
+// others. Fields of these types are understood: string, bool, numbers,
 // time.Duration ("30s"), encoding.TextUnmarshaler such as secret.String, and
 // slices of them (comma separated in the environment).
 //
@@ -87,6 +88,9 @@ func resolve(settings []setting) ([]setting, []error) {
 	}
 	return settings, errs
 }
+
+// Lookup is the value of another variable of an environment; empty where it is not set.
+func Lookup(environ []string, name string) string { return lookup(environ, name) }
 
 func lookup(environ []string, name string) string {
 	for _, e := range environ {

@@ -14,7 +14,7 @@ func (s *schema) nearestKey(key string) string {
 	}
 	for _, f := range s.fields {
 		known = append(known, f.key)
-		if f.secret {
+		if f.file {
 			known = append(known, f.key+"_file")
 		}
 	}
@@ -26,7 +26,7 @@ func (s *schema) nearestVar(name string) string {
 	var known []string
 	for _, f := range s.fields {
 		known = append(known, f.env)
-		if f.secret {
+		if f.file {
 			known = append(known, f.env+"_FILE")
 		}
 	}

@@ -49,6 +49,7 @@ type field struct {
 	key    string
 	env    string
 	secret bool
+	file   bool // X_FILE may name a file with the value
 	tag    reflect.StructTag
 	value  reflect.Value // settable
 }
@@ -91,6 +92,7 @@ func (s *schema) add(v reflect.Value, prefix string) error {
 			return fmt.Errorf("config: field %s of %s has the type %s, which cannot be read", sf.Name, v.Type(), sf.Type)
 		}
 		f := &field{key: key, env: envName(key), secret: isSecret(sf.Type), tag: sf.Tag, value: v.Field(i)}
+		f.file = f.secret || sf.Tag.Get("file") == "true"
 		if other, ok := s.byEnv[f.env]; ok {
 			return fmt.Errorf("config: %s and %s are both %s", other.key, f.key, f.env)
 		}

@@ -228,6 +228,9 @@ func firstLink(path string) (link, target string) {
 	return "", ""
 }
 
+// Fingerprint stands for the content of a file, as [Watch] compares it.
+func Fingerprint(name string) [sha256.Size]byte { return fingerprint(name) }
+
 // fingerprint stands for the content of a file; one that cannot be read, or only
 // once, counts as empty.
 func fingerprint(name string) [sha256.Size]byte {

@@ -184,7 +184,7 @@ func (s *Store) refreshOnce(ctx context.Context, realm string, lease *state.Leas
 // exchange trades the refresh token of r for the next token, the one before it
 // if that is refused.
 func (s *Store) exchange(ctx context.Context, lease *state.Lease, r record) (answer, error) {
-	from := r.sealed
+	from, client := r.sealed, s.client() // another one's keys may be set meanwhile
 	t, err := s.ask(ctx, lease, r.Token.Refresh)
 	if errors.Is(err, qbo.ErrInvalidGrant) {
 		now, readErr := s.load(ctx, r.RealmID)
@@ -209,13 +209,13 @@ func (s *Store) exchange(ctx context.Context, lease *state.Lease, r record) (ans
 	if t.RefreshHardExpires.IsZero() {
 		t.RefreshHardExpires = r.Token.RefreshHardExpires
 	}
-	return answer{generation: r.Generation, token: stored{t, s.now(), s.client}, from: from}, nil
+	return answer{generation: r.Generation, token: stored{t, s.now(), client}, from: from}, nil
 }
 
 // askPrevious tries the token before the refused one, once for each stored token. It
 // helps if what was stored last never became valid.
 func (s *Store) askPrevious(ctx context.Context, lease *state.Lease, r record, refused error) (qbo.Token, error) {
-	previous, err := s.keys.openToken(r.RealmID, r.previous)
+	previous, err := s.keys.Load().openToken(r.RealmID, r.previous)
 	if err != nil || previous.Refresh == "" || previous.Refresh == r.Token.Refresh || s.otherClient(previous.client) {
 		return qbo.Token{}, refused
 	}
@@ -274,7 +274,7 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	sealed, err := s.keys.sealToken(realm, a.token)
+	sealed, err := s.keys.Load().sealToken(realm, a.token)
 	if err != nil {
 		return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
 	}

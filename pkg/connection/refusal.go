@@ -144,8 +144,8 @@ func (s *Store) refused(ctx context.Context, r record, cause error) error {
 		return fmt.Errorf("realm %s: %w: %w", r.RealmID, ErrReauthRequired, cause)
 	}
 	now := s.now()
-	next := Refusal{At: now, First: now, Client: s.client, Generation: r.Generation}
-	if before := r.refusal(); before != nil && before.Client == s.client {
+	next := Refusal{At: now, First: now, Client: s.client(), Generation: r.Generation}
+	if before := r.refusal(); before != nil && before.Client == s.client() {
 		next.First, next.Count = before.First, before.Count
 	}
 	next.Count++
@@ -311,7 +311,7 @@ func (s *Store) retryAt(r record) time.Time {
 
 // otherClient reports whether a client id is known and another than the configured one.
 func (s *Store) otherClient(client string) bool {
-	return client != "" && s.client != "" && client != s.client
+	return client != "" && s.client() != "" && client != s.client()
 }
 
 // mayAsk says why Intuit is not to be asked for the next token of r, if so. What a person
@@ -319,7 +319,7 @@ func (s *Store) otherClient(client string) bool {
 func (s *Store) mayAsk(ctx context.Context, r record, d demand) error {
 	if s.otherClient(r.token.client) {
 		s.metrics.refreshes.WithLabelValues("other_client").Inc()
-		err := fmt.Errorf("%w: it was issued to %s and qbo.client_id is %s; set the former, or connect the company with the latter", ErrOtherClient, r.token.client, s.client)
+		err := fmt.Errorf("%w: it was issued to %s and qbo.client_id is %s; set the former, or connect the company with the latter", ErrOtherClient, r.token.client, s.client())
 		return s.wait(r.RealmID, s.now().Add(otherClientHold), err)
 	}
 	if d.forced {
@@ -347,7 +347,7 @@ func (s *Store) mayAsk(ctx context.Context, r record, d demand) error {
 func (s *Store) takeTurn(ctx context.Context, app string, hold time.Duration) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	key := "lf:tmp:1:turn:{" + app + "}:" + s.client
+	key := "lf:tmp:1:turn:{" + app + "}:" + s.client()
 	ms, err := turnScript.Run(ctx, s.db, []string{key}, hold.Milliseconds(), appHoldMost.Milliseconds(), s.stamp()).Int64()
 	if err != nil || ms == 0 {
 		return time.Time{}, err

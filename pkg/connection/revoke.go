@@ -91,7 +91,7 @@ func revoked(note string, c Connection) bool {
 // before it, whose successor may have been lost on the way.
 func (s *Store) revokeAny(ctx context.Context, lease *state.Lease, r record, by Revoker) (bool, error) {
 	tokens := []secret.String{r.Token.Refresh, r.Token.Access}
-	if previous, err := s.keys.openToken(r.RealmID, r.previous); err == nil {
+	if previous, err := s.keys.Load().openToken(r.RealmID, r.previous); err == nil {
 		tokens = append(tokens, previous.Refresh)
 	}
 	for i, token := range tokens {

@@ -27,11 +27,21 @@ const (
 	RotatedMeanwhile
 )
 
+// SetKeys replaces the ring: what is sealed from now on is sealed with its first key.
+func (s *Store) SetKeys(c Config) error {
+	keys, err := newKeyring(c.Keys)
+	if err != nil {
+		return err
+	}
+	s.keys.Store(keys)
+	return nil
+}
+
 // FirstKey is the id of the key that encrypts.
-func (s *Store) FirstKey() string { return s.keys.first }
+func (s *Store) FirstKey() string { return s.keys.Load().first }
 
 // Keys are the ids of the ring, the first one first.
-func (s *Store) Keys() []string { return append([]string(nil), s.keys.ids...) }
+func (s *Store) Keys() []string { return append([]string(nil), s.keys.Load().ids...) }
 
 // Rotate encrypts a realm's tokens with the first key of the ring. A refresh at the
 // same time wins.
@@ -65,14 +75,14 @@ func (s *Store) Rotate(ctx context.Context, realm string) (Rotated, error) {
 
 // reseal returns a record as the first key seals it; one that it sealed stays.
 func (s *Store) reseal(realm, record string) (string, error) {
-	if record == "" || keyOf(record) == s.keys.first {
+	if record == "" || keyOf(record) == s.keys.Load().first {
 		return record, nil
 	}
-	plain, err := s.keys.open(realm, record)
+	plain, err := s.keys.Load().open(realm, record)
 	if err != nil {
 		return "", fmt.Errorf("realm %s: %w", realm, err)
 	}
-	return s.keys.seal(realm, plain), nil
+	return s.keys.Load().seal(realm, plain), nil
 }
 
 // KeyUse is how many realms each key of the store seals something of, by its id.

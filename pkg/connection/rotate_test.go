@@ -238,3 +238,18 @@ func TestConsent_IsGoodOnce(t *testing.T) {
 		}
 	})
 }
+
+// A ring that is replaced seals with its first key from then on.
+func TestStore_TakesOtherKeys(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		s := b.replica(key("old"))
+		first := b.connect(s)
+		require.Error(t, s.SetKeys(connection.Config{}))
+		require.Equal(t, "old", s.FirstKey())
+		require.NoError(t, s.SetKeys(connection.Config{Keys: []secret.String{key("new"), key("old")}}))
+		b.reject(s, first.Access)
+		second := b.token(s)
+		require.Contains(t, b.dump(), "1.new.")
+		require.Equal(t, second, b.token(b.replica(key("new"))))
+	})
+}

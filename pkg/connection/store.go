@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,9 +56,9 @@ type Options struct {
 type Store struct {
 	state      *state.Store
 	db         redis.UniversalClient
-	keys       *keyring
+	keys       atomic.Pointer[keyring]
 	refresher  Refresher
-	client     string // id of the app; "" is unknown
+	client     func() string // id of the app; "" is unknown
 	now        func() time.Time
 	stamp      func() string // for scripts, see state.ClockLua
 	log        *zap.Logger
@@ -100,15 +101,16 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		state: o.State, db: o.State.Redis(), keys: keys, refresher: o.Refresher,
+		state: o.State, db: o.State.Redis(), refresher: o.Refresher, client: func() string { return "" },
 		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, retryEvery: o.RetryEvery, saveFor: defaultSaveFor, rejectWindow: rejectWindow,
 		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
 	}
+	s.keys.Store(keys)
 	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	if named, ok := o.Refresher.(interface{ ClientID() string }); ok {
-		s.client = named.ClientID()
+		s.client = named.ClientID
 	}
 	if s.stamp = s.state.ClockArg; o.Now != nil {
 		s.stamp = func() string { return strconv.FormatInt(o.Now().UnixMilli(), 10) }
@@ -136,7 +138,7 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	if realm == "" || t.Refresh == "" {
 		return fmt.Errorf("connect realm %q: the realm's id and a refresh token are required", realm)
 	}
-	sealed, err := s.keys.sealToken(realm, stored{t, s.now(), s.client})
+	sealed, err := s.keys.Load().sealToken(realm, stored{t, s.now(), s.client()})
 	if err != nil {
 		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
@@ -289,7 +291,7 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 	r.refused = refusalOf(fields[fieldRefusal], generation)
 	r.Refusal = r.refusal()
 	r.RefreshRefusal = refreshRefusalOf(fields[fieldUnanswered], generation)
-	if r.token, err = s.keys.openToken(realm, r.sealed); err != nil {
+	if r.token, err = s.keys.Load().openToken(realm, r.sealed); err != nil {
 		return r, fmt.Errorf("realm %s: %w", realm, err)
 	}
 	r.Token, r.ClientID = r.token.Token, r.token.client

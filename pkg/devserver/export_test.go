@@ -37,3 +37,6 @@ func (r *Redis) Peek(key string) string {
 	v, _ := r.mini.Get(key)
 	return v
 }
+
+// LoopbackOf is Loopback of a machine that listens like that.
+var LoopbackOf = loopbackOf

@@ -16,7 +16,8 @@ type NATSOptions struct {
 	// Dir holds the streams; it is created if missing. Only one server at a time
 	// may use it.
 	Dir string
-	// Listen is the loopback address, "127.0.0.1:0" (any free port) if empty.
+	// Listen is the loopback address, "127.0.0.1:0" (any free port, [::1] where there is no
+	// IPv4) if empty.
 	Listen string
 	// SyncAlways syncs every message to disk before it is acknowledged. Without
 	// it a crash of the machine (not of the process) loses the last two minutes.

@@ -11,11 +11,27 @@ import (
 	"syscall"
 )
 
+// Loopback is the loopback address of this machine: 127.0.0.1, or ::1 where there is none
+// of IPv4.
+func Loopback() string { return loopbackOf(listen) }
+
+func loopbackOf(listen func(host string, port int) (net.Listener, error)) string {
+	const v4 = "127.0.0.1"
+	l, err := listen(v4, 0)
+	if errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
+		return "::1"
+	}
+	if err == nil {
+		_ = l.Close()
+	}
+	return v4
+}
+
 // loopback splits a listen address and refuses one that others could reach:
 // these servers ask nobody for a password.
 func loopback(listen string) (host string, port int, err error) {
 	if listen == "" {
-		listen = "127.0.0.1:0"
+		listen = net.JoinHostPort(Loopback(), "0")
 	}
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -16,7 +16,8 @@ type RedisOptions struct {
 	// Journal is the file that keeps the data; it is created if missing, and
 	// only one server at a time may use it. Empty keeps the data in memory only.
 	Journal string
-	// Listen is the loopback address, "127.0.0.1:0" (any free port) if empty.
+	// Listen is the loopback address, "127.0.0.1:0" (any free port, [::1] where there is no
+	// IPv4) if empty.
 	Listen string
 }
 

@@ -43,6 +43,13 @@ func (g *Group) Go(name string, run func(ctx context.Context) error) {
 	g.parts = append(g.parts, &part{name: name, run: run})
 }
 
+// Start adds a part like Go and starts it at once, for what has to work before Run.
+func (g *Group) Start(ctx context.Context, name string, run func(ctx context.Context) error) {
+	p := &part{name: name, run: run}
+	p.start(context.WithoutCancel(ctx))
+	g.parts = append(g.parts, p)
+}
+
 // Defer adds something that is open already, to be closed in its turn. The
 // context given to closing ends with the part's stop timeout.
 func (g *Group) Defer(name string, closing func(ctx context.Context) error) {
@@ -66,19 +73,17 @@ func (g *Group) Run(ctx context.Context) error {
 	failed := make(chan struct{}, len(g.parts))
 	running := 0
 	for _, p := range g.parts {
-		partCtx, cancel := context.WithCancel(base)
-		p.cancel = cancel
-		p.ended = make(chan struct{})
+		if p.ended == nil {
+			p.start(base)
+		}
 		if p.run == nil {
-			close(p.ended)
 			continue
 		}
 		running++
 		log.Debug("part started", zap.String("part", p.name))
 		go func() {
-			defer func() { failed <- struct{}{} }()
-			defer close(p.ended)
-			p.err = p.run(partCtx)
+			<-p.ended
+			failed <- struct{}{}
 		}()
 	}
 	g.wait(ctx, failed, running)
@@ -125,6 +130,21 @@ func (g *Group) anyFailed() bool {
 		}
 	}
 	return false
+}
+
+// start runs the part until its context ends.
+func (p *part) start(base context.Context) {
+	ctx, cancel := context.WithCancel(base)
+	p.cancel = cancel
+	p.ended = make(chan struct{})
+	if p.run == nil {
+		close(p.ended)
+		return
+	}
+	go func() {
+		defer close(p.ended)
+		p.err = p.run(ctx)
+	}()
 }
 
 // stop ends one part within the timeout, which run and close share.

@@ -24,8 +24,8 @@ type Program struct {
 const details = `Settings come from the YAML file named by --config or LEDGERFEED_CONFIG, and from environment variables
 LEDGERFEED_…, which go before the file; docs/configuration.md lists them.
 
-Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 a server it needs does not answer, 128+n ended by a
-second signal.`
+Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 the service that healthcheck asks does not answer,
+128+n ended by a second signal. A server that the service needs and that does not answer is waited for.`
 
 const usage = `Usage: %s [run | healthcheck] [flags]
 

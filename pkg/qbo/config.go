@@ -19,8 +19,8 @@ const (
 // Config is what an operator sets about Intuit's API and the app that calls it.
 type Config struct {
 	BaseURL      string        `koanf:"base_url" doc:"QuickBooks API. For sandbox companies https://sandbox-quickbooks.api.intuit.com."`
-	ClientID     string        `koanf:"client_id" doc:"Client ID of the Intuit app, from the portal's page Keys & credentials."`
-	ClientSecret secret.String `koanf:"client_secret" doc:"Client secret of the Intuit app."`
+	ClientID     string        `koanf:"client_id" live:"true" file:"true" doc:"Client ID of the Intuit app, from the portal's page Keys & credentials. Read again when its file changes and on SIGHUP."`
+	ClientSecret secret.String `koanf:"client_secret" live:"true" doc:"Client secret of the Intuit app. Read again when its file changes and on SIGHUP."`
 	TokenURL     string        `koanf:"token_url" doc:"OAuth token endpoint; empty for Intuit's."`
 	RevokeURL    string        `koanf:"revoke_url" doc:"OAuth revocation endpoint; empty for Intuit's."`
 	AuthorizeURL string        `koanf:"authorize_url" doc:"OAuth consent page; empty for Intuit's."`

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -48,8 +49,15 @@ type OAuthOptions struct {
 // token the second one presents. Whoever stores the tokens has to let only one
 // through.
 type OAuth struct {
-	options OAuthOptions
+	options OAuthOptions // ClientID and ClientSecret are in app
+	app     atomic.Pointer[app]
 	http    *http.Client
+}
+
+// app is who asks.
+type app struct {
+	id     string
+	secret secret.String
 }
 
 // NewOAuth makes an OAuth.
@@ -83,7 +91,9 @@ func NewOAuth(o OAuthOptions) (*OAuth, error) {
 			*u.value = u.fallback
 		}
 	}
-	return &OAuth{options: o, http: httpClient(o.HTTP)}, nil
+	a := &OAuth{options: o, http: httpClient(o.HTTP)}
+	a.app.Store(&app{o.ClientID, o.ClientSecret})
+	return a, nil
 }
 
 // AuthorizeURL is where to send a person who connects a company. Intuit comes
@@ -93,7 +103,7 @@ func NewOAuth(o OAuthOptions) (*OAuth, error) {
 // to Exchange. "" is without; Intuit's discovery document does not offer PKCE.
 func (o *OAuth) AuthorizeURL(state string, verifier secret.String) string {
 	values := url.Values{
-		"client_id": {o.options.ClientID}, "response_type": {"code"}, "scope": {Scope},
+		"client_id": {o.ClientID()}, "response_type": {"code"}, "scope": {Scope},
 		"redirect_uri": {o.options.RedirectURL}, "state": {state},
 	}
 	if verifier != "" {
@@ -109,7 +119,10 @@ func (o *OAuth) AuthorizeURL(state string, verifier secret.String) string {
 }
 
 // ClientID is the app's, to which the tokens belong.
-func (o *OAuth) ClientID() string { return o.options.ClientID }
+func (o *OAuth) ClientID() string { return o.app.Load().id }
+
+// SetApp replaces the id and secret that the app asks with, from the next request on.
+func (o *OAuth) SetApp(id string, clientSecret secret.String) { o.app.Store(&app{id, clientSecret}) }
 
 // RedirectURL is where Intuit sends a person back to; "" if none was set.
 func (o *OAuth) RedirectURL() string { return o.options.RedirectURL }
@@ -198,7 +211,8 @@ func (o *OAuth) post(ctx context.Context, target, contentType, body string, sent
 	if err != nil {
 		return nil, errors.New("build request")
 	}
-	req.SetBasicAuth(url.QueryEscape(o.options.ClientID), url.QueryEscape(o.options.ClientSecret.Reveal()))
+	asking := o.app.Load()
+	req.SetBasicAuth(url.QueryEscape(asking.id), url.QueryEscape(asking.secret.Reveal()))
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("User-Agent", "ledgerfeed")

@@ -257,3 +257,20 @@ func TestNewOAuth_RefusesBadOptions(t *testing.T) {
 		require.ErrorContains(t, err, name)
 	}
 }
+
+// The keys of the app are replaced while it runs.
+func TestOAuth_AsksWithOtherKeys(t *testing.T) {
+	var asked []string
+	a := oauth(t, func(w http.ResponseWriter, r *http.Request) {
+		id, password, _ := r.BasicAuth()
+		asked = append(asked, id+" "+password)
+		_, _ = w.Write(read(t, "oauth/oauth-jsclient_refreshResponse.json"))
+	})
+	a.SetApp("other", "hush")
+	_, err := a.Refresh(t.Context(), "token")
+	require.NoError(t, err)
+	require.NoError(t, a.Revoke(t.Context(), "token"))
+	require.Equal(t, []string{"other hush", "other hush"}, asked)
+	require.Equal(t, "other", a.ClientID())
+	require.Contains(t, a.AuthorizeURL("state", ""), "client_id=other")
+}

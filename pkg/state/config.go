@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,7 +21,7 @@ import (
 
 // Config says where Redis is.
 type Config struct {
-	URL     secret.String `koanf:"url" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded."`
+	URL     secret.String `koanf:"url" live:"true" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded. User and password are read again when its file changes and on SIGHUP."`
 	Cluster bool          `koanf:"cluster" doc:"Whether the URL names a node of a Redis Cluster; name more of them by ?addr=HOST:PORT&addr=HOST:PORT."`
 	// Sentinel is about which server to write to; user, password and database of URL
 	// are Redis's own.
@@ -37,8 +38,42 @@ func DefaultConfig() Config { return Config{URL: "redis://127.0.0.1:6379/0"} }
 // Validate reports what is wrong with the settings. The text never quotes the
 // URL, since the part that is wrong may be half of a password.
 func (c Config) Validate() error {
-	_, _, err := c.dial(nil)
+	_, _, err := c.dial(nil, newLogin(c))
 	return err
+}
+
+// login is what new connections log in with.
+type login struct{ current atomic.Pointer[url.Userinfo] }
+
+func newLogin(c Config) *login {
+	l := &login{}
+	l.current.Store(c.user())
+	return l
+}
+
+// user is nil where the URL has none, or cannot be read.
+func (c Config) user() *url.Userinfo {
+	u, err := url.Parse(c.URL.Reveal())
+	if err != nil {
+		return nil
+	}
+	return u.User
+}
+
+// place is the URL without what logs in.
+func (c Config) place() string {
+	u, err := url.Parse(c.URL.Reveal())
+	if err != nil {
+		return ""
+	}
+	u.User = nil
+	return u.String()
+}
+
+func (l *login) get(context.Context) (user, password string, err error) {
+	u := l.current.Load()
+	password, _ = u.Password()
+	return u.Username(), password, nil
 }
 
 // errURL names no part of the URL, see Validate.
@@ -48,7 +83,7 @@ var errURL = errors.New("redis.url: want redis://[user:password@]host:port[/db],
 type connected func(context.Context, *redis.Conn) error
 
 // dial makes a client, which connects on first use, and the address to name it by.
-func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
+func (c Config) dial(hook connected, l *login) (redis.UniversalClient, string, error) {
 	u, err := url.Parse(c.URL.Reveal())
 	if err != nil || u.Host == "" || u.Fragment != "" {
 		return nil, "", errURL
@@ -61,7 +96,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 		return nil, "", err
 	}
 	if c.Sentinel != "" {
-		return c.dialSentinel(u, hook, secured)
+		return c.dialSentinel(u, hook, secured, l)
 	}
 	if c.Cluster {
 		o, err := redis.ParseClusterURL(c.URL.Reveal())
@@ -71,6 +106,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 		o.ContextTimeoutEnabled = true
 		o.OnConnect = hook
 		secured(o.TLSConfig)
+		o.CredentialsProviderContext = l.get
 		o.MaintNotificationsConfig = noMaintNotifications()
 		o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 		o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -85,6 +121,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 	o.ContextTimeoutEnabled = true
 	o.OnConnect = hook
 	secured(o.TLSConfig)
+	o.CredentialsProviderContext = l.get
 	o.MaintNotificationsConfig = noMaintNotifications()
 	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, callTimeout)
@@ -95,7 +132,7 @@ func (c Config) dial(hook connected) (redis.UniversalClient, string, error) {
 
 // dialSentinel makes a client that asks the Sentinels for the master, and again
 // when they tell of another one or its connections break.
-func (c Config) dialSentinel(u *url.URL, hook connected, secured func(*tls.Config)) (redis.UniversalClient, string, error) {
+func (c Config) dialSentinel(u *url.URL, hook connected, secured func(*tls.Config), l *login) (redis.UniversalClient, string, error) {
 	if c.Cluster {
 		return nil, "", errors.New("redis.sentinel and redis.cluster are both set: a cluster elects its masters by itself, leave one out")
 	}
@@ -115,7 +152,7 @@ func (c Config) dialSentinel(u *url.URL, hook connected, secured func(*tls.Confi
 	}
 	return redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: c.Sentinel, SentinelAddrs: sentinels,
-		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
+		CredentialsProviderContext: l.get, DB: o.DB, TLSConfig: o.TLSConfig,
 		ContextTimeoutEnabled: true,
 		OnConnect:             hook,
 		DialTimeout:           cmp.Or(o.DialTimeout, dialTimeout),

@@ -36,6 +36,8 @@ type Options struct {
 type Store struct {
 	db      redis.UniversalClient
 	servers *servers
+	config  Config
+	login   *login
 	address string
 	timeout time.Duration
 	now     func() time.Time // of this process: nothing that other replicas wait for
@@ -50,11 +52,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	redis.SetLogger(&logging.VoidLogger{})
 
 	met := &servers{}
-	db, address, err := o.Config.dial(met.met)
+	login := newLogin(o.Config)
+	db, address, err := o.Config.dial(met.met, login)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, servers: met, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now, clock: o.Now}
+	s := &Store{db: db, servers: met, config: o.Config, login: login, address: address, timeout: cmp.Or(o.Timeout, callTimeout), now: o.Now, clock: o.Now}
 	if s.now == nil {
 		s.now = sabotage.Now
 	}
@@ -69,6 +72,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // Close closes the connections. Calls under way fail.
 func (s *Store) Close() error { return s.db.Close() }
+
+// SetLogin makes new connections log in as c says; those there are stay. It reports false,
+// and does nothing, where anything else of c differs.
+func (s *Store) SetLogin(c Config) bool {
+	if c.place() != s.config.place() || c.Cluster != s.config.Cluster || c.Sentinel != s.config.Sentinel {
+		return false
+	}
+	s.login.current.Store(c.user())
+	return true
+}
 
 // Ping returns an error that wraps [ErrUnreachable] if Redis does not answer.
 func (s *Store) Ping(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
 // Profile says how the broker keeps what it acknowledged. This package sets the
@@ -40,8 +42,11 @@ func (p Profile) SyncsEach() bool { return p == Dev || p == Single }
 
 // Config is what an operator sets about the broker.
 type Config struct {
-	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file."`
-	CredentialsFile string        `koanf:"credentials_file" doc:"NATS credentials file (JWT and seed); empty for none."`
+	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file, nats.password or nats.token."`
+	CredentialsFile string        `koanf:"credentials_file" doc:"NATS credentials file (JWT and seed); empty for none. Read for each connection."`
+	User            string        `koanf:"user" live:"true" file:"true" doc:"User at the NATS server, with nats.password; empty for none. Read again when its file changes and on SIGHUP."`
+	Password        secret.String `koanf:"password" live:"true" doc:"Password of nats.user. Read again when its file changes and on SIGHUP."`
+	Token           secret.String `koanf:"token" live:"true" doc:"Token that the NATS server asks for, in place of a user; empty for none. Read again when its file changes and on SIGHUP."`
 	CAFile          string        `koanf:"ca_file" doc:"PEM file of the authorities to trust beside the system's; empty for none."`
 	Profile         Profile       `koanf:"profile" doc:"How the broker keeps messages: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
 	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, separated by commas (http://HOST:8222): what the profile promises is checked there at the start. Empty: port 8222 of the servers in nats.url."`
@@ -81,7 +86,7 @@ func (c Config) Validate() error {
 		case err != nil || u.Host == "":
 			errs = append(errs, errors.New("nats.url: want nats://host:port, several separated by commas"))
 		case u.User != nil:
-			errs = append(errs, errors.New("nats.url: must not carry a user or password: use nats.credentials_file"))
+			errs = append(errs, errors.New("nats.url: must not carry a user or password: use nats.credentials_file, or nats.user and nats.password, or nats.token"))
 		}
 	}
 	if c.MonitorURL != "" {
@@ -92,6 +97,7 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	errs = append(errs, c.validateLogin())
 	switch c.Profile {
 	case Dev, Single, SingleRelaxed, Cluster:
 	default:
@@ -120,4 +126,20 @@ func (c Config) Validate() error {
 		bad("publish_timeout", c.PublishTimeout, "want more than 0s")
 	}
 	return errors.Join(errs...)
+}
+
+func (c Config) validateLogin() error {
+	ways := 0
+	for _, set := range []bool{c.CredentialsFile != "", c.User != "", c.Token != ""} {
+		if set {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		return errors.New("nats.credentials_file, nats.user and nats.token: give one of them")
+	case c.User == "" && c.Password != "":
+		return errors.New("nats.password is set without nats.user")
+	}
+	return nil
 }

@@ -31,6 +31,7 @@ type Options struct {
 // is open and is safe for concurrent use.
 type Conn struct {
 	cfg      Config
+	login    atomic.Pointer[Config] // what new connections log in with
 	log      *zap.Logger
 	nc       *nats.Conn
 	js       jetstream.JetStream
@@ -79,15 +80,16 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
+	c.login.Store(&c.cfg)
 	c.group = &group{conn: c}
-	m, err := newMetrics(o.Registerer)
-	if err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	c.metrics = m
+	c.metrics = newMetrics()
 	nc, err := c.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.Address(), err)
+	}
+	if err := c.metrics.register(o.Registerer); err != nil { // after the dial: it may be tried again
+		nc.Close()
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	c.nc = nc
 	c.maxPayload.Store(nc.MaxPayload())
@@ -172,13 +174,26 @@ func (c *Conn) options(ctx context.Context) []nats.Option {
 		}),
 	}
 	if c.cfg.CredentialsFile != "" {
-		opts = append(opts, nats.UserCredentials(c.cfg.CredentialsFile))
+		opts = append(opts, nats.UserCredentials(c.cfg.CredentialsFile)) // read for each connection
+	} else {
+		opts = append(opts, nats.UserInfoHandler(c.userInfo), nats.TokenHandler(c.token))
 	}
 	if c.cfg.CAFile != "" {
 		opts = append(opts, nats.RootCAs(c.cfg.CAFile))
 	}
 	return opts
 }
+
+func (c *Conn) userInfo() (user, password string) {
+	l := c.login.Load()
+	return l.User, l.Password.Reveal()
+}
+
+func (c *Conn) token() string { return c.login.Load().Token.Reveal() }
+
+// SetLogin makes the next connection log in as cfg says, by user and password or by token;
+// the present one stays.
+func (c *Conn) SetLogin(cfg Config) { c.login.Store(&cfg) }
 
 // Address is the configured address, for messages to people. Validate keeps
 // passwords out of it.

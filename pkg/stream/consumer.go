@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -230,8 +231,8 @@ func over(ctx context.Context) bool { return ctx.Err() != nil }
 // refused tells a consumer that cannot be from a broker in trouble.
 func refused(err error) bool {
 	var api *jetstream.APIError
-	if !errors.As(err, &api) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		return false
+	if !errors.As(err, &api) || api.Code == http.StatusNotFound {
+		return false // what is not found is made again, or was being made
 	}
 	return api.Code >= 400 && api.Code < 500 || api.ErrorCode == jetstream.JSErrCodeConsumerCreate
 }

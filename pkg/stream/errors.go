@@ -1,6 +1,13 @@
 package stream
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
 
 // Errors of this package, for errors.Is.
 var (
@@ -18,3 +25,17 @@ var (
 	// ErrClosed: the connection was closed.
 	ErrClosed = errors.New("connection closed")
 )
+
+// Temporary reports whether an error of a start passes without anybody doing anything: no
+// server answers, or a cluster has no leader just now.
+func Temporary(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return api.Code == http.StatusServiceUnavailable
+	}
+	for _, passing := range []error{ErrUnreachable, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}

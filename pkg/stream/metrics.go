@@ -19,7 +19,7 @@ type metrics struct {
 	consumers  *prometheus.GaugeVec   // consumer and field
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics() *metrics {
 	m := &metrics{
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "ledgerfeed_stream_batch_messages",
@@ -54,10 +54,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, o := range []string{batchCommitted, batchDuplicate, batchRefused, batchUnanswered} {
 		m.batches.WithLabelValues(o)
 	}
+	return m
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
-		return m, nil
+		return nil
 	}
-	return m, errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes), r.Register(m.drifted), r.Register(m.consumers))
+	return errors.Join(r.Register(m.batchSize), r.Register(m.batches), r.Register(m.durability), r.Register(m.bytes), r.Register(m.maxBytes), r.Register(m.drifted), r.Register(m.consumers))
 }
 
 const (

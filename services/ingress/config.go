@@ -39,7 +39,7 @@ func (c Config) Validate() error {
 // IngressConfig is what an operator sets of the ingress.
 type IngressConfig struct {
 	Listen           string        `koanf:"listen" doc:"Address of the webhook endpoint. Intuit wants HTTPS: set a certificate, or put a proxy that ends TLS in front."`
-	Apps             secret.String `koanf:"apps" doc:"The Intuit apps and their verifier tokens: NAME=TOKEN, several tokens separated by commas while one replaces the other, several apps by semicolons or lines. The endpoint of an app is /webhooks/NAME. Read again when its file changes and on SIGHUP. Required."`
+	Apps             secret.String `koanf:"apps" live:"true" doc:"The Intuit apps and their verifier tokens: NAME=TOKEN, several tokens separated by commas while one replaces the other, several apps by semicolons or lines. The endpoint of an app is /webhooks/NAME. Read again when its file changes and on SIGHUP. Required."`
 	TLSCertFile      string        `koanf:"tls_cert_file" doc:"PEM file with the server's certificate and, behind it, the intermediate ones; empty for plain HTTP. Read again when it changes and on SIGHUP."`
 	TLSKeyFile       string        `koanf:"tls_key_file" doc:"PEM file with the key of the certificate."`
 	Budget           time.Duration `koanf:"budget" doc:"From the request's headers to the broker's acknowledgement, at most; then the answer is 503. Intuit counts an answer after 3s as failed."`

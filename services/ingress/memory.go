@@ -1,8 +1,10 @@
 package ingress
 
 import (
-	"math"
 	"runtime/debug"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/config"
+	"github.com/ledgerfeed/ledgerfeed/pkg/memlimit"
 )
 
 // What a connection, and a request that waits for the broker, cost at most, as
@@ -33,13 +35,16 @@ func (c IngressConfig) MemoryBound() int64 {
 // small beside the bound. The usual 100 would collect a hundred times a second.
 const gcPercent = 400
 
-// limitMemory makes the collector work less while there is room, and keep to the
-// bound. GOGC and GOMEMLIMIT, if set, say otherwise.
-func (c IngressConfig) limitMemory() {
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(c.MemoryBound() - notCounted)
+// limitMemory makes the collector work less while there is room, and keep to the bound, or
+// to what the container may take if that is less. GOGC and GOMEMLIMIT, if set, say
+// otherwise.
+func (c IngressConfig) limitMemory(environ []string) *memlimit.Limit {
+	bound := c.MemoryBound() - notCounted
+	limit := memlimit.Set(memlimit.Options{Default: bound, Most: bound, Off: config.Lookup(environ, memlimit.Environment) == "off"})
+	if limit.Source() != memlimit.Environment {
 		if before := debug.SetGCPercent(gcPercent); before != 100 {
 			debug.SetGCPercent(before)
 		}
 	}
+	return limit
 }

@@ -5,35 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/memlimit"
+	"github.com/ledgerfeed/ledgerfeed/pkg/reload"
+	"github.com/ledgerfeed/ledgerfeed/pkg/startup"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
-// Serve runs the service as the environment sets it, until ctx ends.
+// Serve runs the service as the environment sets it, until ctx ends. A broker that does not
+// answer at the start is waited for, with the admin endpoint open.
 func Serve(ctx context.Context, environ []string) error {
-	// From the beginning to the end: without, SIGHUP would end the process while it
-	// starts, and while it finishes what is in hand (I13).
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	s := service{
-		config: DefaultConfig(), environ: environ, registry: telemetry.NewRegistry(lifecycle.Version()),
-		hangup: hangup, watch: config.NewWatch(settingsFiles(environ)...),
-	}
-	if err := config.Load(&s.config, "", environ); err != nil {
+	settings, err := reload.Load(environ, DefaultConfig, Config.files)
+	if err != nil {
 		return err
 	}
-	s.watch.Add(s.config.Ingress.files()...)
-	s.config.Ingress.limitMemory()
-	var err error
+	defer settings.Close()
+	s := service{settings: settings, config: settings.Get(), registry: telemetry.NewRegistry(lifecycle.Version())}
+	s.memory = s.config.Ingress.limitMemory(environ)
 	if s.log, err = telemetry.NewLogger(s.config.Log, os.Stderr); err != nil {
 		return lifecycle.Usage(err)
 	}
@@ -50,17 +43,27 @@ func Serve(ctx context.Context, environ []string) error {
 
 // service is what runs around the server.
 type service struct {
+	settings *reload.Settings[Config]
 	config   Config
-	environ  []string
 	log      *zap.Logger
 	registry *prometheus.Registry
-	hangup   <-chan os.Signal
-	watch    *config.Watch   // of what config and the certificate are read from
+	health   *startup.Health
+	memory   *memlimit.Limit
 	group    lifecycle.Group // closes what was opened
 }
 
 // open opens the parts in the order they stand on each other.
 func (s *service) open(ctx context.Context) error {
+	if err := s.settings.Register(s.registry); err != nil {
+		return err
+	}
+	var err error
+	s.health, err = startup.Listen(ctx, startup.Options{Listen: s.config.Admin.Listen, Gatherer: s.registry, Logger: s.log, Group: &s.group})
+	if err != nil {
+		return err
+	}
+	s.group.Start(ctx, "memory", func(ctx context.Context) error { return s.memory.Run(ctx, s.log.Named("memory")) })
+	s.group.Start(ctx, "settings", func(ctx context.Context) error { return s.settings.Run(ctx, s.log.Named("reload")) })
 	tracing, err := telemetry.NewTracing(ctx, s.config.Trace, "ledgerfeed-ingress", s.log.Named("traces"))
 	if err != nil {
 		return err
@@ -72,43 +75,46 @@ func (s *service) open(ctx context.Context) error {
 	}
 	readiness := telemetry.NewReadiness(telemetry.ReadinessOptions{Check: conn.Ready})
 	server, err := New(Options{
-		Config: s.config.Ingress, Publisher: conn, Ready: readiness.Ready,
+		Config: s.settings.Get().Ingress, Publisher: conn, Ready: readiness.Ready,
 		Beat: func(ctx context.Context) error { return conn.Beat(ctx, "ingress") }, Tracer: tracing.Tracer("ingress"),
 		Logger: s.log.Named("ingress"), Registerer: s.registry,
 	})
 	if err != nil {
 		return err
 	}
-	admin, err := telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: s.config.Admin.Listen, Gatherer: s.registry, Ready: server.Ready, Details: kept.Describe, Logger: s.log.Named("admin"),
-	})
-	if err != nil {
+	if err := server.follow(s.settings, conn); err != nil {
 		return errors.Join(err, server.Close())
 	}
-	reload := &reloader{server: server, running: s.config, environ: s.environ, watch: s.watch, hangup: s.hangup, log: s.log.Named("reload")}
-	s.group.Go("admin", admin.Run)
+	s.health.Started(server.Ready, kept.Describe)
 	s.group.Go("readiness", readiness.Run)
 	s.group.Go("ingress", server.Run)
-	s.group.Go("reload", reload.run)
+	s.group.Go("lateness", server.watchLateness)
 	s.group.Go("streams", conn.WatchDrift)
-	s.log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(admin.Addr()))
+	s.log.Info("service started", telemetry.Build(lifecycle.Version()), telemetry.Address(s.health.Addr()))
 	return nil
 }
 
 // connect opens the broker, with the streams in place and kept as was promised.
-func (s *service) connect(ctx context.Context) (*stream.Conn, stream.Durability, error) {
-	conn, err := stream.Connect(ctx, stream.Options{Config: s.config.NATS, Name: "ingress", Logger: s.log.Named("nats"), Registerer: s.registry})
-	if err != nil {
-		return nil, stream.Durability{}, err
-	}
-	s.group.Defer("nats", func(context.Context) error { conn.Close(); return nil })
-	if err := conn.EnsureTopology(ctx); err != nil {
-		return nil, stream.Durability{}, err
-	}
-	if err := conn.RequireAccess(ctx); err != nil {
-		return nil, stream.Durability{}, err
-	}
-	kept, err := conn.RequireDurability(ctx)
+func (s *service) connect(ctx context.Context) (conn *stream.Conn, kept stream.Durability, err error) {
+	err = s.health.Wait(ctx, "nats", stream.Temporary, func() (err error) {
+		cfg := s.settings.Get().NATS
+		if conn == nil {
+			if conn, err = stream.Connect(ctx, stream.Options{Config: cfg, Name: "ingress", Logger: s.log.Named("nats"), Registerer: s.registry}); err != nil {
+				conn = nil
+				return err
+			}
+			s.group.Defer("nats", func(context.Context) error { conn.Close(); return nil })
+		}
+		conn.SetLogin(cfg)
+		if err = conn.EnsureTopology(ctx); err != nil {
+			return err
+		}
+		if err = conn.RequireAccess(ctx); err != nil {
+			return err
+		}
+		kept, err = conn.RequireDurability(ctx)
+		return err
+	})
 	return conn, kept, err
 }
 
@@ -119,15 +125,11 @@ func (s *service) giveUp(ctx context.Context) error {
 	return s.group.Run(ended)
 }
 
-// startError gives a broker that does not answer, or is not the one that was
-// promised, its exit code.
+// startError gives a broker that is not the one that was promised its exit code.
 func startError(err error) error {
-	if errors.Is(err, stream.ErrUnreachable) {
-		return lifecycle.Unreachable("", err)
-	}
-	var mismatch *stream.MismatchError
-	var access *stream.AccessError
-	if errors.As(err, &mismatch) || errors.As(err, &access) {
+	_, broker := errors.AsType[*stream.MismatchError](err)
+	_, access := errors.AsType[*stream.AccessError](err)
+	if broker || access {
 		return lifecycle.Usage(err)
 	}
 	return fmt.Errorf("start: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -112,8 +114,43 @@ func TestServe_ReadinessFollowsTheBroker(t *testing.T) {
 	becomes(http.StatusOK)
 }
 
+// A broker that is away at the start is waited for: the process is alive, not ready, and
+// says what is missing.
+func TestServe_WaitsForABrokerThatIsAway(t *testing.T) {
+	broker, admin := devtest.StartNATS(t, devserver.NATSOptions{}), freeAddress(t)
+	broker.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() {
+		served <- ingress.Serve(ctx, append([]string{
+			"LEDGERFEED_NATS_URL=" + broker.URL(), "LEDGERFEED_NATS_PROFILE=dev", "LEDGERFEED_LOG_LEVEL=error",
+			"LEDGERFEED_ADMIN_LISTEN=" + admin, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=a=b",
+		}, small...))
+	}()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	get := func(path string) (status int, body string) {
+		resp, err := client.Get("http://" + admin + path)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	require.Eventually(t, func() bool {
+		status, body := get("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, broker.Addr())
+	}, 20*time.Second, 20*time.Millisecond)
+	status, _ := get("/livez")
+	require.Equal(t, http.StatusOK, status)
+	broker.Start()
+	require.Eventually(t, func() bool { status, _ := get("/readyz"); return status == http.StatusOK }, 30*time.Second, 20*time.Millisecond)
+	cancel()
+	require.NoError(t, <-served)
+}
+
 func TestServe_SaysWhatIsWrong(t *testing.T) {
-	nobody, taken := freeAddress(t), devtest.NATS(t)
+	taken := devtest.NATS(t)
 	for _, tc := range []struct {
 		name    string
 		environ []string
@@ -123,7 +160,6 @@ func TestServe_SaysWhatIsWrong(t *testing.T) {
 		{"no token", nil, lifecycle.ExitUsage, "LEDGERFEED_INGRESS_APPS"},
 		{"misspelt", []string{"LEDGERFEED_INGRESS_APP=a=b"}, lifecycle.ExitUsage, "nearest is LEDGERFEED_INGRESS_APPS"},
 		{"broker that syncs every two minutes", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_NATS_PROFILE=single"}, lifecycle.ExitUsage, "nats.allow_mismatch"},
-		{"no broker", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=nats://" + nobody}, lifecycle.ExitUnreachable, nobody},
 		{"port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "address already in use"},
 		{"admin port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_ADMIN_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "admin endpoint"},
 	} {

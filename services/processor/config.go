@@ -10,8 +10,8 @@ import (
 
 // ProcessorConfig is what an operator sets of the processor.
 type ProcessorConfig struct {
-	Sinks                 []string      `koanf:"sinks" doc:"Where changes go: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work."`
-	WebhookSecrets        secret.String `koanf:"webhook_secrets" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines."`
+	Sinks                 []string      `koanf:"sinks" live:"true" file:"true" doc:"Where changes go: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work, or give the setting as a file. User and password of a database, and PGPASSFILE, are read again when their file changes."`
+	WebhookSecrets        secret.String `koanf:"webhook_secrets" live:"true" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines. Read again when its file changes and on SIGHUP."`
 	WebhookBatch          int           `koanf:"webhook_batch" doc:"How many changes a request of a webhook sink carries at most. 1: each request is one CloudEvent; more: a batch of them."`
 	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
 	WebhookRate           float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
@@ -20,7 +20,7 @@ type ProcessorConfig struct {
 	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust beside the system's."`
 	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the certificate that webhook sinks show to endpoints that ask for one (mTLS). Read again for each connection."`
 	WebhookClientKeyFile  string        `koanf:"webhook_client_key_file" doc:"PEM file with the key of that certificate."`
-	WebhookHeaders        secret.String `koanf:"webhook_headers" doc:"Headers of the requests of a webhook sink: NAME=Header: value by the sink's name, one a line."`
+	WebhookHeaders        secret.String `koanf:"webhook_headers" live:"true" doc:"Headers of the requests of a webhook sink: NAME=Header: value by the sink's name, one a line. Read again when its file changes and on SIGHUP."`
 	SinkFilters           []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
 	EventOnly             []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
 	PostgresTables        string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`

@@ -268,7 +268,6 @@ func TestServe_SaysWhatIsWrong(t *testing.T) {
 		"odd sink":     {"LEDGERFEED_PROCESSOR_SINKS=tape:/dev/st0", "entry 1", lifecycle.ExitUsage},
 		"batch size":   {"LEDGERFEED_PROCESSOR_BATCH_SIZE=500", "processor.batch_size 500", lifecycle.ExitUsage},
 		"typing error": {"LEDGERFEED_PROCESSOR_SINK=jsonl:x", "nearest is LEDGERFEED_PROCESSOR_SINKS", lifecycle.ExitUsage},
-		"no Redis":     {"LEDGERFEED_REDIS_URL=redis://127.0.0.1:1/0", "127.0.0.1:1", lifecycle.ExitUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var environ []string

@@ -166,10 +166,16 @@ func (p *Processor) tellSanitized(ctx context.Context) {
 	}
 }
 
-// Health is what /readyz shows of the sinks: one that is down, and why.
+// Health is what /readyz shows of the sinks: one that is down or was away at the start, and
+// why.
 func (p *Processor) Health() map[string]string {
 	details := map[string]string{}
 	for _, out := range p.outputs {
+		if w, ok := ability[interface{ Waiting() error }](out.Sink); ok {
+			if err := w.Waiting(); err != nil {
+				details["sink "+out.Name()] = "not reached since the start: " + err.Error()
+			}
+		}
 		if t, _, down := out.trouble(""); down {
 			details["sink "+out.Name()] = fmt.Sprintf("down since %s, %d failures, next try in %s: %s",
 				t.Since.UTC().Format(time.RFC3339), t.Failures, out.breaker.RemainingDelay().Round(time.Millisecond), t.Error)

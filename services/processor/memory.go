@@ -1,8 +1,9 @@
 package processor
 
 import (
-	"math"
 	"runtime/debug"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/memlimit"
 )
 
 const (
@@ -10,16 +11,16 @@ const (
 	// beside the limit. The usual 100 would collect many times a second.
 	gcPercent = 400
 	// memoryLimit is what the heap may grow to before the collector works harder, where
-	// GOMEMLIMIT does not say.
+	// neither GOMEMLIMIT nor a cgroup says.
 	memoryLimit = 450 << 20
 )
 
-// limitMemory makes the collector work less while there is room. GOGC and GOMEMLIMIT, if
-// set, say otherwise.
-func limitMemory() {
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(memoryLimit)
-	}
+// Memory says what the heap may grow to.
+func (Config) Memory() memlimit.Options { return memlimit.Options{Default: memoryLimit} }
+
+// collectLess makes the collector work less while there is room. GOGC, if set, says
+// otherwise.
+func collectLess() {
 	if before := debug.SetGCPercent(gcPercent); before != 100 {
 		debug.SetGCPercent(before)
 	}

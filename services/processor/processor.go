@@ -190,7 +190,7 @@ func (p *Processor) deliver(ctx context.Context, b *batch) {
 	}
 }
 
-// Run consumes until ctx ends or the broker refuses a consumer, then drains: it
+// Run consumes until ctx ends or the broker refuses a consumer for good, then drains: it
 // takes nothing more, finishes what is in hand within Config.DrainTimeout and
 // gives the rest back to the broker.
 func (p *Processor) Run(ctx context.Context) error {
@@ -198,15 +198,14 @@ func (p *Processor) Run(ctx context.Context) error {
 		// It runs out by itself; the others need not wait for that.
 		_ = p.state.LeaveConfig(context.WithoutCancel(ctx), durableName, p.affinity.members.ID(), p.sinkConfig())
 	}()
-	if !p.untilDone(ctx, "sinks not registered, will retry", p.enlist) {
+	if !p.persist(ctx, "register sinks", p.enlist) {
 		return nil
 	}
 	// Of a version that had one consumer for all partitions: the broker takes no
 	// second one for a partition.
-	gone := p.untilDone(ctx, "old consumer not deleted, will retry", func(ctx context.Context) error {
+	if !p.persist(ctx, "delete old consumer", func(ctx context.Context) error {
 		return p.stream.DeleteConsumer(ctx, stream.Events, durableName)
-	})
-	if !gone {
+	}) {
 		return nil
 	}
 	// What is in hand outlives ctx, up to the end of the drain.
@@ -243,23 +242,17 @@ func (p *Processor) Run(ctx context.Context) error {
 	return err
 }
 
-// startRetry is how long a step of the start waits after a failure.
-const startRetry = time.Second
-
-// untilDone repeats a step of the start that Redis or the broker refuses just now, and
-// returns false if ctx has ended. A refusal that lasts is logged once.
-func (p *Processor) untilDone(ctx context.Context, failed string, step func(context.Context) error) bool {
-	last := ""
-	for {
+// persist does a step of the start until it succeeds: Redis or the broker may go away at any
+// moment of it. It reports false when ctx ends first.
+func (p *Processor) persist(ctx context.Context, what string, step func(context.Context) error) bool {
+	for failures := 1; ; failures++ {
 		err := step(ctx)
-		if err == nil {
-			return true
+		if err == nil || ctx.Err() != nil {
+			return err == nil
 		}
-		if text := err.Error(); text != last && ctx.Err() == nil {
-			p.log.Warn(failed, telemetry.Error(err))
-			last = text
-		}
-		if lifecycle.Sleep(ctx, startRetry) != nil {
+		pause := min(stream.Backoff(failures), 5*time.Second)
+		p.log.Warn("step of the start failed, it is tried again", telemetry.Part(what), telemetry.Attempt(failures), telemetry.After(pause), telemetry.Error(err))
+		if lifecycle.Sleep(ctx, pause) != nil {
 			return false
 		}
 	}

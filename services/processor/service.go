@@ -10,6 +10,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/reload"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -37,6 +38,21 @@ func (c Config) Validate() error {
 	return errors.Join(c.Config.Validate(), c.Trace.Validate(), c.Processor.Validate(), none)
 }
 
+// files are those that settings are about, by setting.
+func (c Config) files(environ []string) map[string]string {
+	files := c.Files()
+	for key, path := range map[string]string{
+		"PGPASSFILE":                         config.Lookup(environ, "PGPASSFILE"), // pgx reads it from there
+		"processor.webhook_client_cert_file": c.Processor.WebhookClientCertFile,
+		"processor.webhook_client_key_file":  c.Processor.WebhookClientKeyFile,
+	} {
+		if path != "" {
+			files[key] = path
+		}
+	}
+	return files
+}
+
 // Serve runs the service as the environment sets it, until ctx ends.
 func Serve(ctx context.Context, environ []string) error { return serve(ctx, environ, nil) }
 
@@ -50,19 +66,31 @@ func ServeWith(sinks ...Sink) func(ctx context.Context, environ []string) error 
 }
 
 func serve(ctx context.Context, environ []string, compiled []Sink) error {
-	limitMemory()
-	cfg := DefaultConfig()
-	cfg.compiled = len(compiled)
-	if err := config.Load(&cfg, "", environ); err != nil {
+	collectLess()
+	settings, err := reload.Load(environ, func() Config {
+		c := DefaultConfig()
+		c.compiled = len(compiled)
+		return c
+	}, func(c Config) map[string]string { return c.files(environ) })
+	if err != nil {
 		return err
 	}
-	return backend.Start(ctx, "processor", cfg.Config, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
+	defer settings.Close()
+	cfg := settings.Get()
+	return backend.Start(ctx, "processor", settings, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
 		b.Group.StopTimeout = cfg.Processor.DrainTimeout + settleTimeout + 5*time.Second
-		sinks, err := OpenSinks(ctx, cfg.Processor, b.Stream, b.Log.Named("sink"))
+		var sinks []Sink
+		err := b.Wait(ctx, "sinks", func() (err error) {
+			sinks, err = OpenSinks(ctx, settings.Get().Processor, b.Stream, b.Log.Named("sink"))
+			return err
+		})
 		if err != nil {
 			return nil, fmt.Errorf("open the sinks: %w", err)
 		}
 		b.Group.Defer("sinks", func(context.Context) error { return closeSinks(sinks) })
+		if err := settings.Use(func(c Config) error { return takeSecrets(sinks, cfg.Processor, c.Processor) }); err != nil {
+			return nil, err
+		}
 		tracing, err := telemetry.NewTracing(ctx, cfg.Trace, "ledgerfeed-processor", b.Log.Named("traces"))
 		if err != nil {
 			return nil, err

@@ -6,8 +6,8 @@ import (
 	"os"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
-	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/reload"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -31,11 +31,13 @@ func (c Config) Validate() error {
 
 // Serve runs the service as the environment sets it, until ctx ends.
 func Serve(ctx context.Context, environ []string) error {
-	cfg := DefaultConfig()
-	if err := config.Load(&cfg, "", environ); err != nil {
+	settings, err := reload.Load(environ, DefaultConfig, func(c Config) map[string]string { return c.Files() })
+	if err != nil {
 		return err
 	}
-	return backend.Start(ctx, "reconciler", cfg.Config, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
+	defer settings.Close()
+	cfg := settings.Get()
+	return backend.Start(ctx, "reconciler", settings, os.Stderr, func(b *backend.Backend) (func(context.Context) error, error) {
 		tracing, err := telemetry.NewTracing(ctx, cfg.Trace, "ledgerfeed-reconciler", b.Log.Named("traces"))
 		if err != nil {
 			return nil, err

@@ -109,6 +109,7 @@ type cluster struct {
 	fileLimit int      // bytes that a file may have; 0 is no limit
 	dir       string
 	port      int
+	host      string              // 127.0.0.1 if empty
 	user      *syscall.Credential // nil: as ourselves
 	databases atomic.Int64
 	p         *process
@@ -160,7 +161,7 @@ func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
 
 func (c *cluster) start() error {
 	settings := []string{
-		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "shared_buffers=32MB", "log_min_messages=warning",
+		"listen_addresses=" + orLoopback(c.host), "unix_socket_directories=", "max_connections=200", "shared_buffers=32MB", "log_min_messages=warning",
 	}
 	if !c.sync {
 		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -185,7 +186,7 @@ func (c *cluster) start() error {
 		return err
 	}
 	ready := func() error {
-		_, err := c.run("pg_isready", "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-U", "postgres", "-d", "postgres", "-t", "1")
+		_, err := c.run("pg_isready", "-h", orLoopback(c.host), "-p", strconv.Itoa(c.port), "-U", "postgres", "-d", "postgres", "-t", "1")
 		return err
 	}
 	if err := p.until(ready); err != nil {

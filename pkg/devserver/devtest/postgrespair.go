@@ -92,4 +92,4 @@ func (p *PostgresPair) sql(c *cluster, sql string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func (c *cluster) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
+func (c *cluster) addr() string { return net.JoinHostPort(orLoopback(c.host), strconv.Itoa(c.port)) }

@@ -23,6 +23,7 @@ func RealRedis(t testing.TB) string {
 
 // RedisServer is a redis-server process that a test can kill and start again.
 type RedisServer struct {
+	host   string   // 127.0.0.1 if empty
 	t      testing.TB
 	binary string
 	dir    string
@@ -37,12 +38,9 @@ func StartRealRedis(t testing.TB) *RedisServer { return StartRealRedisWith(t) }
 // StartRealRedisWith is StartRealRedis with more arguments, such as --tls-port.
 func StartRealRedisWith(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
-	binary, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatal("devtest: redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
-	}
-	r := &RedisServer{t: t, binary: binary, dir: t.TempDir(), extra: args}
-	err = onFreePort(func(port int) error {
+	r := newRedisServer(t)
+	r.extra = args
+	err := onFreePort(func(port int) error {
 		r.port = port
 		return r.start()
 	})
@@ -50,8 +48,18 @@ func StartRealRedisWith(t testing.TB, args ...string) *RedisServer {
 		t.Fatalf("devtest: %v", err)
 	}
 	t.Cleanup(r.Kill)
-	t.Logf("devtest: %s at 127.0.0.1:%d, data in %s", binary, r.port, r.dir)
+	t.Logf("devtest: %s at %s, data in %s", r.binary, r.addr(), r.dir)
 	return r
+}
+
+// newRedisServer is one that is not started.
+func newRedisServer(t testing.TB) *RedisServer {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("devtest: redis-server is not installed: run `apt-get install redis-server` (Debian) or `brew install redis` (macOS)")
+	}
+	return &RedisServer{t: t, binary: binary, dir: t.TempDir()}
 }
 
 // URL is where clients connect to; it stays the same over restarts.
@@ -97,13 +105,15 @@ func (r *RedisServer) Empty() {
 	}
 }
 
-func (r *RedisServer) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
+func (r *RedisServer) addr() string {
+	return net.JoinHostPort(orLoopback(r.host), strconv.Itoa(r.port))
+}
 
 func (r *RedisServer) start() error {
 	p, err := start(spec{
 		binary: r.binary,
 		args: append([]string{
-			"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
+			"--bind", orLoopback(r.host), "--port", strconv.Itoa(r.port), "--dir", r.dir,
 			"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--daemonize", "no",
 		}, r.extra...),
 		dir:    r.dir,

@@ -9,6 +9,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/reload"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
@@ -52,15 +53,17 @@ Examples:
 
 // Run serves until ctx ends.
 func (c *consoleCmd) Run(ctx context.Context, p process) error {
-	cfg := DefaultConsoleConfig()
 	environ := os.Environ()
 	if c.Listen != "" {
 		environ = append(without(environ, "LEDGERFEED_CONSOLE_LISTEN"), "LEDGERFEED_CONSOLE_LISTEN="+c.Listen)
 	}
-	if err := config.Load(&cfg, "", environ); err != nil {
+	settings, err := reload.Load(environ, DefaultConsoleConfig, func(c ConsoleConfig) map[string]string { return c.Files() })
+	if err != nil {
 		return err
 	}
-	return backend.Start(ctx, "console", cfg.Config, p.stderr, func(b *backend.Backend) (func(context.Context) error, error) {
+	defer settings.Close()
+	cfg := settings.Get()
+	return backend.Start(ctx, "console", settings, p.stderr, func(b *backend.Backend) (func(context.Context) error, error) {
 		budget := b.State.Budget(cfg.QBO.MonthlyCalls)
 		o := console.Options{
 			Config: cfg.Console, State: b.State, Stream: b.Stream, Connections: b.Connections, QBO: b.QBO, Budget: budget,
@@ -82,12 +85,8 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 }
 
 func connectHandler(cfg ConsoleConfig, b *backend.Backend) (*connect.Handler, error) {
-	oauth, err := cfg.QBO.OAuth()
-	if err != nil {
-		return nil, err
-	}
 	return connect.New(connect.Options{
-		Connections: b.Connections, OAuth: oauth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
+		Connections: b.Connections, OAuth: b.OAuth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
 		Company: connect.CompanyName(cfg.QBO), Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
 	})
 }

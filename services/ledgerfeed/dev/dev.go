@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
@@ -17,6 +18,7 @@ import (
 // an error if a part failed, if a sink differs from the books, or if ctx ended
 // before the comparison.
 func Run(ctx context.Context, o Options) error {
+	o = o.on(devserver.Loopback())
 	out := o.Stdout
 	if o.JSON {
 		out = o.Stderr

@@ -57,3 +57,11 @@ func TestTarget_SamePlaceSameName(t *testing.T) {
 	require.NotEqual(t, name("webhook:http://h/?of=x"), name("webhook:http://h/?of=y"))
 	require.Regexp(t, `^jsonl-[0-9a-f]{8}$`, name("jsonl:x"))
 }
+
+func TestOptions_OnAMachineWithoutIPv4(t *testing.T) {
+	o := DefaultOptions()
+	o.ConsoleListen = "[::1]:8090"
+	o = o.on("::1")
+	require.Equal(t, []string{"[::1]:8080", "[::1]:0", "[::1]:8090", "off"}, []string{o.Listen, o.SimListen, o.ConsoleListen, o.MetricsListen})
+	require.NoError(t, o.Validate())
+}

@@ -106,6 +106,17 @@ func DefaultOptions() Options {
 	}
 }
 
+// on is o with the loopback address of the machine in place of IPv4's, where that is
+// another one.
+func (o Options) on(loopback string) Options {
+	for _, address := range []*string{&o.Listen, &o.SimListen, &o.ConsoleListen, &o.MetricsListen} {
+		if host, port, err := net.SplitHostPort(*address); err == nil && host == "127.0.0.1" {
+			*address = net.JoinHostPort(loopback, port)
+		}
+	}
+	return o
+}
+
 // misleading says that an answer or an event may say what is not so, or a version
 // not say it all: one scan then need not find every difference.
 func (o Options) misleading() bool { return o.Lag > 0 || o.WrongDeletes > 0 || o.Derived > 0 }

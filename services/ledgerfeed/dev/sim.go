@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
@@ -33,6 +34,7 @@ type SimOptions struct {
 
 // RunSimulator serves the simulated QuickBooks until ctx ends.
 func RunSimulator(ctx context.Context, o SimOptions) error {
+	o.Options = o.on(devserver.Loopback())
 	term := newTerminal(o.Stdout)
 	log, err := telemetry.NewLogger(o.Log, o.Stderr)
 	if err != nil {

@@ -18,9 +18,9 @@ const intro = `# Configuration
 
 Every service reads a YAML file (` + "`--config FILE` or `LEDGERFEED_CONFIG`" + `) and then the environment, which goes before the file. The setting
 ` + "`nats.url` is `LEDGERFEED_NATS_URL` in the environment and `url` under `nats`" + ` in the file. A secret may be given as a file instead:
-` + "`LEDGERFEED_INGRESS_APPS_FILE`" + `. Durations are written like ` + "`30s` or `24h`" + `, lists with commas. An unknown setting is refused with the name of the
+` + "`LEDGERFEED_INGRESS_APPS_FILE`" + `, and so may ` + "`nats.user`, `qbo.client_id` and `processor.sinks`" + `; see [secrets](deployment.md#secrets). Durations are written like ` + "`30s` or `24h`" + `, lists with commas. An unknown setting is refused with the name of the
 nearest known one; settings of another service are left alone, so that one environment can serve all of them. Every error names the setting and says what to do;
-exit code 2 means that the configuration is wrong, 3 that a server does not answer.
+exit code 2 means that the configuration is wrong. Commands end with 3 where a server does not answer; services wait for it.
 
 `
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/reload"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
@@ -98,19 +99,20 @@ func registered(t *testing.T) map[string][]metric {
 	conn, err := stream.Connect(ctx, stream.Options{Config: nc, Name: "docs", Registerer: broker})
 	require.NoError(t, err)
 	defer conn.Close()
+	require.NoError(t, reload.Fixed(cfg).Register(broker))
 	all["ingress, processor, reconciler"] = broker.metrics
 
 	b := backend.DefaultConfig()
 	b.NATS, b.Redis.URL, b.Admin.Listen = nc, secret.String(redis), "off"
 	b.QBO.ClientID, b.QBO.ClientSecret = "id", "hush"
 	b.Connection.Keys = []secret.String{secret.String("test:" + base64.StdEncoding.EncodeToString(make([]byte, 32)))}
-	err = backend.Start(ctx, "docs", b, io.Discard, func(b *backend.Backend) (func(context.Context) error, error) {
+	err = backend.Start(ctx, "docs", reload.Fixed(b), io.Discard, func(b *backend.Backend) (func(context.Context) error, error) {
 		families, err := b.Registry.Gather()
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range families {
-			if !strings.HasPrefix(f.GetName(), "ledgerfeed_") || strings.HasPrefix(f.GetName(), "ledgerfeed_stream_") {
+			if !strings.HasPrefix(f.GetName(), "ledgerfeed_") || strings.HasPrefix(f.GetName(), "ledgerfeed_stream_") || strings.HasPrefix(f.GetName(), "ledgerfeed_settings_") {
 				continue
 			}
 			var labels []string

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"flag"
 	"os"
 	"testing"
@@ -9,7 +10,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
+	ingressservice "github.com/ledgerfeed/ledgerfeed/services/ingress"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/cli"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
+	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
 var loadFor = flag.Duration("e2e.for", 4*time.Second, "how long each run loads the simulated books")
@@ -19,7 +25,15 @@ var loadFor = flag.Duration("e2e.for", 4*time.Second, "how long each run loads t
 func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){
 		"ledgerfeed": func() { os.Exit(cli.Main(time.Now())) },
+		"ingress":    func() { serve("ingress", ingressservice.Serve) },
+		"processor":  func() { serve("processor", processor.Serve) },
+		"reconciler": func() { serve("reconciler", reconciler.Serve) },
 	})
+}
+
+func serve(name string, run func(context.Context, []string) error) {
+	program := lifecycle.Program{Name: name, Serve: run, Healthcheck: telemetry.Healthcheck}
+	os.Exit(program.Main(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
 type tests struct{ m *testing.M }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -34,7 +37,63 @@ const readOnlyTransaction = "25006"
 type connector struct {
 	pool   atomic.Pointer[pgxpool.Pool]
 	pooled atomic.Bool // a pooler was met
+	url    atomic.Pointer[secret.String]
+	known  atomic.Pointer[login]
 	log    *zap.Logger
+}
+
+// login is who a connection is for.
+type login struct{ user, password string }
+
+// login reads user and password again for each connection: the URL may be another one by
+// now, and so may the file of PGPASSFILE. Where there is no password for a moment, because
+// that file is being replaced, the last one counts.
+func (c *connector) login(conn *pgx.ConnConfig) {
+	read, err := pgconn.ParseConfig(c.url.Load().Reveal())
+	if err == nil && (read.Password != "" || c.known.Load() == nil) {
+		c.known.Store(&login{read.User, read.Password})
+	}
+	if known := c.known.Load(); known != nil {
+		conn.User, conn.Password = known.user, known.password
+	}
+}
+
+// SamePlace reports whether two connection strings differ in user and password at most.
+func SamePlace(a, b secret.String) bool {
+	if one, ok := placeOf(a); ok {
+		other, ok := placeOf(b)
+		return ok && one == other
+	}
+	x, xerr := parse(a)
+	y, yerr := parse(b)
+	if xerr != nil || yerr != nil || x.MaxConns != y.MaxConns {
+		return false
+	}
+	return x.ConnConfig.Database == y.ConnConfig.Database && slices.Equal(hosts(x), hosts(y)) &&
+		maps.Equal(x.ConnConfig.RuntimeParams, y.ConnConfig.RuntimeParams)
+}
+
+// placeOf is a URL without user and password; false for another kind of text.
+func placeOf(text secret.String) (string, bool) {
+	u, err := url.Parse(text.Reveal())
+	if err != nil || u.Host == "" && u.RawQuery == "" {
+		return "", false
+	}
+	query := u.Query()
+	query.Del("user")
+	query.Del("password")
+	u.User, u.RawQuery = nil, query.Encode()
+	return u.String(), true
+}
+
+// hosts are the servers that a configuration names, with TLS or without.
+func hosts(config *pgxpool.Config) []string {
+	c := config.ConnConfig
+	all := []string{fmt.Sprint(c.Host, " ", c.Port, c.TLSConfig != nil)}
+	for _, f := range c.Fallbacks {
+		all = append(all, fmt.Sprint(f.Host, " ", f.Port, f.TLSConfig != nil))
+	}
+	return all
 }
 
 // parse reads a connection string, and adds what a sink needs and the string leaves open.
@@ -76,6 +135,7 @@ func writable(ctx context.Context, conn *pgconn.PgConn) error {
 // newPool opens a pool whose connections are checked.
 func (c *connector) newPool(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error) {
 	config.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
+		c.login(conn)
 		if c.pooled.Load() && needsSession(conn.DefaultQueryExecMode) {
 			conn.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 		}

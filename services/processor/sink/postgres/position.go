@@ -35,6 +35,10 @@ func restored(err error) bool {
 	return errors.As(err, &pg) && pg.Code == undefinedTable || errors.Is(err, pgx.ErrNoRows)
 }
 
-const undefinedTable = "42P01"
+const (
+	undefinedTable  = "42P01"
+	undefinedColumn = "42703"
+	undefinedSchema = "3F000"
+)
 
 func (s *Sink) position() string { return s.in(s.beside("position")) }

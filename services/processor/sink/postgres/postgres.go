@@ -88,13 +88,15 @@ type Sink struct {
 	name, schema, table string
 	perEntity           bool
 	statement           string // of Write
+	connector           *connector
 	pool                *pgxpool.Pool
 	events              *zap.Logger
 	sanitized           atomic.Int64
 	isolated            atomic.Bool // transactions of the default isolation were broken off
 
 	migrated  atomic.Bool
-	migrating chan struct{} // holds one: who migrates
+	unready   atomic.Pointer[error] // of the last migration, which was not done
+	migrating chan struct{}         // holds one: who migrates
 
 	tables sync.Map // entity types whose table is known to be there
 
@@ -140,8 +142,9 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
-	connector := &connector{log: s.events.With(telemetry.Sink(s.name))}
-	if s.pool, err = connector.newPool(ctx, config); err != nil {
+	s.connector = &connector{log: s.events.With(telemetry.Sink(s.name))}
+	s.SetURL(o.URL)
+	if s.pool, err = s.connector.newPool(ctx, config); err != nil {
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
 	if err := s.ready(ctx); err != nil && !away(err) {
@@ -166,10 +169,11 @@ func orDefault(s, def string) string {
 
 // ready migrates once, before the first write. A large table may be split for
 // longer than a migration takes.
-func (s *Sink) ready(ctx context.Context) error {
+func (s *Sink) ready(ctx context.Context) (err error) {
 	if s.migrated.Load() {
 		return nil
 	}
+	defer func() { s.unready.Store(&err) }()
 	select {
 	case s.migrating <- struct{}{}:
 		defer func() { <-s.migrating }()
@@ -179,7 +183,7 @@ func (s *Sink) ready(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
-	err := s.migrate(ctx)
+	err = s.migrate(ctx)
 	if errors.Is(err, errPooled) {
 		err = s.migrate(ctx) // by connections that a pooler can share
 	}
@@ -192,6 +196,18 @@ func (s *Sink) ready(ctx context.Context) error {
 		}
 	}
 	s.migrated.Store(true)
+	return nil
+}
+
+// Waiting is why the tables have not been looked at since the start: the server was away, or
+// still is. nil once they have been.
+func (s *Sink) Waiting() error {
+	if s.migrated.Load() {
+		return nil
+	}
+	if err := s.unready.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 
@@ -208,6 +224,10 @@ func away(err error) bool {
 	}
 	return false
 }
+
+// SetURL makes new connections log in as the user of url and with its password. Only these
+// may differ from Options.URL, see [SamePlace].
+func (s *Sink) SetURL(url secret.String) { s.connector.url.Store(&url) }
 
 // Name is the sink's name in the marks.
 func (s *Sink) Name() string { return s.name }

@@ -80,9 +80,19 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 		}
 	}
 	if err != nil {
+		s.forgetTables(err)
 		return fmt.Errorf("write to %s: %w", s.qualified(), s.classify(err))
 	}
 	return nil
+}
+
+// forgetTables has the next write migrate where the database has lost tables or columns,
+// such as by a restore from before an upgrade.
+func (s *Sink) forgetTables(err error) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && slices.Contains([]string{undefinedTable, undefinedColumn, undefinedSchema}, pg.Code) {
+		s.tables.Clear()
+		s.migrated.Store(false)
+	}
 }
 
 func (s *Sink) store(ctx context.Context, changes []*ledgerfeedv1.Change) (err error) {

@@ -65,13 +65,19 @@ type Options struct {
 
 // Sink posts to an endpoint. It is safe for concurrent use.
 type Sink struct {
-	o       Options
+	o      Options // Secrets and Headers are in with
+	with   atomic.Pointer[with]
+	client *http.Client
+	slots  *semaphore.Weighted
+	rate   *rate.Limiter
+	closed atomic.Bool
+	until  atomic.Int64 // Unix ns: before that the endpoint wants no request
+}
+
+// with is what requests are made with, and may change.
+type with struct {
 	signers []*standardwebhooks.Webhook
-	client  *http.Client
-	slots   *semaphore.Weighted
-	rate    *rate.Limiter
-	closed  atomic.Bool
-	until   atomic.Int64 // Unix ns: before that the endpoint wants no request
+	headers http.Header
 }
 
 const (
@@ -92,8 +98,6 @@ func Open(o Options) (*Sink, error) {
 		return nil, errors.New("webhook sink: want the URL http://… or https://… of the endpoint")
 	case u.User != nil:
 		return nil, errors.New("webhook sink: the URL must not hold a user or password: requests are signed")
-	case len(o.Secrets) == 0:
-		return nil, errors.New("webhook sink: no secret to sign with: set processor.webhook_secrets to NAME=whsec_…")
 	}
 	if o.Name == "" {
 		o.Name = "webhook"
@@ -109,20 +113,34 @@ func Open(o Options) (*Sink, error) {
 	if o.Rate > 0 {
 		s.rate = rate.NewLimiter(rate.Limit(o.Rate), max(int(o.Rate), 1))
 	}
-	for i, text := range o.Secrets {
-		signer, err := standardwebhooks.NewWebhook(text.Reveal())
-		if err != nil || strings.TrimPrefix(text.Reveal(), "whsec_") == "" {
-			return nil, fmt.Errorf("webhook sink: secret %d is not base64 (whsec_…)", i+1)
-		}
-		s.signers = append(s.signers, signer)
-	}
-	if err := checkHeaders(o.Headers); err != nil {
+	if err := s.SetSecrets(o.Secrets, o.Headers); err != nil {
 		return nil, err
 	}
 	if s.client, err = newClient(o); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// SetSecrets replaces what requests are signed with, and their headers, from the next
+// request on.
+func (s *Sink) SetSecrets(secrets []secret.String, headers http.Header) error {
+	if len(secrets) == 0 {
+		return errors.New("webhook sink: no secret to sign with: set processor.webhook_secrets to NAME=whsec_…")
+	}
+	next := &with{headers: headers}
+	for i, text := range secrets {
+		signer, err := standardwebhooks.NewWebhook(text.Reveal())
+		if err != nil || strings.TrimPrefix(text.Reveal(), "whsec_") == "" {
+			return fmt.Errorf("webhook sink: secret %d is not base64 (whsec_…)", i+1)
+		}
+		next.signers = append(next.signers, signer)
+	}
+	if err := checkHeaders(headers); err != nil {
+		return err
+	}
+	s.with.Store(next)
+	return nil
 }
 
 // Name is the sink's name in the marks.
@@ -287,14 +305,15 @@ func (s *Sink) request(ctx context.Context, batch []parcel) (*http.Request, erro
 	}
 	now := time.Now()
 	var signatures []string
-	for _, signer := range s.signers {
+	with := s.with.Load()
+	for _, signer := range with.signers {
 		signature, err := signer.Sign(id, now, body)
 		if err != nil {
 			return nil, fmt.Errorf("sign: %w", err)
 		}
 		signatures = append(signatures, signature)
 	}
-	for name, values := range s.o.Headers {
+	for name, values := range with.headers {
 		req.Header[http.CanonicalHeaderKey(name)] = values
 	}
 	// With it net/http repeats a request by itself that met a connection which the endpoint

@@ -430,3 +430,19 @@ func TestSink_GivesUpWithTheContext(t *testing.T) {
 	_, permanent := stream.AsPermanent(err)
 	require.False(t, permanent)
 }
+
+// Secrets and headers are replaced while the sink is used.
+func TestSink_TakesOtherSecrets(t *testing.T) {
+	e := newEndpoint(t)
+	s := open(t, e, func(o *webhook.Options) { o.Secrets = []secret.String{oldSecret} })
+	require.ErrorContains(t, s.Write(t.Context(), changes(1)), "401 Unauthorized", "the endpoint knows the new one only")
+	require.Error(t, s.SetSecrets(nil, nil))
+	require.Error(t, s.SetSecrets([]secret.String{"whsec_"}, nil))
+	require.Error(t, s.SetSecrets([]secret.String{newSecret}, http.Header{"Host": {"x"}}))
+	require.ErrorContains(t, s.Write(t.Context(), changes(1)), "401 Unauthorized", "nothing was taken")
+
+	require.NoError(t, s.SetSecrets([]secret.String{newSecret}, http.Header{"X-Key": {"two"}}))
+	require.NoError(t, s.Write(t.Context(), changes(1)))
+	got := e.got()
+	require.Equal(t, "two", got[len(got)-1].header.Get("X-Key"))
+}
