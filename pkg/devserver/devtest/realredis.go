@@ -23,7 +23,7 @@ func RealRedis(t testing.TB) string {
 
 // RedisServer is a redis-server process that a test can kill and start again.
 type RedisServer struct {
-	host   string   // 127.0.0.1 if empty
+	host   string // 127.0.0.1 if empty
 	t      testing.TB
 	binary string
 	dir    string
