@@ -31,6 +31,9 @@ SOAK_TIME ?= 60m
 # How many packages are tested at a time: most of their tests wait rather than compute.
 PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 3 ] && echo "$$n" || echo 3)
 
+# How many tests of a package run at a time, for the same reason.
+TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
+
 # Those that take longest begin first, so that none is left alone in the end.
 LONGEST := ./services/processor ./services/reconciler ./services/ledgerfeed/e2e
 
@@ -57,7 +60,7 @@ servers:
 
 .PHONY: test
 test: servers ## run every test (installs redis-server, PostgreSQL and PgBouncer from Debian's packages when missing)
-	go test -p $(PACKAGES) $(LONGEST) work
+	go test -p $(PACKAGES) -parallel $(TESTS) $(LONGEST) work
 	cd deploy && GOWORK=off go test ./k8s ./observe
 
 .PHONY: property
@@ -71,7 +74,7 @@ gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and 
 # The simulated days take ten minutes under the detector, and run what the services' own tests do.
 .PHONY: race
 race: servers ## run every test under the race detector, but for the simulated days
-	go test -race -timeout 15m -p $(PACKAGES) -skip '^(TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$)' $(LONGEST) work
+	go test -race -timeout 15m -p $(PACKAGES) -parallel $(TESTS) -skip '^(TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$)' $(LONGEST) work
 
 .PHONY: e2e
 e2e: servers ## run the whole feed as a user would, longer than `make test` does

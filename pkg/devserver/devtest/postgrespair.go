@@ -1,6 +1,7 @@
 package devtest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 )
 
 // PostgresPair is a primary and a standby that follows it: a commit is answered once both
@@ -44,8 +47,10 @@ func StartPostgresPair(t testing.TB) *PostgresPair {
 	p.sql(p.primary, "select pg_reload_conf()")
 	// What is committed before could be answered without the standby.
 	const synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'"
-	for began := time.Now(); p.sql(p.primary, synchronous) != "1"; time.Sleep(50 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
+	within, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for p.sql(p.primary, synchronous) != "1" {
+		if lifecycle.Sleep(within, 50*time.Millisecond) != nil {
 			t.Fatal("devtest: the standby did not become synchronous within a minute")
 		}
 	}
