@@ -214,7 +214,7 @@ func (d *day) startServices() (stop func()) {
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(d.t.Context()))
 	var running sync.WaitGroup
-	for name, run := range map[string]func(context.Context) error{"processor": p.Run, "reconciler": r.Run, "ingress": in.Run, "tokens": d.connections.Watch} {
+	start := func(name string, run func(context.Context) error) {
 		running.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
 				d.t.Errorf("%s: %v", name, err)
@@ -223,6 +223,15 @@ func (d *day) startServices() (stop func()) {
 	}
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	d.t.Cleanup(stop)
+	start("processor", p.Run)
+	// A sink that is registered while a company is loaded has it scanned once more.
+	require.Eventually(d.t, func() bool {
+		known, err := d.store.Registration(ctx)
+		return err == nil && known.Config != ""
+	}, patient, poll, "no sink is registered")
+	start("reconciler", r.Run)
+	start("ingress", in.Run)
+	start("tokens", d.connections.Watch)
 	return stop
 }
 
