@@ -71,10 +71,12 @@ property: servers ## try SEQUENCES (10000) random interleavings of events and cr
 gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and against the naive rule
 	go test -count=1 -v -timeout 12h -run '^TestGapless_' ./services/reconciler -args -gapless.runs=$(RUNS) -gapless.seed=$(SEED)
 
-# The simulated days take ten minutes under the detector, and run what the services' own tests do.
+# What takes minutes under the detector and runs what other tests of its package do: the
+# simulated days, the random scripts, and a wait for longer than the probes of a pod.
+LONG := ^(TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$|TestProperty_AnySetOfLostEvents|TestGapless_AnyChaos|TestContainers_NoOutageRestartsAPod$$)
 .PHONY: race
-race: servers ## run every test under the race detector, but for the simulated days
-	go test -race -timeout 15m -p $(PACKAGES) -parallel $(TESTS) -skip '^(TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$)' $(LONGEST) work
+race: servers ## run the tests under the race detector, but for the longest
+	go test -race -timeout 20m -p $(PACKAGES) -skip '$(LONG)' $(LONGEST) work
 
 .PHONY: e2e
 e2e: servers ## run the whole feed as a user would, longer than `make test` does

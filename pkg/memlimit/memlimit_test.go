@@ -2,11 +2,13 @@ package memlimit_test
 
 import (
 	"context"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -97,11 +99,20 @@ func TestSet_FollowsTheCgroup(t *testing.T) {
 	}
 }
 
+// changing is a file system that is replaced while it is read.
+type changing struct{ now atomic.Pointer[fstest.MapFS] }
+
+func (c *changing) set(files fstest.MapFS) { c.now.Store(&files) }
+
+func (c *changing) Open(name string) (fs.File, error) { return c.now.Load().Open(name) }
+
 // A container may be resized while it runs.
 func TestLimit_FollowsAChange(t *testing.T) {
 	keep(t)
 	synctest.Test(t, func(t *testing.T) {
-		root := tree(map[string]string{"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": v2Mounts, "sys/fs/cgroup/memory.max": "104857600\n"})
+		files := map[string]string{"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": v2Mounts, "sys/fs/cgroup/memory.max": "104857600\n"}
+		root := &changing{}
+		root.set(tree(files))
 		l := memlimit.Set(memlimit.Options{Root: root})
 		require.EqualValues(t, 90*mib, debug.SetMemoryLimit(-1))
 		core, logs := observer.New(zap.InfoLevel)
@@ -112,7 +123,8 @@ func TestLimit_FollowsAChange(t *testing.T) {
 		require.Equal(t, 1, logs.Len())
 		require.Equal(t, "cgroup", logs.All()[0].ContextMap()["source"])
 		require.EqualValues(t, 90*mib, logs.All()[0].ContextMap()["bytes"])
-		root["sys/fs/cgroup/memory.max"] = &fstest.MapFile{Data: []byte("209715200\n")}
+		files["sys/fs/cgroup/memory.max"] = "209715200\n"
+		root.set(tree(files))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.EqualValues(t, 180*mib, debug.SetMemoryLimit(-1))

@@ -3,6 +3,7 @@ package startup_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,14 +37,20 @@ func TestHealth_SaysWhatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, logs := listen(t)
 		require.ErrorContains(t, h.Ready(t.Context()), "starting")
-		answers := errors.New("connection refused")
+		var answers atomic.Bool
 		done := make(chan error, 1)
-		go func() { done <- h.Wait(t.Context(), "redis", temporary, func() error { return answers }) }()
+		try := func() error {
+			if answers.Load() {
+				return nil
+			}
+			return errors.New("connection refused")
+		}
+		go func() { done <- h.Wait(t.Context(), "redis", temporary, try) }()
 		time.Sleep(150 * time.Second)
 		synctest.Wait()
 		require.ErrorContains(t, h.Ready(t.Context()), "starting for 2m30s; redis: connection refused")
 		require.Equal(t, 3, logs.FilterMessage("start waits for a server").Len())
-		answers = nil
+		answers.Store(true)
 		require.NoError(t, <-done)
 		require.Equal(t, 1, logs.FilterMessage("server answers, start goes on").Len())
 		require.NotContains(t, h.Ready(t.Context()).Error(), "redis")
