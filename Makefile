@@ -32,7 +32,7 @@ SOAK_TIME ?= 60m
 PACKAGES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 3 ] && echo "$$n" || echo 3)
 
 # How many tests of a package run at a time, for the same reason.
-TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo "$$n" || echo 4)
+TESTS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 3 ] && echo "$$n" || echo 3)
 
 # Those that take longest begin first, so that none is left alone in the end.
 LONGEST := ./services/processor ./services/reconciler ./services/ledgerfeed/e2e
