@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -191,8 +192,8 @@ func (s *shared) Close() error {
 	return nil
 }
 
-// rawServer answers 50 requests of a connection, and then ends it with at least four of them
-// unanswered. goAway says what the last frame is, given the newest stream.
+// rawServer answers 50 requests of a connection, and then ends it with up to four of them
+// unanswered: a write that comes to its end sends no more. goAway says what the last frame is, given the newest stream.
 func rawServer(goAway func(newest uint32) (last uint32, say bool)) func(*testing.T, *received) (string, string, func() int64) {
 	return func(t *testing.T, got *received) (url, caFile string, ended func() int64) {
 		e, caFile := http2Server(t, nil)
@@ -236,8 +237,18 @@ func answerSome(conn net.Conn, got *received, goAway func(uint32) (uint32, bool)
 	encoder := hpack.NewEncoder(&encoded)
 	ids := map[uint32]string{}
 	answered, waiting := 0, 0
+	var newest uint32
+	end := func() error {
+		if last, say := goAway(newest); say {
+			return f.WriteGoAway(last, http2.ErrCodeNo, nil)
+		}
+		return nil
+	}
 	for {
 		frame, err := f.ReadFrame()
+		if waiting > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			return end()
+		}
 		if err != nil {
 			return err
 		}
@@ -261,13 +272,14 @@ func answerSome(conn net.Conn, got *received, goAway func(uint32) (uint32, bool)
 				continue
 			}
 			if answered == 50 {
+				newest = frame.StreamID
 				if waiting++; waiting < 4 {
+					if err := conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+						return err
+					}
 					continue
 				}
-				if last, say := goAway(frame.StreamID); say {
-					return f.WriteGoAway(last, http2.ErrCodeNo, nil)
-				}
-				return nil
+				return end()
 			}
 			answered++
 			got.took(ids[frame.StreamID])
