@@ -26,7 +26,7 @@ type Config struct {
 // Common is the configuration itself, as a service that embeds it has it.
 func (c Config) Common() Config { return c }
 
-// Files are those that settings are about, by setting.
+// Files are the files that settings name, by setting.
 func (c Config) Files() map[string]string {
 	files := map[string]string{}
 	if c.NATS.CredentialsFile != "" {

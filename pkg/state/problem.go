@@ -115,7 +115,7 @@ func (s Server) evictionProblem() *Problem {
 		}
 	case s.Policy == "noeviction" && s.Evicted > 0:
 		return &Problem{
-			Check: CheckEviction, Remedy: "see with ledgerfeed doctor whether connections are lost; scans find lost cursors by themselves. The count begins anew when Redis restarts",
+			Check: CheckEviction, Remedy: "see with ledgerfeed doctor whether connections are lost; scans find lost cursors by themselves. The count starts at zero when Redis restarts",
 			Text: fmt.Sprintf("%d keys were evicted since Redis started, under another maxmemory-policy than noeviction: cursors and tokens may be among them", s.Evicted),
 		}
 	}

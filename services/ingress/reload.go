@@ -70,7 +70,7 @@ func (s *Server) watchLateness(ctx context.Context) error {
 	}
 }
 
-// files are those that settings are about, by setting.
+// files are the files that settings name, by setting.
 func (c Config) files() map[string]string {
 	files := map[string]string{}
 	for key, path := range map[string]string{

@@ -38,7 +38,7 @@ func (c Config) Validate() error {
 	return errors.Join(c.Config.Validate(), c.Trace.Validate(), c.Processor.Validate(), none)
 }
 
-// files are those that settings are about, by setting.
+// files are the files that settings name, by setting.
 func (c Config) files(environ []string) map[string]string {
 	files := c.Files()
 	for key, path := range map[string]string{

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/redis/go-redis/v9"
@@ -101,19 +100,11 @@ func (g *Guarded) startNATS(password string) {
 }
 
 func (g *Guarded) runNATS() error {
-	o := g.options // the server fills in its copy
-	s, err := server.NewServer(&o)
-	if err != nil {
-		return err
+	s, err := startNATS(g.options)
+	if err == nil {
+		g.nats = s
 	}
-	s.Start()
-	if !s.ReadyForConnections(20 * time.Second) {
-		s.Shutdown()
-		s.WaitForShutdown()
-		return errPortTaken
-	}
-	g.nats = s
-	return nil
+	return err
 }
 
 func (g *Guarded) stopNATS() {

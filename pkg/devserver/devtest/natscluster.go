@@ -112,19 +112,26 @@ func (c *NATSCluster) Start(i int) {
 }
 
 func (c *NATSCluster) start(i int) error {
-	o := c.options[i] // the server fills in its copy
+	s, err := startNATS(c.options[i])
+	if err == nil {
+		c.servers[i] = s
+	}
+	return err
+}
+
+// startNATS starts a server in this process.
+func startNATS(o server.Options) (*server.Server, error) { // the server fills in its copy
 	s, err := server.NewServer(&o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.Start()
 	if !s.ReadyForConnections(20 * time.Second) {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return errPortTaken
+		return nil, errPortTaken
 	}
-	c.servers[i] = s
-	return nil
+	return s, nil
 }
 
 func (c *NATSCluster) close() {

@@ -224,7 +224,7 @@ func (d *day) startServices() (stop func()) {
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	d.t.Cleanup(stop)
 	start("processor", p.Run)
-	// A sink that is registered while a company is loaded has it scanned once more.
+	// A sink that is registered while a company is loaded has it scanned again.
 	require.Eventually(d.t, func() bool {
 		known, err := d.store.Registration(ctx)
 		return err == nil && known.Config != ""

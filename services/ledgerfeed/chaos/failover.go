@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// processes are those that were started: the standby only once somebody needs it.
+// processes are the servers that were started: the standby only when a fault needs it.
 func (d *database) processes() []*process {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,7 +108,7 @@ func (d *database) set(ctx context.Context, statements ...string) error {
 	})
 }
 
-// setReadOnly makes all sessions read-only, those that are open too, or ends that.
+// setReadOnly makes all sessions read-only, open ones too, or ends that.
 func (d *database) setReadOnly(ctx context.Context, on bool) error {
 	if on {
 		return d.set(ctx, "ALTER SYSTEM SET default_transaction_read_only = on")

@@ -86,7 +86,7 @@ func remakeStream(ctx context.Context, r *run, _ *rand.Rand) (func(context.Conte
 	within, cancel := context.WithTimeout(ctx, manageWait)
 	defer cancel()
 	err := until(within, func(ctx context.Context) error {
-		// A service may be faster and make the right one: then it is done once more.
+		// A service may be faster and make the right one: then the edit is repeated.
 		_ = c.manage(ctx, "STREAM.DELETE."+stream.EventStream, nil)
 		return c.manage(ctx, "STREAM.CREATE."+stream.EventStream, wrong)
 	})

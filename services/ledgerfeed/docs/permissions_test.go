@@ -15,7 +15,7 @@ import (
 
 var quoted = regexp.MustCompile(`"([^"]+)"`)
 
-// The permissions that the page lists are those that the services were tested with.
+// The page lists the permissions that the services were tested with.
 func TestDeployment_ListsTheNATSPermissions(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "deployment.md"))
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func names(text string) (all []string) {
 	return all
 }
 
-// The rights of the Redis user are those that the services were tested with.
+// The page lists the rights of the Redis user that the services were tested with.
 func TestDeployment_NamesTheRedisRights(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "deployment.md"))
 	require.NoError(t, err)
