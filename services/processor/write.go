@@ -91,13 +91,19 @@ func onlyRetried(items []*item) bool {
 
 // writeTo writes items to one sink. A sink that says which it has not taken is
 // believed; if another refuses some of them for good, halves of the batch find
-// out which.
+// out which. A sink that has refused many records in a row gets one alone first:
+// refused batches would open its breaker before a record could show what is wrong.
 func (p *Processor) writeTo(ctx context.Context, s int, items []*item) {
+	out := p.outputs[s]
+	if len(items) > 1 && out.health.refusesAll() {
+		p.writeTo(ctx, s, items[:1])
+		p.writeTo(ctx, s, items[1:])
+		return
+	}
 	changes := make([]*ledgerfeedv1.Change, len(items))
 	for i, it := range items {
 		changes[i] = it.verdict.change
 	}
-	out := p.outputs[s]
 	began := time.Now()
 	err := out.write(ctx, changes, len(p.outputs) > 1 && !onlyRetried(items))
 	p.count.wrote(out.Name(), err, time.Since(began))

@@ -123,7 +123,7 @@ func TestWrite_TheEncodingOfAnAnswerCountsForNothing(t *testing.T) {
 		length   string
 	}{
 		"gzip":                      {"gzip", zipped.Bytes(), ""},
-		"not gzip after all":         {"gzip", []byte("plainly not"), ""},
+		"not gzip after all":        {"gzip", []byte("plainly not"), ""},
 		"gzip that is cut off":      {"gzip", zipped.Bytes()[:20], ""},
 		"an encoding nobody knows":  {"snappy2", []byte{0, 1, 2, 255}, ""},
 		"gzip without saying so":    {"", zipped.Bytes(), ""},
