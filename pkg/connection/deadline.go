@@ -108,6 +108,7 @@ func (s *Store) warn(ctx context.Context) error {
 	if err := s.Reindex(ctx); err != nil {
 		return err
 	}
+	s.readClock(ctx, s.db)()
 	for _, kind := range []DeadlineKind{RefreshDeadline, HardDeadline} {
 		near, total, err := s.Deadlines(ctx, kind, s.now().Add(kind.WarnWithin()), warnedRealms)
 		if err != nil {

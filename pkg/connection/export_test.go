@@ -5,10 +5,17 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
 // SetSaveFor shortens how long storing a new token is tried.
 func (s *Store) SetSaveFor(d time.Duration) { s.saveFor = d }
+
+// SetOwnClock gives the process another clock. Redis keeps its own.
+func (s *Store) SetOwnClock(now func() time.Time) {
+	s.clock, s.own = state.NewSharedClock(now), now
+	s.now, s.stamp = s.clock.Now, s.state.ClockArg
+}
 
 // RefreshOnEvery401 lifts the bound on refreshes that a 401 causes.
 func (s *Store) RefreshOnEvery401() { s.rejectWindow = 0 }

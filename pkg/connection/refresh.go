@@ -200,6 +200,7 @@ func (s *Store) exchange(ctx context.Context, lease *state.Lease, r record) (ans
 	if err != nil {
 		return answer{}, err
 	}
+	t = s.shared(t)
 	if t.Refresh == "" {
 		t.Refresh = r.Token.Refresh
 	}

@@ -411,6 +411,7 @@ func (s *Store) CheckSoon(ctx context.Context, realm string) error {
 func (s *Store) RetryDue(ctx context.Context) error {
 	called, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	s.readClock(called, s.db)()
 	due := &redis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(s.now().Unix(), 10), Count: retriedAtOnce}
 	realms, err := s.db.ZRangeByScore(called, indexKey(indexRetry), due).Result()
 	if err != nil {

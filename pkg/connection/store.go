@@ -58,9 +58,11 @@ type Store struct {
 	db         redis.UniversalClient
 	keys       atomic.Pointer[keyring]
 	refresher  Refresher
-	client     func() string // id of the app; "" is unknown
-	now        func() time.Time
-	stamp      func() string // for scripts, see state.ClockLua
+	client     func() string      // id of the app; "" is unknown
+	now        func() time.Time   // of clock
+	clock      *state.SharedClock // nil in tests that set a clock
+	own        func() time.Time   // by which the deadlines of a new token are
+	stamp      func() string      // for scripts, see state.ClockLua
 	log        *zap.Logger
 	ahead      time.Duration
 	retryEvery time.Duration
@@ -116,7 +118,8 @@ func New(o Options) (*Store, error) {
 		s.stamp = func() string { return strconv.FormatInt(o.Now().UnixMilli(), 10) }
 	}
 	if s.now == nil {
-		s.now = sabotage.Now
+		s.clock, s.own = state.NewSharedClock(sabotage.Now), time.Now
+		s.now = s.clock.Now
 	}
 	if s.log == nil {
 		s.log = zap.NewNop()
@@ -138,7 +141,7 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	if realm == "" || t.Refresh == "" {
 		return fmt.Errorf("connect realm %q: the realm's id and a refresh token are required", realm)
 	}
-	sealed, err := s.keys.Load().sealToken(realm, stored{t, s.now(), s.client()})
+	sealed, err := s.keys.Load().sealToken(realm, stored{s.shared(t), s.now(), s.client()})
 	if err != nil {
 		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
@@ -259,11 +262,53 @@ type record struct {
 func (s *Store) load(ctx context.Context, realm string) (record, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	fields, err := s.db.HGetAll(ctx, connKey(realm)).Result()
+	fields, err := s.fields(ctx, realm)
 	if err != nil {
 		return record{}, fmt.Errorf("read the connection of realm %s: %w", realm, err)
 	}
 	return s.parse(realm, fields)
+}
+
+// fields reads what is stored of a realm, and Redis's clock with it.
+func (s *Store) fields(ctx context.Context, realm string) (map[string]string, error) {
+	if s.clock == nil {
+		return s.db.HGetAll(ctx, connKey(realm)).Result()
+	}
+	pipe := s.db.Pipeline()
+	fields, took := pipe.HGetAll(ctx, connKey(realm)), s.readClock(ctx, pipe)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	took()
+	return fields.Result()
+}
+
+// readClock reads Redis's clock with other commands: a replica whose clock is wrong must
+// not take a hold of minutes for one of hours, or keep a token that has expired.
+func (s *Store) readClock(ctx context.Context, with redis.Cmdable) (took func()) {
+	if s.clock == nil {
+		return func() {}
+	}
+	set := s.clock.Reading()
+	now := with.Time(ctx)
+	return func() {
+		if now.Err() == nil {
+			set(now.Val())
+		}
+	}
+}
+
+// shared is a token that Intuit gave just now, with its deadlines by the clock that the
+// replicas share.
+func (s *Store) shared(t qbo.Token) qbo.Token {
+	if s.clock == nil {
+		return t
+	}
+	ahead := s.now().Sub(s.own())
+	for _, at := range []*time.Time{&t.AccessExpires, &t.RefreshExpires, &t.RefreshHardExpires} {
+		if !at.IsZero() {
+			*at = at.Add(ahead)
+		}
+	}
+	return t
 }
 
 // parse reads what is stored of a realm. If the token does not open, the rest is

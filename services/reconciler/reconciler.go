@@ -51,7 +51,7 @@ type Reconciler struct {
 	guard       *access.Guard
 	log         *zap.Logger
 	metrics     *metrics
-	clock       *sharedClock
+	clock       *state.SharedClock
 	now         func() time.Time // of clock
 	verifier    *verifier
 	members     *state.Members
@@ -102,14 +102,14 @@ func New(o Options) (*Reconciler, error) {
 		client:      o.QBO,
 		connections: o.Connections,
 		log:         o.Logger,
-		clock:       &sharedClock{own: o.Now},
+		clock:       state.NewSharedClock(o.Now),
 		members:     o.State.Members("reconciler", o.Logger),
 		usage:       o.Usage,
 		tracer:      o.Tracer,
 		rooms:       newRooms(o.Config.Realms),
 		realms:      map[string]*realmState{},
 	}
-	r.now = r.clock.now
+	r.now = r.clock.Now
 	r.guard = access.New(access.Options{State: o.State, Connections: o.Connections, QBO: o.QBO, Logger: o.Logger, Now: o.Now})
 	r.verifier = newVerifier(r)
 	r.metrics = newMetrics(o.Registerer, r.verifier.open, r.lag, r.silence)
