@@ -1,9 +1,12 @@
 package connection_test
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -50,5 +53,36 @@ func TestToken_AWrongClockDoesNotChangeADeadline(t *testing.T) {
 			b.setNow(time.Time{})
 			require.WithinDuration(t, time.Now().Add(time.Hour), b.get(first).Token.AccessExpires, time.Minute, "off by %s", off)
 		}
+	})
+}
+
+// A consent whose token was slow to store, as while Redis is out of memory, does not replace
+// that of a later consent: Intuit no longer takes it.
+func TestConnect_ALaterConsentStays(t *testing.T) {
+	everywhere(t, func(t *testing.T, b *bundle) {
+		slow, other := b.bounded(), b.bounded()
+		late, reached, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		reach := sync.OnceFunc(func() { close(reached) })
+		b.hook(slow, func(cmd redis.Cmder, next func() error) error {
+			if cmd.Name() == "evalsha" {
+				reach()
+				<-late
+			}
+			return next()
+		})
+		at := time.Now()
+		b.setNow(at)
+		first := b.intuit.authorize(at)
+		go func() { done <- slow.Connect(context.WithoutCancel(t.Context()), realm, "books", first) }()
+		<-reached
+		b.setNow(at.Add(time.Second))
+		second := b.connect(other)
+		close(late)
+		require.NoError(t, <-done)
+		require.Equal(t, second.Access, b.token(other))
+
+		b.setNow(at.Add(2 * time.Second))
+		third := b.connect(slow)
+		require.Equal(t, third.Access, b.token(other))
 	})
 }

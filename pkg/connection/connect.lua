@@ -1,6 +1,11 @@
--- Connects the realm KEYS[1]. ARGV: app, sealed token, a test's clock.
+-- Connects the realm KEYS[1]. A consent whose token was slow to store does not replace that
+-- of a later one, which has ended it. ARGV: app, sealed token, a test's clock, when the token
+-- was given in ms, and how long storing one may take.
 local key, app, token, now = KEYS[1], ARGV[1], ARGV[2], text(clock(ARGV[3]))
 local was = redis.call('HGET', key, 'state')
+local given, newest = tonumber(ARGV[4]), tonumber(redis.call('HGET', key, 'consented') or '0') or 0
+if was == 'live' and newest > given and newest - given <= tonumber(ARGV[5]) then return 0 end
+redis.call('HSET', key, 'consented', text(given))
 if not was or was == 'disconnected' then redis.call('HSET', key, 'connected', now) end
 if was ~= 'live' then redis.call('HSET', key, 'changed', now) end
 redis.call('HSET', key, 'app', app, 'state', 'live', 'token', token)

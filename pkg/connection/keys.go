@@ -56,5 +56,6 @@ const (
 	fieldLateLast   = "late_last"
 	// Only the scripts know these: presented, the generation whose previous token was
 	// presented at Intuit; rejected_at, when a refresh for a 401 was last allowed, and
-	// holds, how often the realm was held since.
+	// holds, how often the realm was held since; consented, in Unix ms, when the token of
+	// the last consent was given.
 )

@@ -141,14 +141,15 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	if realm == "" || t.Refresh == "" {
 		return fmt.Errorf("connect realm %q: the realm's id and a refresh token are required", realm)
 	}
-	sealed, err := s.keys.Load().sealToken(realm, stored{s.shared(t), s.now(), s.client()})
+	given := s.now()
+	sealed, err := s.keys.Load().sealToken(realm, stored{s.shared(t), given, s.client()})
 	if err != nil {
 		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		err := s.connect(ctx, realm, app, sealed)
+		err := s.connect(ctx, realm, app, sealed, given)
 		if err == nil {
 			break
 		}
@@ -171,7 +172,7 @@ func (s *Store) ScanSoon(ctx context.Context, realm string) {
 	}
 }
 
-func (s *Store) connect(ctx context.Context, realm, app, sealed string) error {
+func (s *Store) connect(ctx context.Context, realm, app, sealed string, given time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	// The name first: a crash in between leaves a name that leads to nothing, not a
@@ -179,7 +180,8 @@ func (s *Store) connect(ctx context.Context, realm, app, sealed string) error {
 	if err := s.db.SAdd(ctx, realmsKey, realm).Err(); err != nil {
 		return err
 	}
-	return connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.stamp()).Err()
+	within := s.saveFor + callTimeout
+	return connectScript.Run(ctx, s.db, []string{connKey(realm)}, app, sealed, s.stamp(), given.UnixMilli(), within.Milliseconds()).Err()
 }
 
 // Get returns a realm's connection, or an error that wraps [ErrNotConnected] if
