@@ -10,6 +10,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbosim"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 )
 
@@ -20,6 +21,8 @@ type cursors struct {
 
 	mu   sync.Mutex // guards the rest
 	last map[place]time.Time
+	// generations count the rewinds of each realm's cursors.
+	generations map[string]state.Generation
 	// ahead is how far a cursor may be ahead of what the API has shown: a replica that
 	// is later than the margin. The next scan begins before that.
 	ahead time.Duration
@@ -48,7 +51,7 @@ type passed struct {
 }
 
 func newCursors(p *plant) *cursors {
-	return &cursors{plant: p, last: map[place]time.Time{}, untold: map[sink.Ref]bool{}}
+	return &cursors{plant: p, last: map[place]time.Time{}, generations: map[string]state.Generation{}, untold: map[sink.Ref]bool{}}
 }
 
 // wrongCursor is one that should not be where it is, because of a record if ref is
@@ -108,18 +111,31 @@ func (c *cursors) look(ctx context.Context, realm string) {
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	now, err := c.plant.state.Cursors(ctx, realm)
+	generation, err := c.plant.state.Generation(ctx, realm)
 	if err != nil {
 		return // Redis is away
+	}
+	now, err := c.plant.state.Cursors(ctx, realm)
+	if err != nil {
+		return
+	}
+	if again, err := c.plant.state.Generation(ctx, realm); err != nil || again != generation {
+		return // moved back just now
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if gen != c.gen || c.blind > 0 {
 		return
 	}
+	// The feed moves cursors back itself where a sink lost changes, by another generation.
+	rewound := generation != c.generations[realm]
+	c.generations[realm] = generation
 	for entity, at := range now {
 		where := place{realm, entity}
 		before, known := c.last[where]
+		if rewound && at.Before(before) {
+			before, known = time.Time{}, false
+		}
 		switch {
 		case known && at.Before(before):
 			c.wrong = append(c.wrong, wrongCursor{text: fmt.Sprintf("the cursor of realm %s %s went back from %s to %s", realm, entity, before.Format(time.RFC3339), at.Format(time.RFC3339))})
