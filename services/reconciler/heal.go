@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -27,9 +27,13 @@ func (r *Reconciler) healLater() func(context.Context) error {
 	}
 }
 
+// recordsEvery is how often heal goes through the keys of Redis for the records of
+// connections, though nothing seems to be missing: it takes a second for each million.
+const recordsEvery = time.Hour
+
 // heal makes the list of realms and the schedule whole again: Redis may evict one of their
 // keys, or somebody delete it. Of the list, the schedule knows the realms; of the schedule,
-// the list; of both, the records of the connections.
+// the list; of what both have lost, the records of the connections.
 func (r *Reconciler) heal(ctx context.Context) error {
 	lease, err := r.state.Lease(ctx, "heal", r.config.LeaseTTL)
 	if errors.Is(err, state.ErrHeld) {
@@ -39,32 +43,72 @@ func (r *Reconciler) heal(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = lease.Release(ctx) }() // it runs out by itself
-	listed, scheduled, err := r.everyRealm(ctx)
-	if err != nil {
-		return err
-	}
-	all := listed
-	for realm := range scheduled {
-		if _, found := slices.BinarySearch(listed, realm); !found {
-			all = append(all, realm)
-		}
-	}
-	if len(all) == 0 {
-		if all, err = r.traces(ctx); err != nil {
+	r.mu.Lock()
+	records := r.now().Sub(r.recordsRead) >= recordsEvery
+	r.mu.Unlock()
+	if !records {
+		missing, err := r.rebuild(ctx, false)
+		if err != nil || missing == 0 {
 			return err
 		}
 	}
-	if err := r.connections.CheckLost(ctx, all); err != nil {
+	if _, err := r.rebuild(ctx, true); err != nil {
 		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recordsRead = r.now()
+	return nil
+}
+
+// rebuild adds to the list and to the schedule what they lack of each other, and of the
+// records too if asked. It returns how many realms were missing from either.
+func (r *Reconciler) rebuild(ctx context.Context, records bool) (missing int, err error) {
+	listed, scheduled, err := r.everyRealm(ctx)
+	if err != nil {
+		return 0, err
+	}
+	all, known := listed, make(map[string]bool, len(listed))
+	for _, realm := range listed {
+		known[realm] = true
+	}
+	add := func(realm string) {
+		if !known[realm] {
+			known[realm] = true
+			all = append(all, realm)
+		}
+	}
+	for realm := range scheduled {
+		add(realm)
+	}
+	if records || len(all) == 0 {
+		traces, err := r.traces(ctx)
+		if err != nil {
+			return 0, err
+		}
+		for _, realm := range traces {
+			add(realm)
+		}
+	}
+	if err := r.connections.CheckLost(ctx, all); err != nil {
+		return 0, err
 	}
 	added, err := r.connections.Relist(ctx, all[len(listed):])
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if added > 0 {
 		r.log.Warn("realms were missing from the list, added again", telemetry.Count(added))
 	}
-	n := 0
+	again, err := r.reschedule(ctx, all, scheduled)
+	if again > 0 {
+		r.log.Warn("realms were missing from the schedule, due again", telemetry.Count(again))
+	}
+	return added + again, err
+}
+
+// reschedule makes those live realms due that are not on the schedule.
+func (r *Reconciler) reschedule(ctx context.Context, all []string, scheduled map[string]bool) (n int, err error) {
 	for _, realm := range all {
 		if scheduled[realm] {
 			continue
@@ -74,20 +118,17 @@ func (r *Reconciler) heal(ctx context.Context) error {
 			continue // it is scheduled once it is connected
 		}
 		if err != nil {
-			return err
+			return n, err
 		}
 		if err := r.state.ScheduleIn(ctx, realm, jitter(r.config.StartJitter)); err != nil {
-			return err
+			return n, err
 		}
 		n++
 	}
-	if n > 0 {
-		r.log.Warn("realms were missing from the schedule, due again", telemetry.Count(n))
-	}
-	return nil
+	return n, nil
 }
 
-// everyRealm returns the list of realms, sorted, and those on the schedule.
+// everyRealm returns the list of realms, and those on the schedule.
 func (r *Reconciler) everyRealm(ctx context.Context) (listed []string, scheduled map[string]bool, err error) {
 	if scheduled, err = r.state.Scheduled(ctx); err != nil {
 		return nil, nil, err

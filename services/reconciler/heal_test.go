@@ -47,6 +47,49 @@ func TestHeal_TheListAndTheScheduleAreMadeAgain(t *testing.T) {
 	}
 }
 
+// A company that both the list and the schedule have lost is found by its record: at once
+// where either lacks another one too, else within the hour.
+func TestHeal_ACompanyThatBothHaveLostIsFound(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]bool{"it alone": false, "the list of others too": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.connect()
+			r := b.reconciler()
+			require.NoError(t, b.store.Schedule(t.Context(), b.realm, b.clock.Now().Add(time.Hour)))
+			const lost = "9341000000000077"
+			on := *b
+			on.realm = lost
+			on.connect()
+			require.NoError(t, r.Heal(t.Context()))
+
+			keys, err := b.store.Redis().Keys(t.Context(), "lf:1:due:*").Result()
+			require.NoError(t, err)
+			for _, key := range keys {
+				require.NoError(t, b.store.Redis().ZRem(t.Context(), key, lost).Err())
+			}
+			require.NoError(t, b.store.Redis().SRem(t.Context(), "lf:1:realms", lost).Err())
+			if other {
+				require.NoError(t, b.store.Redis().Del(t.Context(), "lf:1:realms").Err())
+			} else {
+				require.NoError(t, r.Heal(t.Context()))
+				due, err := b.store.Due(t.Context(), lost)
+				require.NoError(t, err)
+				require.True(t, due.IsZero(), "nothing seems to be missing")
+				b.clock.Advance(time.Hour)
+			}
+			require.NoError(t, r.Heal(t.Context()))
+			listed, err := b.connections.List(t.Context())
+			require.NoError(t, err)
+			require.Contains(t, listed, lost)
+			due, err := b.store.Due(t.Context(), lost)
+			require.NoError(t, err)
+			require.False(t, due.IsZero())
+		})
+	}
+}
+
 // A record that is lost is reported once, and until the realm is connected again.
 func TestHeal_ALostRecordIsReported(t *testing.T) {
 	t.Parallel()

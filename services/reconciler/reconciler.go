@@ -67,6 +67,8 @@ type Reconciler struct {
 	// unrepaired is since when an outage lasts of which it was logged that nothing can be
 	// scanned.
 	unrepaired time.Time
+	// recordsRead is when heal last looked for the records of connections.
+	recordsRead time.Time
 }
 
 // realmState is what one process remembers of a realm to save calls and

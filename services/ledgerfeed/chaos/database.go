@@ -254,6 +254,7 @@ func (d *database) doubles(ctx context.Context) (doubles, backward int, err erro
 func until(ctx context.Context, f func(context.Context) error) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var last error // but for that of the end of ctx
 	for {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := f(try)
@@ -261,9 +262,12 @@ func until(ctx context.Context, f func(context.Context) error) error {
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 		case <-tick.C:
 		}
 	}

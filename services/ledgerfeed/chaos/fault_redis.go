@@ -166,7 +166,7 @@ const healWait = 20 * time.Second
 
 // awaitHealed waits until each company is on the list and on the schedule again.
 func (r *run) awaitHealed(ctx context.Context) {
-	within, cancel := context.WithTimeout(ctx, healWait)
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), healWait) // settling may have used its time up
 	defer cancel()
 	err := until(within, func(ctx context.Context) error {
 		listed, err := r.plant.connections.List(ctx)
