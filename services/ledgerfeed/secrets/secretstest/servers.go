@@ -1,0 +1,84 @@
+// Package secretstest starts the servers of a deployment as they are shipped: with the
+// configurations in deploy, and secrets as the package secrets makes them. It is for tests.
+package secretstest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("secretstest: %v", err)
+	}
+}
+
+func read(t testing.TB, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(path...))
+	must(t, err)
+	return string(text)
+}
+
+// NATSOptions reads the nats.conf of a directory. secrets is the directory that a container
+// has at /run/secrets; its path ends so here, too.
+func NATSOptions(t testing.TB, from, secrets string) *server.Options {
+	t.Helper()
+	root := filepath.Dir(filepath.Dir(secrets))
+	etc := filepath.Join(root, "etc", "nats")
+	must(t, os.MkdirAll(etc, 0o755))
+	paths := strings.NewReplacer(`"/run/`, `"`+root+`/run/`, `"/data"`, `"`+root+`/data"`, `"/var/run/nats/`, `"`+root+`/`)
+	for _, name := range []string{"nats.conf", "authorization.conf"} {
+		must(t, os.WriteFile(filepath.Join(etc, name), []byte(paths.Replace(read(t, from, name))), 0o600))
+	}
+	o, err := server.ProcessConfigFile(filepath.Join(etc, "nats.conf"))
+	must(t, err)
+	o.Host, o.Port, o.HTTPPort, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, 0, true, true
+	return o
+}
+
+// StartNATS starts a server in this process.
+func StartNATS(t testing.TB, o *server.Options) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(o)
+	must(t, err)
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if o.Cluster.Port == 0 && !s.ReadyForConnections(20*time.Second) {
+		t.Fatal("secretstest: NATS takes no connections")
+	}
+	return s
+}
+
+// Redis starts a redis-server by deploy/redis/redis.conf and returns its address.
+func Redis(t testing.TB, deploy, secrets string) string {
+	t.Helper()
+	text := read(t, deploy, "redis", "redis.conf")
+	return devtest.StartRedisFile(t, func(port int, data string) string {
+		return strings.NewReplacer("/run/secrets/", secrets+"/", "tls-port 6379", fmt.Sprint("tls-port ", port), "dir /data", "dir "+data).Replace(text) + "bind 127.0.0.1\n"
+	})
+}
+
+// Postgres starts a PostgreSQL by deploy/postgres/pg_hba.conf, with its roles. It also returns
+// the script that makes them.
+func Postgres(t testing.TB, deploy, secrets string) (db *devtest.SecuredPostgres, roles string) {
+	t.Helper()
+	db = devtest.StartSecuredPostgres(t, devtest.PostgresFiles{
+		Certificate: read(t, secrets, "postgres.crt"), Key: read(t, secrets, "postgres.key"), Access: read(t, deploy, "postgres", "pg_hba.conf"),
+	})
+	scripts := t.TempDir()
+	roles = filepath.Join(scripts, "roles.sh")
+	must(t, os.WriteFile(roles, []byte(strings.ReplaceAll(read(t, deploy, "postgres", "roles.sh"), "/run/secrets/", secrets+"/")), 0o600))
+	must(t, os.WriteFile(filepath.Join(scripts, "roles.psql"), []byte(read(t, deploy, "postgres", "roles.psql")), 0o600))
+	db.Script(roles)
+	return db, roles
+}
