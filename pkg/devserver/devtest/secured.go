@@ -6,14 +6,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 )
 
 // StartRedisFile starts a redis-server with a configuration file of its own, and returns its
 // address. text makes the file for a port and a directory. The server takes connections then;
-// whether it answers is for the caller to ask, as it may ask for a user or for TLS.
-func StartRedisFile(t testing.TB, text func(port int, dir string) string) (address string) {
+// whether it answers is for the caller to ask, as it may ask for a user or for TLS. args follow
+// the file, such as --sentinel. kill ends it before the test does.
+func StartRedisFile(t testing.TB, text func(port int, dir string) string, args ...string) (address string, kill func()) {
 	t.Helper()
 	r := newRedisServer(t)
 	var p *process
@@ -24,7 +26,7 @@ func StartRedisFile(t testing.TB, text func(port int, dir string) string) (addre
 			return err
 		}
 		var err error
-		if p, err = start(spec{binary: r.binary, args: []string{file}, dir: r.dir, signal: syscall.SIGKILL}); err != nil {
+		if p, err = start(spec{binary: r.binary, args: append([]string{file}, args...), dir: r.dir, signal: syscall.SIGKILL}); err != nil {
 			return err
 		}
 		return p.untilListening(r.addr())
@@ -32,8 +34,9 @@ func StartRedisFile(t testing.TB, text func(port int, dir string) string) (addre
 	if err != nil {
 		t.Fatalf("devtest: %v", err)
 	}
-	t.Cleanup(p.stop)
-	return r.addr()
+	kill = sync.OnceFunc(p.stop)
+	t.Cleanup(kill)
+	return r.addr(), kill
 }
 
 // PostgresFiles are the contents of what a PostgreSQL with TLS reads.

@@ -104,7 +104,7 @@ func (m *maker) redis() error {
 	own := password()
 	atSentinel := fmt.Sprintf("user default off\nuser peer on #%s allchannels +@all\n", hash(own)) +
 		"user health on nopass resetchannels -@all +ping\n" +
-		fmt.Sprintf("user services on #%s allchannels -@all +ping +auth +hello +role +subscribe +psubscribe +unsubscribe +punsubscribe +client|setinfo +client|setname +client|getname +client|id "+
+		fmt.Sprintf("user services on #%s allchannels -@all +ping +auth +hello +role +subscribe +psubscribe +unsubscribe +punsubscribe +client|setname +client|getname +client|id "+
 			"+sentinel|get-master-addr-by-name +sentinel|master +sentinel|replicas +sentinel|sentinels +sentinel|myid\n", hash(service))
 	return errors.Join(
 		m.write("redis_users", users),

@@ -5,6 +5,7 @@ package secretstest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,9 +64,45 @@ func StartNATS(t testing.TB, o *server.Options) *server.Server {
 func Redis(t testing.TB, deploy, secrets string) string {
 	t.Helper()
 	text := read(t, deploy, "redis", "redis.conf")
-	return devtest.StartRedisFile(t, func(port int, data string) string {
+	address, _ := devtest.StartRedisFile(t, func(port int, data string) string {
 		return strings.NewReplacer("/run/secrets/", secrets+"/", "tls-port 6379", fmt.Sprint("tls-port ", port), "dir /data", "dir "+data).Replace(text) + "bind 127.0.0.1\n"
 	})
+	return address
+}
+
+// Sentinels starts a master, its replica and a Sentinel that needs nobody else's vote, by the
+// files in deploy/k8s/components/redis. It returns the Sentinel's address.
+func Sentinels(t testing.TB, deploy, secrets string) (sentinel string, killMaster func()) {
+	t.Helper()
+	from := filepath.Join(deploy, "k8s", "components", "redis")
+	words := map[string]string{}
+	for line := range strings.Lines(read(t, secrets, "redis_replication")) {
+		name, word, _ := strings.Cut(strings.TrimSpace(line), "=")
+		words[name] = word
+	}
+	start := func(more string) (string, func()) {
+		return devtest.StartRedisFile(t, func(port int, data string) string {
+			paths := strings.NewReplacer("/run/secrets/", secrets+"/", "tls-port 6379", fmt.Sprint("tls-port ", port), "dir /data", "dir "+data, "replica-announce-ip ${SELF}", "")
+			return paths.Replace(read(t, from, "redis.conf")) + "bind 127.0.0.1\nmasterauth " + words["REPLICA_PASSWORD"] + "\n" + more
+		})
+	}
+	master, kill := start("")
+	_, port, _ := strings.Cut(master, ":")
+	start("replicaof 127.0.0.1 " + port + "\n")
+
+	data := t.TempDir()
+	script := strings.NewReplacer("/run/secrets/", secrets+"/", "/data", data, "exec redis-server $file --sentinel", "cat $file").Replace(read(t, from, "start-sentinel.sh"))
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+	cmd.Env = append(os.Environ(), "POD_NAME=redis-sentinel-0", "POD_NAMESPACE=ledgerfeed")
+	text, err := cmd.Output()
+	must(t, err)
+	sentinel, _ = devtest.StartRedisFile(t, func(own int, dir string) string {
+		return strings.NewReplacer(
+			"tls-port 26379", fmt.Sprint("tls-port ", own), "redis-0.redis.ledgerfeed.svc 6379 2", "127.0.0.1 "+port+" 1", "dir "+data, "dir "+dir,
+			"sentinel announce-ip redis-sentinel-0.redis-sentinel.ledgerfeed.svc", "", "ledgerfeed 5000", "ledgerfeed 500", "ledgerfeed 30000", "ledgerfeed 5000",
+		).Replace(string(text)) + "bind 127.0.0.1\n"
+	}, "--sentinel")
+	return sentinel, kill
 }
 
 // Postgres starts a PostgreSQL by deploy/postgres/pg_hba.conf, with its roles. It also returns
