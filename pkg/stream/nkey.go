@@ -26,6 +26,25 @@ func (c Config) nkey() (nkeys.KeyPair, error) {
 	return pair, nil
 }
 
+// NewNkey makes the seed of a user, for Config.NkeyFile.
+func NewNkey() (seed string, err error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return "", err
+	}
+	text, err := pair.Seed()
+	return string(text), err
+}
+
+// PublicNkey is what a server knows the user of a seed by.
+func PublicNkey(seed string) (string, error) {
+	pair, err := nkeys.ParseDecoratedNKey([]byte(seed))
+	if err != nil {
+		return "", err
+	}
+	return pair.PublicKey()
+}
+
 func (c *Conn) nkeyOption() nats.Option {
 	public, err := c.nkey.PublicKey()
 	if err != nil {

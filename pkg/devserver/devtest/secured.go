@@ -9,6 +9,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // StartRedisFile starts a redis-server with a configuration file of its own, and returns its
@@ -37,6 +40,36 @@ func StartRedisFile(t testing.TB, text func(port int, dir string) string, args .
 	kill = sync.OnceFunc(p.stop)
 	t.Cleanup(kill)
 	return r.addr(), kill
+}
+
+// NATSConfig is the configuration of a NATS server, as its file says.
+type NATSConfig = server.Options
+
+// ReadNATSFile reads a configuration file, for a server in this process on a free port.
+func ReadNATSFile(t testing.TB, file string) *NATSConfig {
+	t.Helper()
+	o, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	o.Host, o.Port, o.HTTPPort, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, 0, true, true
+	return o
+}
+
+// StartNATSConfig starts a server, and waits until it takes clients unless it is one of a
+// cluster.
+func StartNATSConfig(t testing.TB, o *NATSConfig) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(o)
+	if err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if o.Cluster.Port == 0 && !s.ReadyForConnections(20*time.Second) {
+		t.Fatal("devtest: NATS takes no connections")
+	}
+	return s
 }
 
 // PostgresFiles are the contents of what a PostgreSQL with TLS reads.

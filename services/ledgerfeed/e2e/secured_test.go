@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -38,7 +39,7 @@ func newSecuredFeed(t *testing.T) *securedFeed {
 		dir:         filepath.Join(t.TempDir(), "run", "secrets"),
 	}
 	require.NoError(t, secrets.Make(secrets.Options{Dir: f.dir, IngressApps: "books=first-verifier", ClientSecret: "first-client-secret"}))
-	f.nats = secretstest.StartNATS(t, secretstest.NATSOptions(t, deploy+"/nats", f.dir)).Addr().String()
+	f.nats = devtest.StartNATSConfig(t, secretstest.NATSOptions(t, deploy+"/nats", f.dir)).Addr().String()
 	f.redis = secretstest.Redis(t, deploy, f.dir)
 	db, _ := secretstest.Postgres(t, deploy, f.dir)
 	f.books = db.Addr()

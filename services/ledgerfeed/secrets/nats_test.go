@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/secrets/secretstest"
 )
@@ -72,7 +73,7 @@ type broker struct {
 func startBroker(t *testing.T) *broker {
 	t.Helper()
 	dir := given(t)
-	return &broker{server: secretstest.StartNATS(t, secretstest.NATSOptions(t, shipped["compose"], dir)), dir: dir}
+	return &broker{server: devtest.StartNATSConfig(t, secretstest.NATSOptions(t, shipped["compose"], dir)), dir: dir}
 }
 
 func (b *broker) url() string { return "tls://" + b.server.Addr().String() }
@@ -278,7 +279,7 @@ func TestNATS_RefusesAServerThatIsNotOurs(t *testing.T) {
 	t.Setenv("POD_NAME", "nats-0")
 	o := secretstest.NATSOptions(t, shipped["production"], dir)
 	o.JetStream, o.Cluster.Host, o.Cluster.Port, o.Routes = false, "127.0.0.1", server.RANDOM_PORT, nil
-	member := secretstest.StartNATS(t, o)
+	member := devtest.StartNATSConfig(t, o)
 	require.Eventually(t, func() bool { return member.ClusterAddr() != nil }, 20*time.Second, time.Millisecond)
 
 	for _, tt := range []struct {
@@ -302,7 +303,7 @@ func TestNATS_RefusesAServerThatIsNotOurs(t *testing.T) {
 			route.Host = member.ClusterAddr().String()
 			o.Routes = append(o.Routes[:0:0], &route)
 			tt.change(o)
-			other := secretstest.StartNATS(t, o)
+			other := devtest.StartNATSConfig(t, o)
 			joined := func() bool { return other.NumRoutes() > 0 && member.NumRoutes() > 0 }
 			if tt.joins {
 				require.Eventually(t, joined, 20*time.Second, 10*time.Millisecond)

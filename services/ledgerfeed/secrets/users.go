@@ -8,9 +8,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/nats-io/nkeys"
-
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
 // natsUsers are the users in authorization.conf beside the servers' own files.
@@ -42,15 +41,11 @@ func (m *maker) nats() error {
 // nkey returns the public key of a seed, which is made if it is missing.
 func (m *maker) nkey(name string) (public string, err error) {
 	if !m.there(name) {
-		user, err := nkeys.CreateUser()
+		seed, err := stream.NewNkey()
 		if err != nil {
 			return "", err
 		}
-		seed, err := user.Seed()
-		if err != nil {
-			return "", err
-		}
-		if err := m.write(name, string(seed)); err != nil {
+		if err := m.write(name, seed); err != nil {
 			return "", err
 		}
 	} else {
@@ -60,11 +55,10 @@ func (m *maker) nkey(name string) (public string, err error) {
 	if err != nil {
 		return "", err
 	}
-	user, err := nkeys.ParseDecoratedNKey(text)
-	if err != nil {
+	if public, err = stream.PublicNkey(string(text)); err != nil {
 		return "", fmt.Errorf("%s: no seed in it", name)
 	}
-	return user.PublicKey()
+	return public, nil
 }
 
 // redisURLs are where the users of Redis find it, by the file with their URL.

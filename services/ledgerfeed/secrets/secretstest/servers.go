@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 )
@@ -32,7 +29,7 @@ func read(t testing.TB, path ...string) string {
 
 // NATSOptions reads the nats.conf of a directory. secrets is the directory that a container
 // has at /run/secrets; its path ends so here, too.
-func NATSOptions(t testing.TB, from, secrets string) *server.Options {
+func NATSOptions(t testing.TB, from, secrets string) *devtest.NATSConfig {
 	t.Helper()
 	root := filepath.Dir(filepath.Dir(secrets))
 	etc := filepath.Join(root, "etc", "nats")
@@ -41,23 +38,7 @@ func NATSOptions(t testing.TB, from, secrets string) *server.Options {
 	for _, name := range []string{"nats.conf", "authorization.conf"} {
 		must(t, os.WriteFile(filepath.Join(etc, name), []byte(paths.Replace(read(t, from, name))), 0o600))
 	}
-	o, err := server.ProcessConfigFile(filepath.Join(etc, "nats.conf"))
-	must(t, err)
-	o.Host, o.Port, o.HTTPPort, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, 0, true, true
-	return o
-}
-
-// StartNATS starts a server in this process.
-func StartNATS(t testing.TB, o *server.Options) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(o)
-	must(t, err)
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if o.Cluster.Port == 0 && !s.ReadyForConnections(20*time.Second) {
-		t.Fatal("secretstest: NATS takes no connections")
-	}
-	return s
+	return devtest.ReadNATSFile(t, filepath.Join(etc, "nats.conf"))
 }
 
 // Redis starts a redis-server by deploy/redis/redis.conf and returns its address.
