@@ -12,6 +12,7 @@ LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VE
 # Tools are pinned here and built by the Go toolchain; nothing is downloaded prebuilt.
 BUF           := github.com/bufbuild/buf/cmd/buf@v1.75.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 DOCKER    ?= docker
@@ -147,6 +148,14 @@ generate: ## make the generated files anew (protobuf code, docs/configuration.md
 .PHONY: verify
 verify: ## fail on generated code, go.mod files or docs that are out of date; build each module alone
 	@.ci/verify "$(BUF)" "$(PROTOC_GEN_GO)" $(MODULES) deploy
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in the code that is called (needs https://vuln.go.dev, or GOVULNDB)
+	@.ci/vuln "$(GOVULNCHECK)" $(MODULES) deploy
+
+.PHONY: pins
+pins: ## name the images of others that are not pinned by a digest
+	@.ci/images
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (60s, or a number of inputs: 10000x)

@@ -83,6 +83,37 @@ func (c *cluster) binaries(r *report, dir string, served func(path string) bool)
 	}
 }
 
+// settings reads those of the job that sets up, as `ledgerfeed setup` does.
+func (c *cluster) settings(r *report, dir string) {
+	for _, w := range c.jobs() {
+		cfg := cli.DefaultSetupConfig()
+		if err := config.Load(&cfg, "", c.environ(w, w.pod.Spec.Containers[0], dir)); err != nil {
+			r.add("%s %s: %v", w.kind, w.name, strings.ReplaceAll(err.Error(), dir, ""))
+		}
+	}
+	for _, w := range append(c.components(), c.jobs()...) {
+		for _, v := range w.pod.Spec.Volumes {
+			if v.Secret != nil {
+				c.owned(r, w, v.Secret.SecretName)
+			}
+		}
+	}
+}
+
+// owned reports a key or password of a user that is another's.
+func (c *cluster) owned(r *report, w workload, secret string) {
+	component := w.pod.Labels["app.kubernetes.io/component"]
+	for _, server := range []string{"nats-", "redis-", "postgres-"} {
+		user, of := strings.CutPrefix(secret, server)
+		if user == "writer" {
+			user = "processor"
+		}
+		if of && user != component {
+			r.add("%s %s: has the secret %s, which is not its own", w.kind, w.name, secret)
+		}
+	}
+}
+
 func imageName(image string) string {
 	name, _, _ := strings.Cut(image, ":")
 	return name
@@ -148,11 +179,16 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 // filled are values for what an operator has to fill in.
 var filled = map[string]string{
 	"ingress-apps/apps": "production=token", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
+	"redis-processor/sentinel-password": "word", "redis-reconciler/sentinel-password": "word", "redis-console/sentinel-password": "word",
 	"connection-keys/keys": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef",
 }
 
 // fillIn is the value of a secret's key, as an operator would have filled it in.
 func fillIn(secret, key, value string) string {
+	if key == "ca.crt" && value == "" {
+		text, _ := os.ReadFile(filepath.Join("..", "compose", "demo", "ca.crt")) // without it the program reports it
+		return string(text)
+	}
 	if f, ok := filled[secret+"/"+key]; ok && (value == "" || strings.HasSuffix(value, "=")) {
 		return f
 	}

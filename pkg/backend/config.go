@@ -29,8 +29,13 @@ func (c Config) Common() Config { return c }
 // Files are the files that settings name, by setting.
 func (c Config) Files() map[string]string {
 	files := map[string]string{}
-	if c.NATS.CredentialsFile != "" {
-		files["nats.credentials_file"] = c.NATS.CredentialsFile
+	for key, path := range map[string]string{
+		"nats.credentials_file": c.NATS.CredentialsFile, "nats.ca_file": c.NATS.CAFile,
+		"redis.ca_file": c.Redis.CAFile, "redis.client_cert_file": c.Redis.ClientCertFile, "redis.client_key_file": c.Redis.ClientKeyFile,
+	} {
+		if path != "" {
+			files[key] = path
+		}
 	}
 	return files
 }

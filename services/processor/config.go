@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
 // ProcessorConfig is what an operator sets of the processor.
@@ -24,6 +25,7 @@ type ProcessorConfig struct {
 	SinkFilters           []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
 	EventOnly             []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
 	PostgresTables        string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
+	PostgresSetup         string        `koanf:"postgres_setup" doc:"Who makes and migrates the tables of the Postgres sinks: create (the processor, at its start) or verify (ledgerfeed setup does; the processor compares them and is not ready until they are there). With verify the user in processor.sinks needs the right to read and write rows only."`
 	PostgresLog           bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
 	PostgresLogKeep       time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
 	PostgresGapsKeep      time.Duration `koanf:"postgres_gaps_keep" doc:"How long the Postgres sinks keep a change that a scan found before any webhook told of it, in ledgerfeed.gap; 0 is for ever."`
@@ -55,6 +57,7 @@ func DefaultProcessorConfig() ProcessorConfig {
 		WebhookBatch:       1,
 		WebhookConcurrency: 8,
 		PostgresTables:     tablesOne,
+		PostgresSetup:      string(stream.SetupCreate),
 		PostgresLog:        true,
 		PostgresGapsKeep:   365 * 24 * time.Hour,
 		JSONLMaxBytes:      1 << 30,
@@ -96,6 +99,7 @@ func (c ProcessorConfig) Validate() error {
 	bad(c.WebhookConcurrency >= 1, "webhook_concurrency", c.WebhookConcurrency, "give at least 1")
 	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
 	bad(c.PostgresTables == tablesOne || c.PostgresTables == tablesPerEntity, "postgres_tables", c.PostgresTables, "give one or per_entity")
+	bad(c.PostgresSetup == "" || c.PostgresSetup == string(stream.SetupCreate) || c.PostgresSetup == string(stream.SetupVerify), "postgres_setup", c.PostgresSetup, "give create or verify")
 	bad(c.PostgresLogKeep == 0 || c.PostgresLogKeep >= time.Minute, "postgres_log_keep", c.PostgresLogKeep, "give at least 1m, or 0")
 	bad(c.PostgresGapsKeep == 0 || c.PostgresGapsKeep >= time.Hour, "postgres_gaps_keep", c.PostgresGapsKeep, "give at least 1h, or 0")
 	bad(c.JSONLMaxBytes >= 0, "jsonl_max_bytes", c.JSONLMaxBytes, "give a number of bytes or 0")

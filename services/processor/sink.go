@@ -222,7 +222,7 @@ func closeSinks(sinks []Sink) error {
 
 func (s sinkSpec) postgres(c ProcessorConfig, log *zap.Logger) postgres.Options {
 	return postgres.Options{
-		Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity,
+		Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity, Verify: c.PostgresSetup == string(stream.SetupVerify),
 		NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, KeepGaps: c.PostgresGapsKeep, Logger: log,
 	}
 }

@@ -59,6 +59,8 @@ type grammar struct {
 	Doctor    doctorCmd    `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
 	Sink      sinkCmd      `cmd:"" help:"List, pause and resume sinks."`
 	Console   consoleCmd   `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
+	Setup     setupCmd     `cmd:"" help:"Create and change streams, consumers and tables, as a job."`
+	Secrets   secretsCmd   `cmd:"" help:"Make the secrets of a deployment: certificates, keys, users and passwords."`
 	Config    configCmd    `cmd:"" help:"Show and check the settings of the services."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 

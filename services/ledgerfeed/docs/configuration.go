@@ -55,7 +55,7 @@ func Configuration() string {
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
 	broker, again, look := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig(), cli.DefaultStateConfig()
-	exam := doctor.DefaultConfig()
+	exam, setup := doctor.DefaultConfig(), cli.DefaultSetupConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
@@ -64,6 +64,7 @@ func Configuration() string {
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed doctor", &exam)
+	add("ledgerfeed setup", &setup)
 	add("ledgerfeed gap, cursor, scan, backfill and sink", &look)
 
 	var b strings.Builder

@@ -207,7 +207,7 @@ func (f *guardedFeed) run(program string, args []string, env map[string]string) 
 	f.t.Helper()
 	p := &process{t: f.t, cmd: exec.Command(program, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = &p.stdout, &p.stderr, f.t.TempDir()
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + f.t.TempDir()}
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + f.t.TempDir(), "PGPASSFILE=" + os.Getenv("PGPASSFILE")}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		p.cmd.Env = append(p.cmd.Env, "LEDGERFEED_"+name+"="+env[name])
 	}
