@@ -23,6 +23,7 @@ type ProcessorConfig struct {
 	WebhookHeaders        secret.String `koanf:"webhook_headers" live:"true" doc:"Headers of the requests of a webhook sink: NAME=Header: value by the sink's name, one a line. Read again when its file changes and on SIGHUP."`
 	SinkFilters           []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
 	EventOnly             []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
+	AppAliases            []string      `koanf:"app_aliases" doc:"Apps that were renamed in ingress.apps: OLD=NEW. Both names are then the same app. Webhooks of an app that is not the company's are refused, and companies keep the name they were connected under."`
 	PostgresTables        string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
 	PostgresLog           bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
 	PostgresLogKeep       time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
@@ -91,6 +92,8 @@ func (c ProcessorConfig) Validate() error {
 	_, err = parseFilters(c.SinkFilters)
 	errs = append(errs, err)
 	_, err = parseEventOnly(c.EventOnly)
+	errs = append(errs, err)
+	_, err = parseAppNames(c.AppAliases)
 	errs = append(errs, err)
 	bad(c.WebhookBatch >= 1 && c.WebhookBatch <= 1000, "webhook_batch", c.WebhookBatch, "give 1 to 1000")
 	bad(c.WebhookConcurrency >= 1, "webhook_concurrency", c.WebhookConcurrency, "give at least 1")

@@ -183,8 +183,11 @@ func (p *Processor) handOn(ctx context.Context, m *message, o *outcome) error {
 	}
 	for _, d := range o.dead {
 		bury := p.storeLetter
-		if d.reason == stream.ReasonRealmNotConnected {
+		switch d.reason {
+		case stream.ReasonRealmNotConnected:
 			bury = p.unconnected
+		case stream.ReasonForeignApp:
+			bury = p.foreign
 		}
 		if err := bury(ctx, m, d); err != nil {
 			return err
@@ -257,7 +260,7 @@ func (d death) of(p *Processor, u *unit) sinkSet {
 // tries it once more, and that is then given up for good.
 func (u *unit) closes(reason stream.Reason) bool {
 	switch reason {
-	case stream.ReasonRealmNotConnected, stream.ReasonRetryFull:
+	case stream.ReasonRealmNotConnected, stream.ReasonForeignApp, stream.ReasonRetryFull:
 		return false
 	case stream.ReasonRefused:
 		switch qbo.MeaningOf(u.err) {

@@ -171,11 +171,9 @@ func (h *Handler) ask(ctx context.Context, realm string, token qbo.Token) (strin
 func (h *Handler) unverified(ctx context.Context, realm string, before connection.Connection, token qbo.Token, cause error) *problem {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
 	defer cancel()
-	kept := before.State == connection.Live || before.State == connection.Parked
-	note := "Nothing was connected"
-	if kept {
-		note = "Nothing was changed: the connection that there was stays as it is"
-	}
+	// The same text whether or not the company is connected: anybody may name any company
+	// here, and must not learn which are customers.
+	note := "Nothing was changed: a connection that there was stays as it is"
 	// The grant is another than the one of a live connection, perhaps another company's: it
 	// must not stay active, with nobody who knows its tokens.
 	if err := h.OAuth.Revoke(ctx, token.Refresh); err != nil {
