@@ -45,6 +45,17 @@ Examples:
   ledgerfeed connect --listen :8090 --app production`
 }
 
+// ConnectConfig is what `ledgerfeed connect` reads beside the settings of the servers.
+type ConnectConfig struct {
+	Connect connect.Config `koanf:"connect"`
+}
+
+// DefaultConnectConfig is what is used where nothing is set.
+func DefaultConnectConfig() ConnectConfig { return ConnectConfig{Connect: connect.DefaultConfig()} }
+
+// Validate names every setting that cannot be used.
+func (c ConnectConfig) Validate() error { return c.Connect.Validate() }
+
 const (
 	connectHeaderTime = 5 * time.Second
 	connectDrain      = 20 * time.Second
@@ -55,6 +66,10 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return lifecycle.Usage(fmt.Errorf("--listen %s: use HOST:PORT, such as 127.0.0.1:8090 (port 0 takes any free one)", c.Listen))
+	}
+	cfg := DefaultConnectConfig()
+	if err := config.Load(&cfg, "", os.Environ()); err != nil {
+		return err
 	}
 	s, err := openConnections(ctx, p)
 	if err != nil {
@@ -67,7 +82,7 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	}
 	handler, err := connect.New(connect.Options{
 		Connections: s.connections, OAuth: s.oauth, App: c.App, PKCE: s.config.QBO.PKCE, Logger: log.Named("connect"),
-		Company: connect.CompanyName(s.config.QBO), Names: s.store.CompanyNames,
+		Company: connect.CompanyName(s.config.QBO), Names: s.store.CompanyNames, Config: cfg.Connect,
 	})
 	if err != nil {
 		return lifecycle.Usage(err)
