@@ -16,6 +16,7 @@ type ProcessorConfig struct {
 	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
 	WebhookRate           float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
 	WebhookAllow          []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
+	WebhookHTTPHosts      []string      `koanf:"webhook_http_hosts" doc:"Hosts that webhook sinks may reach without TLS, beside this machine. Without it http:// is refused: the documents would be readable on the way."`
 	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for the requests of webhook sinks; HTTP_PROXY and HTTPS_PROXY of the environment count for the API of QuickBooks, not for them. The proxy then decides which addresses are connected to."`
 	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust beside the system's."`
 	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the certificate that webhook sinks show to endpoints that ask for one (mTLS). Read again for each connection."`
@@ -80,8 +81,11 @@ func (c ProcessorConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("processor.%s %v: %s", key, value, want))
 		}
 	}
-	_, err := parseSinks(c.Sinks)
+	specs, err := parseSinks(c.Sinks)
 	errs = append(errs, err)
+	for _, spec := range specs {
+		errs = append(errs, spec.checkPlain(c.WebhookHTTPHosts))
+	}
 	_, err = parseSecrets(c.WebhookSecrets)
 	errs = append(errs, err)
 	_, err = parsePrefixes(c.WebhookAllow)

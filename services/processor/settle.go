@@ -90,6 +90,9 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 	defer cancel()
 	log := p.log.With(telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()), telemetry.Attempt(m.tries()))
 
+	if (len(o.retry) > 0 || len(o.dead) > 0) && p.erased(ctx, m.env.GetRealmId()) {
+		o = outcome{parked: len(m.units)} // no queue and no letter keeps it
+	}
 	if o.unread != nil && !stopping && p.stepAside(ctx, m, &o) {
 		return
 	}

@@ -38,7 +38,7 @@ import (
 
 const (
 	host  = "hooks.example.com"
-	token = "verifier"
+	token = "verifier-token-1"
 	realm = "9130347712345678"
 )
 
