@@ -62,7 +62,7 @@ func Configuration() string {
 	add("ledgerfeed", &tool)
 	add("ledgerfeed connect, realm, token, budget", &servers)
 	page := cli.DefaultConnectConfig()
-	add("ledgerfeed connect", &page)
+	add("ledgerfeed connect and console", &page)
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed doctor", &exam)
