@@ -26,12 +26,17 @@ func parseAppNames(entries []string) (appNames, error) {
 		}
 		names[before] = now
 	}
+	for before := range names {
+		if _, more := names[names.of(before)]; more {
+			errs = append(errs, fmt.Errorf("processor.app_aliases: the names of app %s lead back to it", before))
+		}
+	}
 	return names, errors.Join(errs...)
 }
 
 // of is the name of an app now.
 func (n appNames) of(app string) string {
-	for range len(n) { // at most: two that name each other must not go on for ever
+	for range len(n) { // at most: names that lead back must not go on for ever
 		now, ok := n[app]
 		if !ok {
 			break

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/processor"
 
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -113,15 +114,14 @@ func TestForeign_AnUnknownOrEarlierNameIsNotForeign(t *testing.T) {
 		aliases          []string
 		foreign          bool
 	}{
-		"the same":                       {"app", "app", nil, false},
-		"another":                        {"sandbox", "app", nil, true},
-		"a connection without a name":    {"sandbox", "", nil, false},
-		"an envelope without a name":     {"", "app", nil, false},
-		"renamed":                        {"live", "app", []string{"app=live"}, false},
-		"renamed, and connected anew":    {"app", "live", []string{"app=live"}, false},
-		"renamed twice":                  {"new", "app", []string{"app=live", "live=new"}, false},
-		"renamed, and another":           {"sandbox", "app", []string{"app=live"}, true},
-		"two that name each other, both": {"a", "b", []string{"a=b", "b=a"}, false},
+		"the same":                    {"app", "app", nil, false},
+		"another":                     {"sandbox", "app", nil, true},
+		"a connection without a name": {"sandbox", "", nil, false},
+		"an envelope without a name":  {"", "app", nil, false},
+		"renamed":                     {"live", "app", []string{"app=live"}, false},
+		"renamed, and connected anew": {"app", "live", []string{"app=live"}, false},
+		"renamed twice":               {"new", "app", []string{"app=live", "live=new"}, false},
+		"renamed, and another":        {"sandbox", "app", []string{"app=live"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -138,4 +138,15 @@ func TestForeign_AnUnknownOrEarlierNameIsNotForeign(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestConfig_AliasesOfAppsLeadSomewhere(t *testing.T) {
+	for entry, ok := range map[string]bool{"old=new": true, "old": false, "=new": false, "old=": false, "a=a": false} {
+		cfg := processor.DefaultProcessorConfig()
+		cfg.AppAliases = []string{entry}
+		require.Equal(t, ok, cfg.Validate() == nil, entry)
+	}
+	cfg := processor.DefaultProcessorConfig()
+	cfg.AppAliases = []string{"a=b", "b=c", "c=a"}
+	require.ErrorContains(t, cfg.Validate(), "lead back")
 }
