@@ -68,8 +68,19 @@ func TestErase_NothingIsLeftAndNothingComesBack(t *testing.T) {
 	delivered := len(l.of(kept))
 	require.Eventually(t, func() bool { return len(l.of(kept)) > delivered }, time.Minute, 100*time.Millisecond, "the other company goes on")
 	require.Eventually(t, func() bool { return len(l.of(erased)) == 0 }, time.Minute, 50*time.Millisecond)
+	// Webhooks that still come, an unknown kind and a merge among them, leave nothing.
+	body := filepath.Join(dir, "body.json")
+	write(t, body, fmt.Sprintf(`{"eventNotifications":[{"realmId":%q,"dataChangeEvent":{"entities":[
+		{"name":"Invoice","id":"1","operation":"Update","lastUpdated":"2026-11-30T10:00:00Z"},{"name":"Spaceship","id":"1","operation":"Create","lastUpdated":"2026-11-30T10:00:00Z"},
+		{"name":"Invoice","id":"2","operation":"Delete","lastUpdated":"2026-11-30T10:00:00Z"},{"name":"Customer","id":"3","operation":"Merge","deletedId":"4","lastUpdated":"2026-11-30T10:00:00Z"}]}}]}`, erased))
+	for range 3 {
+		out, code = run("send", "--url", feed.field("ingress"), "--token", "ledgerfeed-dev-verifier", body)
+		require.Zero(t, code, out)
+	}
+	require.Eventually(t, func() bool { return l.queued(erased) == 0 }, time.Minute, 20*time.Millisecond, "its webhooks are dropped, not kept for later")
+	clean("webhooks")
 
-	// Asked for again, it stays away, and so it does after a restart of the services.
+	// Asked for, it stays away.
 	_, code = run("scan", "start", "--realm", erased, "--yes")
 	require.NotZero(t, code)
 	out, code = run("realm", "erase", erased, "--sinks", "--yes")
@@ -158,6 +169,26 @@ func (l leftovers) onStreams(realm string) (found []string) {
 		}
 	}
 	return found
+}
+
+// queued is how many webhooks and retries of a company wait.
+func (l leftovers) queued(realm string) (n uint64) {
+	l.t.Helper()
+	nc, err := nats.Connect(l.broker)
+	require.NoError(l.t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(l.t, err)
+	for name, subject := range map[string]string{"LF_EVENTS": "lf.event.*." + realm, "LF_RETRY": "lf.retry.*.*." + realm} {
+		s, err := js.Stream(l.t.Context(), name)
+		require.NoError(l.t, err)
+		info, err := s.Info(l.t.Context(), jetstream.WithSubjectFilter(subject))
+		require.NoError(l.t, err)
+		for _, count := range info.State.Subjects {
+			n += count
+		}
+	}
+	return n
 }
 
 func (l leftovers) inTables(realm string) (found []string) {
