@@ -63,7 +63,7 @@ func eraseFile(ctx context.Context, name, realm string, dryRun bool) (n int64, e
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(to.Name()) // after the rename there is none
+	defer func() { _ = os.Remove(to.Name()) }() // after the rename there is none
 	if n, err = copyWithout(ctx, to, from, realm); err == nil {
 		err = to.Sync()
 	}
