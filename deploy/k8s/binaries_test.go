@@ -178,9 +178,9 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 
 // filled are values for what an operator has to fill in.
 var filled = map[string]string{
-	"ingress-apps/apps": "production=token", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
+	"ingress-apps/apps": "production=verifier-token-1", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
 	"redis-processor/sentinel-password": "word", "redis-reconciler/sentinel-password": "word", "redis-console/sentinel-password": "word",
-	"connection-keys/keys": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef",
+	"connection-keys/keys": "k1:AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef",
 }
 
 // fillIn is the value of a secret's key, as an operator would have filled it in.

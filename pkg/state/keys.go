@@ -42,6 +42,7 @@ import (
 //	lf:1:sinks                 SET name                            sinks
 //	lf:1:behind:{sink}         HASH "realm:entity" → "oldest,notes,since"  what a sink did not get and no queue holds; realms × entities
 //	lf:1:unconnected:{app}:DATE  SET realm                         MaxUnconnected; two days
+//	lf:1:foreign               HASH "realm:app" → "events,first,last,day,connected app"  10,000; 30 days after the last
 //	lf:1:registered:{lf:1:sinks} STRING JSON                       one: the configuration that registered the sinks
 //	lf:1:position:{sink}       HASH                                fixed, and a field a cursor that must go back
 //	lf:1:paused                SET name                            sinks that are paused

@@ -77,8 +77,9 @@ func (c IngressConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("ingress.%s is %v: %s", key, value, want))
 		}
 	}
-	_, err := parseApps(c.Apps)
+	apps, err := parseApps(c.Apps)
 	errs = append(errs, err)
+	errs = append(errs, shortTokens(apps))
 	_, _, err = net.SplitHostPort(c.Listen)
 	bad(err == nil, "listen", fmt.Sprintf("%q", c.Listen), "give HOST:PORT or :PORT")
 	bad((c.TLSCertFile == "") == (c.TLSKeyFile == ""), "tls_cert_file", fmt.Sprintf("%q", c.TLSCertFile), "give both ingress.tls_cert_file and ingress.tls_key_file, or none")

@@ -263,7 +263,7 @@ func TestServe_TakesARenewedCertificate(t *testing.T) {
 	a := certificatetest.New(t)
 	now := time.Now()
 	used, address := a.Leaf(now.Add(-day), now.Add(30*day)), freeAddress(t)
-	serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS=demo=one",
+	serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS=demo=verifier-token-one",
 		"LEDGERFEED_INGRESS_TLS_CERT_FILE="+used.CertFile, "LEDGERFEED_INGRESS_TLS_KEY_FILE="+used.KeyFile)
 	for i := range 2 {
 		renewed := a.Leaf(now.Add(-day), now.Add(90*day))

@@ -19,16 +19,17 @@ import (
 type ConsoleConfig struct {
 	backend.Config `koanf:",squash"`
 	Console        console.ConsoleConfig `koanf:"console"`
+	Connect        connect.Config        `koanf:"connect"`
 }
 
 // DefaultConsoleConfig is what is used where nothing is set.
 func DefaultConsoleConfig() ConsoleConfig {
-	return ConsoleConfig{Config: backend.DefaultConfig(), Console: console.DefaultConsoleConfig()}
+	return ConsoleConfig{Config: backend.DefaultConfig(), Console: console.DefaultConsoleConfig(), Connect: connect.DefaultConfig()}
 }
 
 // Validate names every setting that cannot be used.
 func (c ConsoleConfig) Validate() error {
-	return errors.Join(c.Config.Validate(), c.Console.Validate())
+	return errors.Join(c.Config.Validate(), c.Console.Validate(), c.Connect.Validate())
 }
 
 type consoleCmd struct {
@@ -87,6 +88,6 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 func connectHandler(cfg ConsoleConfig, b *backend.Backend) (*connect.Handler, error) {
 	return connect.New(connect.Options{
 		Connections: b.Connections, OAuth: b.OAuth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
-		Company: connect.CompanyName(cfg.QBO), Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
+		Company: connect.CompanyName(cfg.QBO), Config: cfg.Connect, Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
 	})
 }

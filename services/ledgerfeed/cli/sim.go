@@ -23,7 +23,7 @@ type SimConfig struct {
 type simCmd struct {
 	WebhookURL    string        `required:"" placeholder:"URL" help:"Endpoint of the ingress, such as http://127.0.0.1:8080/webhooks/demo."`
 	Listen        string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
-	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev)."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev-verifier)."`
 	App           string        `default:"demo" placeholder:"NAME" help:"Name of the app that the companies are connected to (${default})."`
 
 	Realms    int                 `default:"3" placeholder:"N" help:"Companies (${default})."`

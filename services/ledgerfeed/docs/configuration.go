@@ -61,6 +61,8 @@ func Configuration() string {
 	add("reconciler", &rec)
 	add("ledgerfeed", &tool)
 	add("ledgerfeed connect, realm, token, budget", &servers)
+	page := cli.DefaultConnectConfig()
+	add("ledgerfeed connect and console", &page)
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed doctor", &exam)

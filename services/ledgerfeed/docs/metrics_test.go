@@ -88,7 +88,7 @@ func registered(t *testing.T) map[string][]metric {
 
 	in := newRecorder()
 	cfg := ingress.DefaultIngressConfig()
-	cfg.Apps = "production=token"
+	cfg.Apps = "production=verifier-token-1"
 	_, err := ingress.New(ingress.Options{Config: cfg, Publisher: noPublisher{}, Registerer: in})
 	require.NoError(t, err)
 	all["ingress"] = in.metrics
