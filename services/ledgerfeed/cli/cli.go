@@ -59,6 +59,7 @@ type grammar struct {
 	Doctor    doctorCmd    `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
 	Sink      sinkCmd      `cmd:"" help:"List, pause and resume sinks."`
 	Console   consoleCmd   `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
+	Session   sessionCmd   `cmd:"" help:"End the sessions of the console."`
 	Config    configCmd    `cmd:"" help:"Show and check the settings of the services."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 

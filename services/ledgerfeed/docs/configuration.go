@@ -55,7 +55,7 @@ func Configuration() string {
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
 	broker, again, look := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig(), cli.DefaultStateConfig()
-	exam := doctor.DefaultConfig()
+	exam, console := doctor.DefaultConfig(), cli.DefaultConsoleConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
@@ -64,7 +64,8 @@ func Configuration() string {
 	add("ledgerfeed dead", &broker)
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed doctor", &exam)
-	add("ledgerfeed gap, cursor, scan, backfill and sink", &look)
+	add("ledgerfeed gap, cursor, scan, backfill, sink and session", &look)
+	add("ledgerfeed console", &console)
 
 	var b strings.Builder
 	b.WriteString(intro)
