@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
 
 type sessionCmd struct {
@@ -43,7 +41,7 @@ func (c *sessionEndCmd) Run(ctx context.Context, p process) error {
 	if err := c.ask(ctx, p, "end all sessions of the console?"); err != nil {
 		return err
 	}
-	if err := console.EndSessions(ctx, store); err != nil {
+	if err := store.EndSessions(ctx); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(p.stdout, "ended all sessions of the console")

@@ -155,7 +155,7 @@ func (s *Server) logout(c echo.Context) error {
 // endSessions logs everybody out.
 func (s *Server) endSessions(c echo.Context) (result, error) {
 	r := result{On: "all sessions", Back: "/login"}
-	if err := EndSessions(c.Request().Context(), s.o.State); err != nil {
+	if err := s.o.State.EndSessions(c.Request().Context()); err != nil {
 		return r, err
 	}
 	r.Message = "All sessions have ended. Log in again."

@@ -8,13 +8,10 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -44,8 +41,6 @@ func (i identity) Operator() bool { return i.Role >= operator }
 const (
 	sessionCookie = "lf_session"
 	sessionBytes  = 32
-	// sessionCall bounds what a session asks of Redis.
-	sessionCall = 5 * time.Second
 )
 
 // record is what Redis holds of a session. It says how somebody logged in, not what they
@@ -62,26 +57,13 @@ type record struct {
 	Generation string `json:"generation,omitempty"`
 }
 
-// sessions are in Redis, each under a name made of the id that only its browser has:
-//
-//	lf:tmp:1:session:{NAME}    STRING, authenticated JSON   gone after console.session_idle
-//	lf:1:console:{sessions}    STRING random                replaced to end all sessions
-//
+// sessions are in Redis, each under a name made of the id that only its browser has.
 // A reader of Redis cannot use a session, and a writer cannot make one: both lack the key.
 type sessions struct {
 	store  *state.Store
 	config ConsoleConfig
 	keys   keys
 	now    func() time.Time
-}
-
-func generationKey() string { return state.Key("console", "sessions") }
-
-// EndSessions ends the sessions of all consoles of the feed. Bearer tokens stay valid.
-func EndSessions(ctx context.Context, store *state.Store) error {
-	ctx, cancel := context.WithTimeout(ctx, sessionCall)
-	defer cancel()
-	return unreachable("end all sessions", store.Redis().Set(ctx, generationKey(), rand.Text(), 0).Err())
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
@@ -105,12 +87,9 @@ func (s *sessions) create(ctx context.Context, r record) (*http.Cookie, error) {
 	if _, err := rand.Read(raw); err != nil {
 		return nil, fmt.Errorf("draw a session id: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, sessionCall)
-	defer cancel()
-	db := s.store.Redis()
-	generation, err := db.Get(ctx, generationKey()).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, unreachable("read generation of sessions", err)
+	generation, err := s.store.SessionGeneration(ctx)
+	if err != nil {
+		return nil, err
 	}
 	r.Began, r.Generation = s.now().Unix(), generation
 	id := encode(raw)
@@ -120,8 +99,8 @@ func (s *sessions) create(ctx context.Context, r record) (*http.Cookie, error) {
 		return nil, fmt.Errorf("encode session: %w", err)
 	}
 	sealed := encode(mac(s.keys.record, name, string(text))) + "." + string(text)
-	if err := db.Set(ctx, state.TempKey("session", name), sealed, s.config.SessionIdle).Err(); err != nil {
-		return nil, unreachable("store session", err)
+	if err := s.store.SaveSession(ctx, name, sealed, s.config.SessionIdle); err != nil {
+		return nil, err
 	}
 	return s.set(sessionCookie, id+"."+encode(mac(s.keys.cookie, id)), s.config.SessionMax), nil
 }
@@ -144,27 +123,12 @@ func (s *sessions) check(ctx context.Context, name string) (identity, error) {
 
 // lookUp extends the time until the session counts as idle, unless extend is 0.
 func (s *sessions) lookUp(ctx context.Context, name string, extend time.Duration) (identity, error) {
-	ctx, cancel := context.WithTimeout(ctx, sessionCall)
-	defer cancel()
-	key, pipe := state.TempKey("session", name), s.store.Redis().Pipeline()
-	stored := pipe.Get(ctx, key)
-	if extend > 0 {
-		stored = pipe.GetEx(ctx, key, extend)
+	sealed, generation, err := s.store.Session(ctx, name, extend)
+	if err != nil || sealed == "" {
+		return identity{}, err
 	}
-	generation := pipe.Get(ctx, generationKey())
-	_, _ = pipe.Exec(ctx) // each command has its error
-	if errors.Is(stored.Err(), redis.Nil) {
-		return identity{}, nil
-	}
-	current, err := generation.Result()
-	if errors.Is(err, redis.Nil) {
-		err = nil // they never were ended
-	}
-	if err := errors.Join(stored.Err(), err); err != nil {
-		return identity{}, unreachable("read session", err)
-	}
-	r, ok := s.open(name, stored.Val())
-	if !ok || r.Generation != current || s.now().Sub(time.Unix(r.Began, 0)) >= s.config.SessionMax {
+	r, ok := s.open(name, sealed)
+	if !ok || r.Generation != generation || s.now().Sub(time.Unix(r.Began, 0)) >= s.config.SessionMax {
 		return identity{}, nil
 	}
 	if role := s.roleOf(r); role > nobody {
@@ -214,17 +178,7 @@ func (s *sessions) end(r *http.Request) error {
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), sessionCall)
-	defer cancel()
-	return unreachable("end session", s.store.Redis().Del(ctx, state.TempKey("session", name)).Err())
-}
-
-// unreachable wraps an error of Redis, if there is one.
-func unreachable(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w: %w", what, state.ErrUnreachable, err)
+	return s.store.EndSession(r.Context(), name)
 }
 
 // cookieName has the prefix that keeps other hosts of the domain from setting the cookie,

@@ -174,7 +174,7 @@ func TestSession_Ends(t *testing.T) {
 			resp, body := b.ask(http.MethodPost, "/api/v1/sessions/end", url.Values{}, "Authorization", "Bearer "+operatorToken)
 			require.Equal(b, http.StatusOK, resp.StatusCode, body)
 		}},
-		{"by the command", func(b *bundle, _ string) { require.NoError(b, console.EndSessions(b.Context(), b.store)) }},
+		{"by the command", func(b *bundle, _ string) { require.NoError(b, b.store.EndSessions(b.Context())) }},
 		{"twelve hours after the login", func(b *bundle, cookie string) {
 			began := time.Now()
 			almost, after := began.Add(12*time.Hour-time.Minute), began.Add(12*time.Hour+time.Minute)
