@@ -55,6 +55,8 @@ func (s *Server) recordLogin(c echo.Context, e loginEvent) {
 		s.log.Warn("login failed", fields...)
 	case loginLimited:
 		s.log.Debug("login failed", fields...) // one peer cannot fill the log
+	case loggedOut:
+		s.log.Info("logout", fields...)
 	default:
 		s.log.Info("login", fields...)
 	}
