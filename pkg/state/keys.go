@@ -50,6 +50,7 @@ import (
 //	lf:1:deletions             HASH "realm:entity" → JSON          deletions that wait for a person; 30 days after
 //	lf:1:life                  STRING "run_id[-evicted]#random"   one: the Redis that sinks gave their marks back to
 //	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
+//	lf:1:console:{sessions}    STRING random                       one; replaced to end all sessions of the console
 //	lf:1:series:{app}:name     HASH slot → JSON                    Series.Size; a ring
 //	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days
@@ -82,6 +83,7 @@ import (
 //	lf:tmp:1:config:{N}        ZSET "replica config" → expiry ms    replicas of a service
 //	lf:tmp:1:trouble:{sink}    HASH replica → JSON                replicas, while a sink takes nothing; a minute
 //	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
+//	lf:tmp:1:session:{NAME}    STRING, authenticated JSON          people logged in to the console; console.session_idle
 //	lf:tmp:1:apprefused:{APP}:BY  ZSET realm → Unix ms             1,000; realms refused since one was answered
 //	lf:tmp:1:appproblem:{APP}:BY  HASH                             fixed; while Intuit refuses the app
 //	lf:tmp:1:appproblems:{all} SET app                             apps with such a problem

@@ -61,6 +61,7 @@ type grammar struct {
 	Console   consoleCmd   `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
 	Setup     setupCmd     `cmd:"" help:"Create and change streams, consumers and tables, as a job."`
 	Secrets   secretsCmd   `cmd:"" help:"Make the secrets of a deployment: certificates, keys, users and passwords."`
+	Session   sessionCmd   `cmd:"" help:"End the sessions of the console."`
 	Config    configCmd    `cmd:"" help:"Show and check the settings of the services."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 

@@ -28,6 +28,7 @@ func TestHelp_OfEveryCommand(t *testing.T) {
 		"dead requeue": true, "dead purge": true, "cursor rewind": true, "scan start": true, "scan cancel": true, "backfill": true, "replay": true,
 		"realm park": true, "realm unpark": true, "realm disconnect": true, "token import": true, "token refresh": true, "token rotate": true,
 		"token revoke": true, "sink pause": true, "sink resume": true, "deletions approve": true, "deletions reject": true,
+		"session end": true,
 	}
 	lists := map[string]bool{
 		"dead ls": true, "dead show": true, "cursor ls": true, "cursor show": true, "scan status": true, "gap ls": true, "gap show": true,

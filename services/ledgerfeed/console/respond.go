@@ -75,7 +75,7 @@ func (s *Server) shown(c echo.Context, title, nav string, data any) shown {
 
 func (s *Server) render(c echo.Context, status int, name, title, nav string, data any) error {
 	v := s.shown(c, title, nav, data)
-	if cookie, err := c.Cookie(noteCookie); err == nil {
+	if cookie, err := c.Cookie(s.sessions.cookieName(noteCookie)); err == nil {
 		text, _ := base64.RawURLEncoding.DecodeString(cookie.Value) // one that is not ours shows nothing
 		v.Note = string(text)
 		c.SetCookie(s.sessions.set(noteCookie, "", 0))

@@ -101,6 +101,7 @@ func routes() []route {
 		{name: "actions", title: "Actions", nav: "actions", path: "/actions", api: "/actions", summary: "Who did what, newest first, 100 a page.",
 			params: []param{{"skip", "query", "How many of the newest to leave out."}}, read: (*Server).actions},
 		{name: "settings", title: "Settings", nav: "settings", path: "/settings", api: "/settings", summary: "Durability, versions and the effective settings, without secrets.", read: (*Server).settings},
+		{name: "end-sessions", path: "/sessions/end", api: "/sessions/end", summary: "Log everybody out of the console. Tokens stay valid.", act: (*Server).endSessions},
 		{name: "connecting", title: "Connect a company", nav: "connect", path: "/connecting", summary: "Begin the OAuth flow.", read: (*Server).connecting},
 		{name: "test", title: "Send a test webhook", nav: "test", path: "/test", summary: "The form for it.", read: (*Server).testForm},
 		{name: "send", path: "/test", api: "/test", summary: "Post a signed webhook to the ingress, as Intuit would.",
@@ -145,7 +146,7 @@ func (s *Server) guardConnect(next echo.HandlerFunc) echo.HandlerFunc {
 	guarded := s.allow(operator)(s.noting(next))
 	return func(c echo.Context) error {
 		switch c.Path() {
-		case "/connect", "/realms/:realm/disconnect", "/realms/:realm/token", "/tokens":
+		case "/connect", "/realms/:realm/disconnect", importOnePath, importPath:
 			return guarded(c)
 		}
 		return next(c)
@@ -155,6 +156,11 @@ func (s *Server) guardConnect(next echo.HandlerFunc) echo.HandlerFunc {
 // noting writes what changed something to the log of actions.
 func (s *Server) noting(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		if isForm(c.Request().Header) && c.Path() != importPath {
+			if err := s.form(c); err != nil {
+				return err
+			}
+		}
 		err := next(c)
 		if c.Request().Method == http.MethodPost {
 			outcome := "done"
@@ -182,6 +188,9 @@ func (s *Server) reading(r route) echo.HandlerFunc {
 
 func (s *Server) acting(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		if err := s.form(c); err != nil {
+			return err
+		}
 		res, err := r.act(s, c)
 		outcome := "done"
 		if res.Message != "" {
@@ -205,12 +214,35 @@ func (s *Server) acting(r route) echo.HandlerFunc {
 // liveEvery is how often a page that is open is made anew.
 const liveEvery = 5 * time.Second
 
-// streaming sends the live part of a page again and again.
+// writeMax is how long a reader may take for one of them.
+const writeMax = 3 * liveEvery
+
+// stillAllowed reports whether the session that a live page was opened with may see it now.
+func (s *Server) stillAllowed(c echo.Context) bool {
+	id := who(c)
+	if id.session == "" {
+		return true // a token of this process's settings, or no login
+	}
+	id, err := s.sessions.check(c.Request().Context(), id.session)
+	return err == nil && id.Role >= viewer
+}
+
+// streaming sends the live part of a page again and again, for as long as the login that
+// began it may see the page.
 func (s *Server) streaming(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		leave, ok := s.streams.enter(who(c))
+		if !ok {
+			s.metrics.refused.WithLabelValues("streams").Inc()
+			return problem(http.StatusTooManyRequests, "Too many live pages", "Close some of the pages that are open.")
+		}
+		defer leave()
 		w := c.Response()
 		w.Header().Set(echo.HeaderContentType, "text/event-stream")
 		w.Header().Set("X-Accel-Buffering", "no")
+		deadline(c, time.Now().Add(writeMax))
+		w.WriteHeader(http.StatusOK)
+		w.Flush()
 		tick := time.NewTicker(liveEvery)
 		defer tick.Stop()
 		for {
@@ -221,6 +253,10 @@ func (s *Server) streaming(r route) echo.HandlerFunc {
 				return nil
 			case <-tick.C:
 			}
+			if !s.stillAllowed(c) {
+				return nil
+			}
+			deadline(c, time.Now().Add(writeMax))
 			data, err := r.read(s, c)
 			if err != nil {
 				return nil // the page keeps what it shows, and connects again

@@ -55,7 +55,7 @@ func Configuration() string {
 	in, pro, rec := ingress.DefaultConfig(), processor.DefaultConfig(), reconciler.DefaultConfig()
 	tool, servers := cli.DefaultConfig(), cli.DefaultServerConfig()
 	broker, again, look := cli.DefaultBrokerConfig(), cli.DefaultReplayConfig(), cli.DefaultStateConfig()
-	exam, setup := doctor.DefaultConfig(), cli.DefaultSetupConfig()
+	exam, setup, console := doctor.DefaultConfig(), cli.DefaultSetupConfig(), cli.DefaultConsoleConfig()
 	add("ingress", &in)
 	add("processor", &pro)
 	add("reconciler", &rec)
@@ -67,7 +67,8 @@ func Configuration() string {
 	add("ledgerfeed replay", &again)
 	add("ledgerfeed doctor", &exam)
 	add("ledgerfeed setup", &setup)
-	add("ledgerfeed gap, cursor, scan, backfill and sink", &look)
+	add("ledgerfeed gap, cursor, scan, backfill, sink and session", &look)
+	add("ledgerfeed console", &console)
 
 	var b strings.Builder
 	b.WriteString(intro)
