@@ -15,6 +15,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	actions "github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 )
 
@@ -65,8 +66,11 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
+	trail, closeTrail := p.trail(log, os.Environ())
+	defer closeTrail()
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
+	e.Use(actions.Consents(trail))
 	routes := e.Group("")
 	handler.RegisterStart(routes)
 	if loopback(host) {

@@ -39,9 +39,12 @@ func (s *Server) allow(least role) echo.MiddlewareFunc {
 			case id.Role >= least:
 				return next(c)
 			case id.Role > nobody:
-				s.note(c, c.Request().Method+" "+c.Path(), strings.Join(c.ParamValues(), " "), "refused: viewers change nothing")
+				s.refused(c, attempt(c), "viewers change nothing")
 				return problem(http.StatusForbidden, "Not allowed", "You are logged in as a viewer, and this is for operators. Log in with the operator's token.")
 			case wantsJSON(c):
+				if c.Request().Header.Get("Authorization") != "" {
+					s.refused(c, attempt(c), "wrong token")
+				}
 				return problem(http.StatusUnauthorized, "Not logged in", "Send the token as Authorization: Bearer TOKEN.")
 			case c.Request().Method == http.MethodGet && c.Request().Header.Get("Sec-Fetch-Site") == "cross-site":
 				return again(c)
@@ -65,6 +68,7 @@ func again(c echo.Context) error {
 func (s *Server) sameSite(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := s.origins.Check(c.Request()); err != nil {
+			s.refused(c, attempt(c), "sent by the page of another site")
 			return problem(http.StatusForbidden, "Not from here", "This request came from the page of another site. Open the page here and try again.")
 		}
 		return next(c)
@@ -93,17 +97,23 @@ func (s *Server) showLogin(c echo.Context, status int, wrong bool) error {
 
 func (s *Server) login(c echo.Context) error {
 	if !s.logins.Allow() {
+		s.refused(c, "login", "too many logins")
 		return problem(http.StatusTooManyRequests, "Too many logins", "Wait some seconds and try again.")
 	}
 	id := s.o.Config.byToken(strings.TrimSpace(c.FormValue("token")))
 	if id.Role == nobody {
+		s.refused(c, "login", "wrong token")
 		return s.showLogin(c, http.StatusUnauthorized, true)
 	}
+	s.noteAs(c, id, "login", "done")
 	c.SetCookie(s.sessions.cookie(id))
 	return c.Redirect(http.StatusSeeOther, ownPath(c.FormValue("next")))
 }
 
 func (s *Server) logout(c echo.Context) error {
+	if id := s.identify(c.Request()); id.Role > nobody {
+		s.noteAs(c, id, "logout", "done")
+	}
 	c.SetCookie(s.sessions.set(sessionCookie, "", 0))
 	return c.Redirect(http.StatusSeeOther, "/login")
 }

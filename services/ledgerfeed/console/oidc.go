@@ -24,12 +24,21 @@ const (
 type oidcLogin struct {
 	config   ConsoleConfig
 	sessions *sessions
+	recorder recorder
 
 	mu       sync.Mutex // guards provider
 	provider *oidc.Provider
 }
 
-func newOIDCLogin(c ConsoleConfig, s *sessions) *oidcLogin { return &oidcLogin{config: c, sessions: s} }
+// recorder is where logins are recorded.
+type recorder interface {
+	noteAs(c echo.Context, id identity, what, outcome string)
+	refused(c echo.Context, what, why string)
+}
+
+func newOIDCLogin(c ConsoleConfig, s *sessions, r recorder) *oidcLogin {
+	return &oidcLogin{config: c, sessions: s, recorder: r}
+}
 
 // open asks the issuer, once it answers: an issuer that is down keeps nobody from
 // starting the console, nor from a login by token.
@@ -70,12 +79,15 @@ var errOIDC = errors.New("the login does not fit the one that was begun")
 func (l *oidcLogin) callback(c echo.Context) error {
 	email, err := l.email(c)
 	if err != nil {
+		l.recorder.refused(c, "login", "it did not come to its end")
 		return problem(http.StatusUnauthorized, "Not logged in", "The login did not come to its end. Begin it again at /login.").SetInternal(err)
 	}
 	id := identity{Who: email, Role: l.config.byEmail(email)}
 	if id.Role == nobody {
+		l.recorder.refused(c, "login of "+email, "in no list")
 		return problem(http.StatusForbidden, "Not allowed", email+" is neither in console.oidc_operators nor in console.oidc_viewers.")
 	}
+	l.recorder.noteAs(c, id, "login", "done")
 	c.SetCookie(l.sessions.set(oidcCookie, "", 0))
 	c.SetCookie(l.sessions.cookie(id))
 	// A redirect would still count as coming from the issuer, and the browser would not

@@ -19,6 +19,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
 )
@@ -61,6 +62,7 @@ type Server struct {
 	realms    *realm.Directory
 	sampler   *sampler
 	replays   *replays
+	trail     *action.Trail
 	listener  net.Listener
 	http      *http.Server
 	templates templates
@@ -93,6 +95,11 @@ func New(o Options) (*Server, error) {
 		o: o, log: o.Logger, sessions: newSessions(o.Config, o.Now), logins: rate.NewLimiter(loginRate, loginBurst),
 		origins: http.NewCrossOriginProtection(), realms: directory, replays: newReplays(),
 	}
+	s.trail = action.New(action.Options{
+		Stream: func(context.Context) (*stream.Conn, error) { return o.Stream, nil },
+		State:  func(context.Context) (*state.Store, error) { return o.State, nil },
+		Logger: o.Logger.Named("actions"), Now: o.Now,
+	})
 	if s.templates, err = parseTemplates(); err != nil {
 		return nil, err
 	}
@@ -102,7 +109,7 @@ func New(o Options) (*Server, error) {
 		}
 	}
 	if o.Config.OIDCIssuer != "" {
-		s.oidc = newOIDCLogin(o.Config, s.sessions)
+		s.oidc = newOIDCLogin(o.Config, s.sessions, s)
 	}
 	s.sampler = newSampler(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -129,8 +136,9 @@ func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Serve(s.listener) }()
 	sampling, stop := context.WithCancel(ctx)
-	sampled := make(chan struct{})
+	sampled, drained := make(chan struct{}), make(chan struct{})
 	go func() { defer close(sampled); s.sampler.run(sampling) }()
+	go func() { defer close(drained); s.trail.Run(sampling) }()
 	var err error
 	select {
 	case err = <-ended:
@@ -146,7 +154,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stop()
 	stop()
 	<-sampled
+	<-drained
 	s.replays.wait()
+	s.trail.Close()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -162,7 +172,7 @@ func (s *Server) handler() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.failed
-	e.Use(s.headers, s.ownHosts)
+	e.Use(requestID, s.headers, s.ownHosts)
 	e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", func(c echo.Context) error {
 		ctx, cancel := context.WithTimeout(c.Request().Context(), 2*time.Second)
