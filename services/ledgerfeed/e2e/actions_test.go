@@ -34,7 +34,7 @@ func TestActions_OfTheCommandLineAreRecorded(t *testing.T) {
 		require.Equal(t, code, cmd.ProcessState.ExitCode(), "%s", out)
 		return string(out)
 	}
-	run(0, nats, "sink", "ls")
+	run(0, nats, "gap", "ls")
 	run(0, nats, "sink", "pause", "crm", "--dry-run")
 	run(2, nats, "sink", "pause", "nope", "--yes")
 	require.Contains(t, run(0, nats, "actions", "verify"), "no actions")
