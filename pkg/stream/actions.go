@@ -145,14 +145,21 @@ func (c *Conn) NewestActions(ctx context.Context, skip, n int) ([]StoredAction, 
 
 // CountActions is how many there are.
 func (c *Conn) CountActions(ctx context.Context) (int, error) {
+	u, err := c.ActionUsage(ctx)
+	return int(u.Messages), err
+}
+
+// ActionUsage is how full the stream of actions is; zero where there is none yet.
+func (c *Conn) ActionUsage(ctx context.Context) (Usage, error) {
 	s, err := c.actionStream(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 0, nil
+		return Usage{Stream: ActionStream}, nil
 	}
 	if err != nil {
-		return 0, err
+		return Usage{}, err
 	}
-	return int(s.CachedInfo().State.Msgs), nil
+	info := s.CachedInfo()
+	return Usage{Stream: ActionStream, Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes}, nil
 }
 
 // EachAction calls each for the actions there are now, oldest first, until it returns an

@@ -55,12 +55,13 @@ func (s *Server) bounded(c echo.Context, r *request) error {
 	defer s.metrics.inFlight.Dec()
 	ip, _ := netip.ParseAddr(r.peer) // what is none is a stranger as any other
 	r.addr = address(ip)
-	one, why := usage{requests: 1}, granted
-	if r.hold.stranger, why = s.peers.take(r.addr, one, r.began); why != granted {
+	one := usage{requests: 1}
+	stranger, why := s.peers.take(r.addr, one, r.began)
+	if why != granted {
 		s.peers.refused(r.addr, one, why)
 		return refuse(overloaded, errShare)
 	}
-	r.hold.memory, r.hold.peers = s.memory, s.peers
+	r.hold = hold{memory: s.memory, peers: s.peers, stranger: stranger}
 	defer r.hold.release()
 	return s.handle(c, r)
 }

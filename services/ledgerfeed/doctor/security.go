@@ -30,6 +30,7 @@ const (
 	checkSessionKey  = "session-key"
 	checkSecretFiles = "secret-files"
 	checkPprof       = "pprof"
+	checkTrail       = "trail"
 	checkVersions    = "versions"
 	onThisMachine    = "it is on this machine alone"
 )
@@ -42,6 +43,7 @@ func (x *exam) security(ctx context.Context) {
 	x.consoleSecurity()
 	x.secretFiles()
 	x.pprof()
+	x.trail(ctx)
 	x.versions(ctx)
 }
 
@@ -182,6 +184,28 @@ func (x *exam) pprof() {
 		x.warn(checkPprof, "unset admin.pprof, or let admin.listen be a loopback address", "profiles are served at %s to whoever reaches it", a.Listen)
 	default:
 		x.ok(checkPprof, "profiles are served on this machine alone")
+	}
+}
+
+// trail looks whether actions are still recorded.
+func (x *exam) trail(ctx context.Context) {
+	if x.broker == nil || x.store == nil {
+		x.skip(checkTrail, "start the broker and Redis", "whether actions are recorded is not known")
+		return
+	}
+	u, err := x.broker.ActionUsage(ctx)
+	if err != nil {
+		x.warn(checkTrail, "let the user of the console read the stream "+stream.ActionStream, "%v", err)
+		return
+	}
+	waiting, err := x.store.QueuedActions(ctx, 1)
+	switch {
+	case err == nil && len(waiting) > 0:
+		x.warn(checkTrail, "run ledgerfeed actions: it stores them, or says why not", "actions wait in Redis, since %s did not take them", u.Stream)
+	case u.MaxBytes > 0 && float64(u.Bytes) > nearlyFull*float64(u.MaxBytes):
+		x.warn(checkTrail, "raise nats.actions_max_bytes: a full trail leaves actions in the log alone", "%s holds %d of %d bytes", u.Stream, u.Bytes, u.MaxBytes)
+	default:
+		x.ok(checkTrail, "%d actions", u.Messages)
 	}
 }
 

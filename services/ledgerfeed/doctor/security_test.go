@@ -39,6 +39,7 @@ func TestDoctor_FindsWhatLetsOthersIn(t *testing.T) {
 	exposed := filepath.Join(dir, "apps")
 	require.NoError(t, os.WriteFile(exposed, []byte("production="+token), 0o600))
 	require.NoError(t, os.Chmod(exposed, 0o644))
+	require.NoError(t, s.store.QueueAction(t.Context(), "{}"))
 	c := &s.options.Config
 	c.NATS.URL = strings.Replace(c.NATS.URL, "127.0.0.1", elsewhere, 1)
 	c.Redis.URL = secret.String(strings.Replace(c.Redis.URL.Reveal(), "127.0.0.1", elsewhere, 1))
@@ -59,6 +60,7 @@ func TestDoctor_FindsWhatLetsOthersIn(t *testing.T) {
 		"console-url":  {doctor.Fail, "sessions cross the network in clear"},
 		"secret-files": {doctor.Fail, exposed},
 		"pprof":        {doctor.Warn, ":9090"},
+		"trail":        {doctor.Warn, "wait in Redis"},
 		"versions":     {doctor.OK, "nats-server"},
 	} {
 		f := finding(t, r, check)
@@ -77,7 +79,7 @@ func TestDoctor_ASystemOnOneMachineNeedsNoLogin(t *testing.T) {
 	require.NoError(t, os.WriteFile(own, []byte("production="+token), 0o600))
 	s.options.Environ = []string{"LEDGERFEED_INGRESS_APPS_FILE=" + own}
 	r := s.look(false)
-	for _, check := range []string{"broker-login", "broker-tls", "redis-login", "redis-tls", "console-url", "secret-files", "pprof", "versions"} {
+	for _, check := range []string{"broker-login", "broker-tls", "redis-login", "redis-tls", "console-url", "secret-files", "pprof", "trail", "versions"} {
 		f := finding(t, r, check)
 		require.Equal(t, doctor.OK, f.Level, f.Text)
 	}
