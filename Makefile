@@ -83,6 +83,10 @@ race: servers ## run the tests under the race detector, but for the longest
 e2e: servers ## run the whole feed as a user would, longer than `make test` does
 	go test -count=1 -timeout 20m ./services/ledgerfeed/e2e -args -e2e.for=20s
 
+.PHONY: attack
+attack: servers ## attack the services from outside, with full force: every attack has to fail
+	go test -count=1 -v -timeout 20m ./services/ledgerfeed/attack -args -attack.full
+
 .PHONY: e2e-ui
 e2e-ui: bin/ledgerfeed ## drive the console in headless Chromium: every page and action, two sizes, axe (needs node and Debian's chromium)
 	@.ci/e2e-ui

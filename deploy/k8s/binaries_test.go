@@ -31,6 +31,8 @@ type program struct {
 	http  string        // of the public one; empty for none
 	drain time.Duration // longest stop after SIGTERM
 	image string        // the last part of its name
+	bound int64         // the memory it takes at most by its settings, in bytes; 0 is not known
+	heap  int64         // the memory limit of the runtime that goes with it
 }
 
 // closing is for what is closed after the drain: the admin endpoint, which waits
@@ -44,7 +46,10 @@ func load(component string, environ []string) (program, error) {
 	case "ingress":
 		cfg := ingress.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
-		return program{admin: cfg.Admin.Listen, http: cfg.Ingress.Listen, drain: cfg.Ingress.DrainTimeout + closing, image: component}, err
+		return program{
+			admin: cfg.Admin.Listen, http: cfg.Ingress.Listen, drain: cfg.Ingress.DrainTimeout + closing, image: component,
+			bound: cfg.Ingress.MemoryBound(), heap: cfg.Ingress.RuntimeLimit(),
+		}, err
 	case "processor":
 		cfg := processor.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
@@ -165,9 +170,15 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 	if p.http != "" && pause == 0 {
 		r.add("%s: stops before the load balancers know", where)
 	}
+	if limit := container.Resources.Limits.Memory().Value(); p.bound > limit {
+		r.add("%s: takes up to %d MiB by its settings, and may have %d", where, p.bound>>20, limit>>20)
+	}
 	for _, e := range container.Env {
 		if e.Name != "GOMEMLIMIT" {
 			continue
+		}
+		if want := fmt.Sprintf("%dMiB", p.heap>>20); p.heap > 0 && e.Value != want {
+			r.add("%s: GOMEMLIMIT %s is not the %d MiB that go with its settings", where, e.Value, p.heap>>20)
 		}
 		var mebi int64
 		if _, err := fmt.Sscanf(e.Value, "%dMiB", &mebi); err != nil || mebi<<20 >= container.Resources.Limits.Memory().Value() {

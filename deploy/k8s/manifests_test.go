@@ -103,7 +103,9 @@ func TestManifests_MistakesAreFound(t *testing.T) {
 		{name: "console that asks nobody", file: "base/console.yaml", old: "http://processor-admin:9090", new: "http://processors:9090", want: "there is no service processors"},
 		{name: "no certificate", file: "overlays/production/host.yaml", old: "hosts: [webhooks.example.com]", new: "hosts: [hooks.example.com]", want: "has no certificate"},
 		{name: "another image", file: "base/processor.yaml", old: "image: ledgerfeed/processor", new: "image: ledgerfeed/reconciler", want: "runs the image"},
-		{name: "memory", file: "base/ingress.yaml", old: "value: 220MiB", new: "value: 300MiB", want: "GOMEMLIMIT 300MiB is not below the limit"},
+		{name: "memory", file: "base/ingress.yaml", old: "value: 231MiB", new: "value: 300MiB", want: "GOMEMLIMIT 300MiB is not below the limit"},
+		{name: "memory by the settings", file: "base/ingress.yaml", old: `value: "33554432"`, new: `value: "67108864"`, want: "takes up to 383 MiB by its settings, and may have 256"},
+		{name: "memory of the runtime", file: "base/ingress.yaml", old: "value: 231MiB", new: "value: 220MiB", want: "GOMEMLIMIT 220MiB is not the 231 MiB that go with its settings"},
 		{name: "demo: claim", overlay: "demo", file: "overlays/demo/quickbooks.yaml", old: "claimName: quickbooks", new: "claimName: books", want: `claim "books" is missing`},
 		{name: "external: address", overlay: "external", file: "overlays/external/settings.env", old: "LEDGERFEED_NATS_PROFILE=cluster", new: "LEDGERFEED_NATS_PROFILE=triple", want: "nats.profile"},
 	} {

@@ -49,8 +49,9 @@ import (
 //	lf:1:sanitized             HASH sink → count                   sinks that replaced characters
 //	lf:1:deletions             HASH "realm:entity" → JSON          deletions that wait for a person; 30 days after
 //	lf:1:life                  STRING "run_id[-evicted]#random"   one: the Redis that sinks gave their marks back to
-//	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
+//	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed; written by versions before the stream LF_ACTIONS
 //	lf:1:console:{sessions}    STRING random                       one; replaced to end all sessions of the console
+//	lf:1:actionqueue           LIST JSON                           actions that wait for the broker; 10,000
 //	lf:1:series:{app}:name     HASH slot → JSON                    Series.Size; a ring
 //	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days

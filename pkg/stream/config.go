@@ -70,6 +70,8 @@ type Config struct {
 	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"How long dead letters are kept."`
 	ChangesMaxBytes int64         `koanf:"changes_max_bytes" doc:"Size of the stream of the NATS sink in bytes; the oldest changes go first."`
 	ChangesMaxAge   time.Duration `koanf:"changes_max_age" doc:"How long the stream of the NATS sink keeps a change; 0 for as long as there is room."`
+	ActionsMaxBytes int64         `koanf:"actions_max_bytes" doc:"Size of the stream of what people did (LF_ACTIONS) in bytes. When it is full, new actions are in the log alone; refused requests leave the last quarter to actions."`
+	ActionsMaxAge   time.Duration `koanf:"actions_max_age" doc:"How long the stream LF_ACTIONS keeps what people did."`
 	PublishTimeout  time.Duration `koanf:"publish_timeout" doc:"How long a publish waits for the broker's acknowledgement, at most."`
 }
 
@@ -84,6 +86,8 @@ func DefaultConfig() Config {
 		DeadMaxBytes:    1 << 30,
 		DeadMaxAge:      90 * 24 * time.Hour,
 		ChangesMaxBytes: 4 << 30,
+		ActionsMaxBytes: 256 << 20,
+		ActionsMaxAge:   400 * 24 * time.Hour,
 		PublishTimeout:  5 * time.Second,
 	}
 }
@@ -140,6 +144,12 @@ func (c Config) Validate() error {
 	}
 	if c.ChangesMaxAge != 0 && c.ChangesMaxAge < time.Hour {
 		bad("changes_max_age", c.ChangesMaxAge, "want 0 or at least 1h")
+	}
+	if c.ActionsMaxBytes < least {
+		bad("actions_max_bytes", c.ActionsMaxBytes, "want at least 1048576 (1 MiB)")
+	}
+	if c.ActionsMaxAge < 24*time.Hour {
+		bad("actions_max_age", c.ActionsMaxAge, "want at least 24h")
 	}
 	if c.PublishTimeout <= 0 {
 		bad("publish_timeout", c.PublishTimeout, "want more than 0s")

@@ -327,6 +327,7 @@ func lowerRemedy(name, field string, have, want any) string {
 		EventStream + "max_bytes": "events_max_bytes", RetryStream + "max_bytes": "retry_max_bytes",
 		DeadStream + "max_bytes": "dead_max_bytes", DeadStream + "max_age": "dead_max_age",
 		ChangeStream + "max_bytes": "changes_max_bytes", ChangeStream + "max_age": "changes_max_age",
+		ActionStream + "max_bytes": "actions_max_bytes", ActionStream + "max_age": "actions_max_age",
 	}[name+field]
 	flag := strings.ReplaceAll(field, "_", "-")
 	lower := fmt.Sprintf("lower it by hand with `nats stream edit %s --%s %v`, which may drop messages or refuse new ones", name, flag, want)

@@ -90,7 +90,7 @@ func TestTLS_SlowBodyIs408OverHTTP2(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+b.server.Addr()+"/webhooks/demo", body)
 	require.NoError(t, err)
 	req.ContentLength = 100
-	req.Header.Set(webhook.SignatureHeader, "x")
+	req.Header.Set(webhook.SignatureHeader, plausible)
 	resp, err := b.client.Do(req)
 	require.NoError(t, err)
 	resp.Body.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	actions "github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	loopbackserver "github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/loopback"
 )
@@ -87,8 +88,11 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
+	trail, closeTrail := p.trail(log, os.Environ())
+	defer closeTrail()
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
+	e.Use(actions.Consents(trail))
 	if loopback(host) {
 		e.Use(ownHosts(s.oauth.RedirectURL()))
 		if !c.BehindProxy {

@@ -48,7 +48,7 @@ func (s *Server) allow(least role) echo.MiddlewareFunc {
 			case id.Role >= least:
 				return next(c)
 			case id.Role > nobody:
-				s.note(c, c.Request().Method+" "+c.Path(), strings.Join(c.ParamValues(), " "), "refused: viewers change nothing")
+				s.refused(c, attempt(c), "viewers change nothing")
 				return problem(http.StatusForbidden, "Not allowed", "You are logged in as a viewer, and this is for operators. Log in with the operator's token.")
 			case wantsJSON(c):
 				return problem(http.StatusUnauthorized, "Not logged in", "Send the token as Authorization: Bearer TOKEN.")
@@ -74,6 +74,7 @@ func again(c echo.Context) error {
 func (s *Server) sameSite(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := s.origins.Check(c.Request()); err != nil {
+			s.refused(c, attempt(c), "sent by the page of another site")
 			return problem(http.StatusForbidden, "Not from here", "This request came from the page of another site. Open the page here and try again.")
 		}
 		return next(c)

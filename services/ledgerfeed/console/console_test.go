@@ -27,6 +27,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
@@ -292,7 +293,7 @@ func TestConsole_ActionsTakeEffectAndAreLogged(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, counts[stream.ReasonUnreadable])
 
-	actions, err := b.store.Actions(t.Context(), 0, 100)
+	actions, err := action.Newest(t.Context(), b.broker, nil, 0, 100)
 	require.NoError(t, err)
 	require.Len(t, actions, 6)
 	require.Equal(t, "purge", actions[0].What)
@@ -338,7 +339,7 @@ func TestConsole_HeldDeletionsAreDecidedByOperators(t *testing.T) {
 	due, err := b.store.Due(t.Context(), realm)
 	require.NoError(t, err)
 	require.False(t, due.After(time.Now()), "an approved one is due now")
-	actions, err := b.store.Actions(t.Context(), 0, 100)
+	actions, err := action.Newest(t.Context(), b.broker, nil, 0, 100)
 	require.NoError(t, err)
 	var noted []string
 	for _, a := range actions {

@@ -60,6 +60,23 @@ func (s *Server) recordLogin(c echo.Context, e loginEvent) {
 	default:
 		s.log.Info("login", fields...)
 	}
+	s.noteLogin(c, e)
+}
+
+// noteLogin puts it into the trail of actions.
+func (s *Server) noteLogin(c echo.Context, e loginEvent) {
+	what, id := "login", identity{Who: e.Who, Role: e.Role}
+	switch e.Outcome {
+	case loginOK:
+		s.noteAs(c, id, what, "done")
+	case loggedOut:
+		s.noteAs(c, id, "logout", "done")
+	default:
+		if e.Who != "" {
+			what += " of " + e.Who
+		}
+		s.refused(c, what, e.Reason)
+	}
 }
 
 // wrongCredential records a wrong credential. It returns the answer to a peer that has sent too

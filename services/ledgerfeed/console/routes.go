@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 )
 
 // param is one of a route's, in the path, the query or the form.
@@ -143,9 +145,11 @@ func (s *Server) register(e *echo.Echo) {
 // comes back to: browsers do not send a session along with a redirect from another
 // site, and the flow has a binding of its own.
 func (s *Server) guardConnect(next echo.HandlerFunc) echo.HandlerFunc {
-	guarded := s.allow(operator)(s.noting(next))
+	guarded, consented := s.allow(operator)(s.noting(next)), action.Consents(s.trail)(next)
 	return func(c echo.Context) error {
 		switch c.Path() {
+		case "/connect/callback":
+			return consented(c)
 		case "/connect", "/realms/:realm/disconnect", importOnePath, importPath:
 			return guarded(c)
 		}

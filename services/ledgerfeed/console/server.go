@@ -19,6 +19,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
 )
@@ -66,6 +67,7 @@ type Server struct {
 	realms    *realm.Directory
 	sampler   *sampler
 	replays   *replays
+	trail     *action.Trail
 	listener  net.Listener
 	http      *http.Server
 	templates templates
@@ -106,6 +108,11 @@ func New(o Options) (*Server, error) {
 	if s.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, err
 	}
+	s.trail = action.New(action.Options{
+		Stream: func(context.Context) (*stream.Conn, error) { return o.Stream, nil },
+		State:  func(context.Context) (*state.Store, error) { return o.State, nil },
+		Logger: o.Logger.Named("actions"), Now: o.Now,
+	})
 	if s.templates, err = parseTemplates(); err != nil {
 		return nil, err
 	}
@@ -146,10 +153,11 @@ func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Serve(s.listener) }()
 	sampling, stop := context.WithCancel(ctx)
-	sampled := make(chan struct{})
+	sampled, drained := make(chan struct{}), make(chan struct{})
 	go func() { defer close(sampled); s.sampler.run(sampling) }()
 	counted := make(chan struct{})
 	go func() { defer close(counted); s.watchReplicas(sampling) }()
+	go func() { defer close(drained); s.trail.Run(sampling) }()
 	var err error
 	select {
 	case err = <-ended:
@@ -166,7 +174,9 @@ func (s *Server) Run(ctx context.Context) error {
 	stop()
 	<-sampled
 	<-counted
+	<-drained
 	s.replays.wait()
+	s.trail.Close()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -196,7 +206,7 @@ func (s *Server) handler() *echo.Echo {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.failed
 	e.IPExtractor = peers(s.o.Config.TrustedProxies)
-	e.Use(s.headers, s.local, s.bounded)
+	e.Use(requestID, s.headers, s.local, s.bounded)
 	e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", func(c echo.Context) error {
 		if err := s.readiness.check(c.Request().Context()); err != nil {
