@@ -191,7 +191,7 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 var filled = map[string]string{
 	"ingress-apps/apps": "production=verifier-token-1", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
 	"redis-processor/sentinel-password": "word", "redis-reconciler/sentinel-password": "word", "redis-console/sentinel-password": "word",
-	"connection-keys/keys": "k1:AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef",
+	"connection-keys/keys": "k1:AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef", "console/session-key": "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 }
 
 // fillIn is the value of a secret's key, as an operator would have filled it in.

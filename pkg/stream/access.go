@@ -73,13 +73,14 @@ func LeastAccessOf(service string) (a Access, known bool) {
 		a.reads(HeartbeatStream)
 		a.Subscribe = append(a.Subscribe, beatSubject+"ingress")
 	case "console":
-		a.publish(on("STREAM.MSG.%s", "GET."+DeadStream, "DELETE."+DeadStream), "lf.event.>")
+		a.publish(on("STREAM.MSG.%s", "GET."+DeadStream, "DELETE."+DeadStream, "GET."+ActionStream), "lf.event.>", actionSubject)
 		a.publish(on("CONSUMER.LIST.%s", EventStream, RetryStream))
 		a.publish(on("CONSUMER.INFO.%s.*", EventStream, RetryStream, GapStream))
 		a.reads(DeadStream)
+		a.reads(ActionStream)
 		a.Subscribe = append(a.Subscribe, inboxOf("ledgerfeed")+".>", inboxOf("ledgerfeed-doctor")+".>")
 	case "setup":
-		made := append(slices.Clone(streams), HeartbeatStream)
+		made := append(slices.Clone(streams), HeartbeatStream, ActionStream)
 		a.Publish = nil
 		a.publish(on("STREAM.INFO.%s", made...))
 		a.publish(on("STREAM.CREATE.%s", made...))

@@ -44,7 +44,12 @@ func (c *Conn) actions() jetstream.StreamConfig {
 }
 
 // EnsureActions does for the stream of actions what [Conn.EnsureTopology] does for the others.
-func (c *Conn) EnsureActions(ctx context.Context) error { return c.ensure(ctx, c.actions()) }
+func (c *Conn) EnsureActions(ctx context.Context) error {
+	if c.cfg.Setup == SetupVerify {
+		return c.verify(ctx, c.actions())
+	}
+	return c.ensure(ctx, c.actions())
+}
 
 const (
 	// appendAttempts and appendPause bound the race of several writers: one of them wins

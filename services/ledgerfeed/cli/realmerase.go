@@ -2,19 +2,16 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/user"
 	"slices"
 	"text/tabwriter"
-	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
-	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	actions "github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/erasure"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 )
@@ -78,9 +75,10 @@ func (c *realmEraseCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	by, _ := actions.System(os.Environ())
 	run := erasure.New(c.Realm, erasure.Options{
 		State: s.store, Stream: s.broker, Connections: s.connections, Revoker: s.oauth,
-		Sinks: c.Sinks, Processor: cfg.Processor, Force: c.Force, By: operatorName(), Logger: log.Named("erasure"),
+		Sinks: c.Sinks, Processor: cfg.Processor, Force: c.Force, By: by, Logger: log.Named("erasure"),
 		Progress: func(step string) { fmt.Fprintf(p.stderr, "%s\n", step) },
 	})
 	if err := run.Check(ctx); err != nil {
@@ -101,35 +99,10 @@ func (c *realmEraseCmd) Run(ctx context.Context, p process) error {
 		return err
 	}
 	report, err := run.Erase(ctx)
-	err = errors.Join(err, c.record(context.WithoutCancel(ctx), s.store, err))
 	if err != nil {
 		return away(ctx, s, fmt.Errorf("realm %s is not erased as a whole, run it again: %w", c.Realm, err))
 	}
 	return c.print(p, report, "erased")
-}
-
-// record writes down that the company was erased, or that it was tried.
-func (c *realmEraseCmd) record(ctx context.Context, store *state.Store, outcome error) error {
-	a := state.Action{ID: rand.Text(), At: time.Now().UTC(), Who: operatorName(), Role: "operator", What: "erase realm", On: "realm " + c.Realm, Outcome: "done"}
-	if outcome != nil {
-		a.Outcome = "failed: " + outcome.Error()
-	}
-	if c.Sinks {
-		a.What += " and sinks"
-	}
-	return store.LogAction(ctx, a)
-}
-
-// operatorName is who runs the command.
-func operatorName() string {
-	name, host := "somebody", "this machine"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if h, err := os.Hostname(); err == nil {
-		host = h
-	}
-	return name + "@" + host
 }
 
 func (c *realmEraseCmd) print(p process, r erasure.Report, done string) error {

@@ -97,7 +97,7 @@ func (c *setupCmd) setUp(ctx context.Context, p process, cfg SetupConfig) error 
 	}
 	defer conn.Close()
 	done := func(what string) { fmt.Fprintf(p.stdout, "ok  %s\n", what) }
-	if err := errors.Join(conn.EnsureTopology(ctx), conn.EnsureHeartbeats(ctx)); err != nil {
+	if err := errors.Join(conn.EnsureTopology(ctx), conn.EnsureHeartbeats(ctx), conn.EnsureActions(ctx)); err != nil {
 		return err
 	}
 	done("streams")
