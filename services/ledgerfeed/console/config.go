@@ -49,7 +49,7 @@ func DefaultConsoleConfig() ConsoleConfig {
 const (
 	// leastToken is the shortest token that nobody guesses.
 	leastToken = 16
-	// demoToken is that of docker-compose.yml and of the demo overlay, which are public.
+	// demoToken is that of the compose demo, which is public.
 	demoToken = "ledgerfeed-demo-console"
 	// leastSymbols is how many different characters a random key has at least.
 	leastSymbols = 10
