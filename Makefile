@@ -203,10 +203,11 @@ down: ## stop the stack; its data stays in the volumes
 	docker compose --profile demo down
 
 .PHONY: ci
-ci: ## what CI runs: test, lint, verify, race, two short chaos runs, and each fuzz target for 10,000 inputs
+ci: ## what CI runs: test, lint, verify, attack, race, two short chaos runs, and each fuzz target for 10,000 inputs
 	$(MAKE) test
 	$(MAKE) lint
 	$(MAKE) verify
+	$(MAKE) attack
 	$(MAKE) race
 	$(MAKE) chaos-ci
 	$(MAKE) fuzz FUZZTIME=10000x
