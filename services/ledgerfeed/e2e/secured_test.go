@@ -38,7 +38,7 @@ func newSecuredFeed(t *testing.T) *securedFeed {
 		guardedFeed: &guardedFeed{t: t, host: "127.0.0.1", listen: map[string]string{}, admin: map[string]string{}, running: map[string]*process{}},
 		dir:         filepath.Join(t.TempDir(), "run", "secrets"),
 	}
-	require.NoError(t, secrets.Make(secrets.Options{Dir: f.dir, IngressApps: "books=first-verifier", ClientSecret: "first-client-secret"}))
+	require.NoError(t, secrets.Make(secrets.Options{Dir: f.dir, IngressApps: "books=first-verifier-token", ClientSecret: "first-client-secret"}))
 	f.nats = devtest.StartNATSConfig(t, secretstest.NATSOptions(t, deploy+"/nats", f.dir)).Addr().String()
 	f.redis = secretstest.Redis(t, deploy, f.dir)
 	db, _ := secretstest.Postgres(t, deploy, f.dir)
