@@ -38,6 +38,11 @@ type NATS struct {
 // carries a whole webhook body.
 const MaxPayload = 8 << 20
 
+// MaxStore is what the streams of a server here may hold together, in bytes.
+// NATS's own limit is three quarters of the free disk, and it counts what a
+// stream may hold, not what it holds: beside a full disk nothing would start.
+const MaxStore = 1 << 40
+
 const readyWithin = 20 * time.Second
 
 // StartNATS starts a server and returns when it takes connections. Close it.
@@ -85,6 +90,9 @@ func startNATS(o NATSOptions, host string, port int) (*NATS, error) {
 		JetStream:  true,
 		StoreDir:   o.Dir,
 		SyncAlways: o.SyncAlways,
+
+		JetStreamMaxStore: MaxStore,
+
 		MaxPayload: cmp.Or(o.MaxPayload, MaxPayload),
 		NoSigs:     true,
 		NoLog:      true,

@@ -41,6 +41,15 @@ func TestStartNATS_KeepsItsStreams(t *testing.T) {
 	}
 }
 
+// A stream may be allowed more than the disk has free, as on a laptop that is almost full.
+func TestStartNATS_TakesStreamsLargerThanTheFreeDisk(t *testing.T) {
+	n, err := devserver.StartNATS(devserver.NATSOptions{Dir: t.TempDir()})
+	require.NoError(t, err)
+	defer n.Close()
+	_, err = jetStream(t, n.URL()).CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: devserver.MaxStore - 1})
+	require.NoError(t, err)
+}
+
 func TestStart_SaysWhatIsWrong(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

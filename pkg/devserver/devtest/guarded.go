@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 )
 
 // GuardedUser is who the servers of [StartGuarded] know.
@@ -87,7 +89,7 @@ func (g *Guarded) SetRedisPassword(password string) {
 func (g *Guarded) startNATS(password string) {
 	g.t.Helper()
 	g.options = server.Options{
-		ServerName: "ledgerfeed-guarded", Host: g.host, Port: server.RANDOM_PORT, JetStream: true, StoreDir: g.t.TempDir(),
+		ServerName: "ledgerfeed-guarded", Host: g.host, Port: server.RANDOM_PORT, JetStream: true, StoreDir: g.t.TempDir(), JetStreamMaxStore: devserver.MaxStore,
 		Username: GuardedUser, Password: password, NoSigs: true, NoLog: true,
 	}
 	g.must(g.runNATS())

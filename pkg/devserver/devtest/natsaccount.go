@@ -1,6 +1,7 @@
 package devtest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 )
 
 // NATSLimits bound an account, or its server; zero is without a bound.
@@ -46,7 +49,7 @@ func StartNATSAccount(t testing.TB, limits NATSLimits) *NATSAccount {
 	n.must(err)
 	n.server, err = server.NewServer(&server.Options{
 		ServerName: "ledgerfeed-test", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
-		JetStream: true, StoreDir: n.dir, JetStreamMaxStore: limits.ServerStorage, MaxPayload: limits.MaxPayload,
+		JetStream: true, StoreDir: n.dir, JetStreamMaxStore: cmp.Or(limits.ServerStorage, devserver.MaxStore), MaxPayload: limits.MaxPayload,
 		TrustedOperators: []*jwt.OperatorClaims{trusted}, AccountResolver: accounts, SystemAccount: operator.SystemAccount,
 	})
 	n.must(err)

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 )
 
 // NATSServers is how many servers a cluster has: the least that outlives one.
@@ -52,6 +54,8 @@ func StartNATSCluster(t testing.TB) *NATSCluster {
 				SyncAlways: true,
 				NoSigs:     true,
 				NoLog:      true,
+
+				JetStreamMaxStore: devserver.MaxStore,
 			}
 			c.urls[i] = "nats://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[NATSServers+i]))
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 )
 
 // NATSProcesses is a NATSCluster whose servers are processes of their own, which can be
@@ -65,8 +67,8 @@ func StartNATSProcesses(t testing.TB) *NATSProcesses {
 		for i := range c.servers {
 			s := &c.servers[i]
 			s.dir, s.port = t.TempDir(), ports[NATSServers+i]
-			config := fmt.Sprintf("server_name: ledgerfeed-test-%d\nlisten: %q\njetstream {store_dir: %q, sync_interval: always}\ncluster {name: ledgerfeed-test, listen: %q, no_advertise: true, routes: [%s]}\n",
-				i+1, local(s.port), s.dir, local(ports[i]), strings.Join(routes, ", "))
+			config := fmt.Sprintf("server_name: ledgerfeed-test-%d\nlisten: %q\njetstream {store_dir: %q, sync_interval: always, max_file_store: %d}\ncluster {name: ledgerfeed-test, listen: %q, no_advertise: true, routes: [%s]}\n",
+				i+1, local(s.port), s.dir, devserver.MaxStore, local(ports[i]), strings.Join(routes, ", "))
 			if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
 				return err
 			}
