@@ -12,6 +12,7 @@ LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VE
 # Tools are pinned here and built by the Go toolchain; nothing is downloaded prebuilt.
 BUF           := github.com/bufbuild/buf/cmd/buf@v1.75.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOLANGCI      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 DOCKER    ?= docker
@@ -72,8 +73,9 @@ gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and 
 	go test -count=1 -v -timeout 12h -run '^TestGapless_' ./services/reconciler -args -gapless.runs=$(RUNS) -gapless.seed=$(SEED)
 
 # What takes minutes under the detector and runs what other tests of its package do: the
-# simulated days, the random scripts, and a wait for longer than the probes of a pod.
-LONG := ^(TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$|TestProperty_AnySetOfLostEvents|TestGapless_AnyChaos|TestContainers_NoOutageRestartsAPod$$)
+# simulated days, the random scripts, and a wait for longer than the probes of a pod; and the
+# attacks, which are judged by the memory and the time they take.
+LONG := ^(TestAttacks$$|TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$|TestProperty_AnySetOfLostEvents|TestGapless_AnyChaos|TestContainers_NoOutageRestartsAPod$$)
 .PHONY: race
 race: servers ## run the tests under the race detector, but for the longest
 	go test -race -timeout 20m -p $(PACKAGES) -skip '$(LONG)' $(LONGEST) work
@@ -81,6 +83,10 @@ race: servers ## run the tests under the race detector, but for the longest
 .PHONY: e2e
 e2e: servers ## run the whole feed as a user would, longer than `make test` does
 	go test -count=1 -timeout 20m ./services/ledgerfeed/e2e -args -e2e.for=20s
+
+.PHONY: attack
+attack: servers ## attack the services from outside, with full force: every attack has to fail
+	go test -count=1 -v -timeout 20m ./services/ledgerfeed/attack -args -attack.full
 
 .PHONY: e2e-ui
 e2e-ui: bin/ledgerfeed ## drive the console in headless Chromium: every page and action, two sizes, axe (needs node and Debian's chromium)
@@ -148,6 +154,14 @@ generate: ## make the generated files anew (protobuf code, docs/configuration.md
 verify: ## fail on generated code, go.mod files or docs that are out of date; build each module alone
 	@.ci/verify "$(BUF)" "$(PROTOC_GEN_GO)" $(MODULES) deploy
 
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in the code that is called (needs https://vuln.go.dev, or GOVULNDB)
+	@.ci/vuln "$(GOVULNCHECK)" $(MODULES) deploy
+
+.PHONY: pins
+pins: ## name the images of others that are not pinned by a digest
+	@.ci/images
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (60s, or a number of inputs: 10000x)
 	@.ci/fuzz $(FUZZTIME)
@@ -190,10 +204,11 @@ down: ## stop the stack; its data stays in the volumes
 	docker compose --profile demo down
 
 .PHONY: ci
-ci: ## what CI runs: test, lint, verify, race, two short chaos runs, and each fuzz target for 10,000 inputs
+ci: ## what CI runs: test, lint, verify, attack, race, two short chaos runs, and each fuzz target for 10,000 inputs
 	$(MAKE) test
 	$(MAKE) lint
 	$(MAKE) verify
+	$(MAKE) attack
 	$(MAKE) race
 	$(MAKE) chaos-ci
 	$(MAKE) fuzz FUZZTIME=10000x

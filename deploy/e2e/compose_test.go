@@ -64,6 +64,8 @@ func TestCompose(t *testing.T) {
 	e.healthy(t)
 	f.Healthy = time.Since(began).Seconds()
 	closed(t, e)
+	apart(t, e)
+	strangers(t, e)
 	q.relay = startRelay(t, e.one(t, "quickbooks").gateway(), port)
 	q.viaPort(t)
 
@@ -122,6 +124,11 @@ func closed(t *testing.T, e *engine) {
 			}
 		}
 		require.Positive(t, c.HostConfig.Memory, "%s has no memory limit", c.Name)
+		if c.service() != "nats-volume" {
+			require.NotContains(t, []string{"", "0", "0:0", "root"}, c.Config.User, "%s runs as root", c.Name)
+			require.Equal(t, []string{"ALL"}, c.HostConfig.CapDrop, c.Name)
+			require.True(t, c.HostConfig.ReadonlyRootfs, c.Name)
+		}
 		switch c.service() {
 		case "ingress", "processor", "reconciler", "console", "quickbooks":
 			require.Equal(t, "65532:65532", c.Config.User, c.Name)
@@ -208,6 +215,9 @@ func (q *quickbooks) disturb(t *testing.T) (peak int) {
 	t.Logf("one processor, healthy after %s", q.e.healthy(t).Round(time.Second))
 	pause(t, phase)
 	for _, c := range q.e.containers(t) {
+		if c.ends() {
+			continue
+		}
 		began := time.Now()
 		q.e.must(t, q.e.docker, "restart", "--time", "60", c.ID)
 		q.e.healthy(t)

@@ -88,8 +88,9 @@ func (e *engine) down(volumes bool) {
 type container struct {
 	ID, Name string
 	State    struct {
-		Running bool
-		Health  *struct{ Status string }
+		Running  bool
+		ExitCode int
+		Health   *struct{ Status string }
 	}
 	RestartCount int
 	Config       struct {
@@ -109,23 +110,34 @@ type container struct {
 
 func (c container) service() string { return c.Config.Labels["com.docker.compose.service"] }
 
+// ends says that the service does its work and is over: nothing of it runs.
+func (c container) ends() bool { return c.service() == "setup" || c.service() == "nats-volume" }
+
 func (c container) healthy() bool {
+	if c.ends() {
+		return !c.State.Running && c.State.ExitCode == 0
+	}
 	return c.State.Running && (c.State.Health == nil || c.State.Health.Status == "healthy")
 }
 
-// address is where this machine reaches the container.
-func (c container) address() string {
+// address is where this machine reaches the container: in the network that leads out, if it
+// is in one.
+func (c container) address() (address string) {
 	for _, n := range c.NetworkSettings.Networks {
-		return n.IPAddress
+		if address == "" || n.Gateway != "" {
+			address = n.IPAddress
+		}
 	}
-	return ""
+	return address
 }
 
-func (c container) gateway() string {
+func (c container) gateway() (gateway string) {
 	for _, n := range c.NetworkSettings.Networks {
-		return n.Gateway
+		if n.Gateway != "" {
+			gateway = n.Gateway
+		}
 	}
-	return ""
+	return gateway
 }
 
 // containers are those of the stack.

@@ -126,7 +126,7 @@ func (q *quickbooks) truth(t *testing.T, realms []string) map[key]state {
 // held is what the database has.
 func held(t *testing.T, e *engine) map[key]state {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), "postgres://postgres:ledgerfeed@"+e.one(t, "postgres").address()+":5432/books")
+	conn, err := pgx.Connect(t.Context(), e.database(t))
 	require.NoError(t, err)
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	rows, err := conn.Query(t.Context(), "SELECT realm, entity, id, version, deleted FROM ledgerfeed.entity")

@@ -31,6 +31,8 @@ type program struct {
 	http  string        // of the public one; empty for none
 	drain time.Duration // longest stop after SIGTERM
 	image string        // the last part of its name
+	bound int64         // the memory it takes at most by its settings, in bytes; 0 is not known
+	heap  int64         // the memory limit of the runtime that goes with it
 }
 
 // closing is for what is closed after the drain: the admin endpoint, which waits
@@ -44,7 +46,10 @@ func load(component string, environ []string) (program, error) {
 	case "ingress":
 		cfg := ingress.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
-		return program{admin: cfg.Admin.Listen, http: cfg.Ingress.Listen, drain: cfg.Ingress.DrainTimeout + closing, image: component}, err
+		return program{
+			admin: cfg.Admin.Listen, http: cfg.Ingress.Listen, drain: cfg.Ingress.DrainTimeout + closing, image: component,
+			bound: cfg.Ingress.MemoryBound(), heap: cfg.Ingress.RuntimeLimit(),
+		}, err
 	case "processor":
 		cfg := processor.DefaultConfig()
 		err := config.Load(&cfg, "", environ)
@@ -79,6 +84,37 @@ func (c *cluster) binaries(r *report, dir string, served func(path string) bool)
 		}
 		if u := w.pod.Spec.SecurityContext.RunAsUser; u == nil || *u != 65532 {
 			r.add("%s: does not run as the user of the image, 65532", where)
+		}
+	}
+}
+
+// settings reads those of the job that sets up, as `ledgerfeed setup` does.
+func (c *cluster) settings(r *report, dir string) {
+	for _, w := range c.jobs() {
+		cfg := cli.DefaultSetupConfig()
+		if err := config.Load(&cfg, "", c.environ(w, w.pod.Spec.Containers[0], dir)); err != nil {
+			r.add("%s %s: %v", w.kind, w.name, strings.ReplaceAll(err.Error(), dir, ""))
+		}
+	}
+	for _, w := range append(c.components(), c.jobs()...) {
+		for _, v := range w.pod.Spec.Volumes {
+			if v.Secret != nil {
+				c.owned(r, w, v.Secret.SecretName)
+			}
+		}
+	}
+}
+
+// owned reports a key or password of a user that is another's.
+func (c *cluster) owned(r *report, w workload, secret string) {
+	component := w.pod.Labels["app.kubernetes.io/component"]
+	for _, server := range []string{"nats-", "redis-", "postgres-"} {
+		user, of := strings.CutPrefix(secret, server)
+		if user == "writer" {
+			user = "processor"
+		}
+		if of && user != component {
+			r.add("%s %s: has the secret %s, which is not its own", w.kind, w.name, secret)
 		}
 	}
 }
@@ -134,9 +170,15 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 	if p.http != "" && pause == 0 {
 		r.add("%s: stops before the load balancers know", where)
 	}
+	if limit := container.Resources.Limits.Memory().Value(); p.bound > limit {
+		r.add("%s: takes up to %d MiB by its settings, and may have %d", where, p.bound>>20, limit>>20)
+	}
 	for _, e := range container.Env {
 		if e.Name != "GOMEMLIMIT" {
 			continue
+		}
+		if want := fmt.Sprintf("%dMiB", p.heap>>20); p.heap > 0 && e.Value != want {
+			r.add("%s: GOMEMLIMIT %s is not the %d MiB that go with its settings", where, e.Value, p.heap>>20)
 		}
 		var mebi int64
 		if _, err := fmt.Sscanf(e.Value, "%dMiB", &mebi); err != nil || mebi<<20 >= container.Resources.Limits.Memory().Value() {
@@ -147,12 +189,17 @@ func (c *cluster) stops(r *report, where string, w workload, container corev1.Co
 
 // filled are values for what an operator has to fill in.
 var filled = map[string]string{
-	"ingress-apps/apps": "production=token", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
-	"connection-keys/keys": "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef",
+	"ingress-apps/apps": "production=verifier-token-1", "intuit-app/client-id": "id", "intuit-app/client-secret": "secret",
+	"redis-processor/sentinel-password": "word", "redis-reconciler/sentinel-password": "word", "redis-console/sentinel-password": "word",
+	"connection-keys/keys": "k1:AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "console/token": "0123456789abcdef", "console/session-key": "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 }
 
 // fillIn is the value of a secret's key, as an operator would have filled it in.
 func fillIn(secret, key, value string) string {
+	if key == "ca.crt" && value == "" {
+		text, _ := os.ReadFile(filepath.Join("..", "compose", "demo", "ca.crt")) // without it the program reports it
+		return string(text)
+	}
 	if f, ok := filled[secret+"/"+key]; ok && (value == "" || strings.HasSuffix(value, "=")) {
 		return f
 	}

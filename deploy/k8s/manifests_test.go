@@ -22,9 +22,11 @@ func problems(t *testing.T, dir string) []string {
 	}
 	r := &report{problems: found}
 	c.restricted(r)
+	c.secured(r)
 	c.references(r)
 	c.network(r)
 	c.binaries(r, t.TempDir(), served(t))
+	c.settings(r, t.TempDir())
 	c.scaling(r, metrics(t))
 	slices.Sort(r.problems)
 	return slices.Compact(r.problems)
@@ -65,8 +67,19 @@ func TestManifests_MistakesAreFound(t *testing.T) {
 		{name: "misspelt field of a monitor", file: "components/monitoring/service-monitor.yaml", old: "scrapeTimeout:", new: "timeout:", want: "unknown field"},
 		{name: "wrong port", file: "base/processor.yaml", old: "containerPort: 9090", new: "containerPort: 9091", want: `port admin is ":9091", and the program listens at ":9090"`},
 		{name: "port that nobody has", file: "base/ingress.yaml", old: "targetPort: http", new: "targetPort: https", want: "Service ingress: port https is none of Deployment ingress"},
-		{name: "missing secret", file: "base/processor.yaml", old: "secretName: postgres", new: "secretName: postgresql", want: `secret "postgresql" is missing`},
+		{name: "missing secret", file: "base/processor.yaml", old: "secretName: postgres-writer", new: "secretName: postgresql", want: `secret "postgresql" is missing`},
 		{name: "missing key", file: "base/processor.yaml", old: "key: client-id", new: "key: client_id", want: `secret intuit-app has no key "client_id"`},
+		{name: "key of another", file: "base/ingress.yaml", old: "secretName: nats-ingress", new: "secretName: nats-setup", want: "has the secret nats-setup, which is not its own"},
+		{name: "password of another", file: "base/console.yaml", old: "secretName: redis-console", new: "secretName: redis-processor", want: "has the secret redis-processor, which is not its own"},
+		{name: "job: misspelt setting", file: "base/setup.yaml", old: "LEDGERFEED_SETUP_POSTGRES_USER", new: "LEDGERFEED_SETUP_POSTGRES_ROLE", want: "LEDGERFEED_SETUP_POSTGRES_ROLE: unknown setting"},
+		{name: "broker without TLS", overlay: "demo", file: "overlays/demo/nats.conf", old: "tls {", new: "nothing {", want: "nats.conf of nats: no tls"},
+		{name: "broker without users", file: "components/nats/nats.conf", old: "include 'authorization.conf'", new: "", want: "nats.conf of nats: no users"},
+		{name: "routes without TLS", file: "components/nats/nats.conf", old: "verify: true", new: "", want: "nats.conf of nats: routes ask for no certificate"},
+		{name: "Redis without TLS", overlay: "demo", file: "overlays/demo/redis.conf", old: "port 0", new: "port 6379", want: "redis.conf of redis: takes clients without TLS"},
+		{name: "Redis without users", file: "components/redis/redis.conf", old: "aclfile /run/secrets/redis_users", new: "", want: "redis.conf of redis: no aclfile"},
+		{name: "database that is not checked", file: "overlays/production/settings.env", old: "sslmode=verify-full", new: "sslmode=require", want: "LEDGERFEED_PROCESSOR_SINKS: sslmode is not verify-full"},
+		{name: "broker that is not checked", file: "base/settings.env", old: "LEDGERFEED_NATS_CA_FILE", new: "LEDGERFEED_NATS_CREDENTIALS_FILE", want: "nats"},
+		{name: "Redis that is not checked", overlay: "external", file: "overlays/external/secrets.example.yaml", old: "rediss://console", new: "redis://console", want: "secret redis-console: not rediss://"},
 		{name: "missing config map", file: "components/nats/nats.yaml", old: "configMap: {name: nats}", new: "configMap: {name: nats-config}", want: `config map "nats-config" is missing`},
 		{name: "missing account", file: "base/reconciler.yaml", old: "serviceAccountName: reconciler", new: "serviceAccountName: default", want: `service account "default" is missing`},
 		{name: "token", file: "base/reconciler.yaml", old: "automountServiceAccountToken: false", new: "automountServiceAccountToken: true", want: "gets a token"},
@@ -82,7 +95,7 @@ func TestManifests_MistakesAreFound(t *testing.T) {
 		{name: "closed way", file: "base/network-policies.yaml", old: "{protocol: TCP, port: 26379}", new: "{protocol: TCP, port: 26380}", want: "no policy lets it go to redis-sentinel-0.redis-sentinel:26379"},
 		{name: "closed door", file: "components/nats/nats.yaml", old: "{protocol: TCP, port: monitor}", new: "{protocol: TCP, port: cluster}", want: "no policy lets it in at nats-0.nats:8222"},
 		{name: "open to all", file: "base/network-policies.yaml", old: "metadata: {name: default-deny}\nspec:\n  podSelector: {}", new: "metadata: {name: default-deny}\nspec:\n  podSelector: {matchLabels: {app.kubernetes.io/name: ledgerfeed}}", want: "nothing denies"},
-		{name: "server that is not there", file: "components/nats/kustomization.yaml", old: "nats://nats-2.nats:4222", new: "nats://nats-2.broker:4222", want: "there is no service nats-2.broker"},
+		{name: "server that is not there", file: "components/nats/kustomization.yaml", old: "tls://nats-2.nats:4222", new: "tls://nats-2.broker:4222", want: "there is no service nats-2.broker"},
 		{name: "two autoscalers", file: "overlays/production/kustomization.yaml", old: "- ../../components/keda", new: "- ../../components/keda\n  - ../../components/hpa", want: "several say how many replicas"},
 		{name: "consumer left out", file: "components/keda/scaled-object.yaml", old: "consumer: processor-07", new: "consumer: processor-17", want: "nothing asks for the consumer processor-07"},
 		{name: "metric that nobody has", file: "components/keda/scaled-object.yaml", old: "ledgerfeed_processor_oldest_event_age_seconds", new: "ledgerfeed_processor_oldest_age_seconds", want: "no program has the metric"},
@@ -90,7 +103,9 @@ func TestManifests_MistakesAreFound(t *testing.T) {
 		{name: "console that asks nobody", file: "base/console.yaml", old: "http://processor-admin:9090", new: "http://processors:9090", want: "there is no service processors"},
 		{name: "no certificate", file: "overlays/production/host.yaml", old: "hosts: [webhooks.example.com]", new: "hosts: [hooks.example.com]", want: "has no certificate"},
 		{name: "another image", file: "base/processor.yaml", old: "image: ledgerfeed/processor", new: "image: ledgerfeed/reconciler", want: "runs the image"},
-		{name: "memory", file: "base/ingress.yaml", old: "value: 220MiB", new: "value: 300MiB", want: "GOMEMLIMIT 300MiB is not below the limit"},
+		{name: "memory", file: "base/ingress.yaml", old: "value: 231MiB", new: "value: 300MiB", want: "GOMEMLIMIT 300MiB is not below the limit"},
+		{name: "memory by the settings", file: "base/ingress.yaml", old: `value: "33554432"`, new: `value: "67108864"`, want: "takes up to 383 MiB by its settings, and may have 256"},
+		{name: "memory of the runtime", file: "base/ingress.yaml", old: "value: 231MiB", new: "value: 220MiB", want: "GOMEMLIMIT 220MiB is not the 231 MiB that go with its settings"},
 		{name: "demo: claim", overlay: "demo", file: "overlays/demo/quickbooks.yaml", old: "claimName: quickbooks", new: "claimName: books", want: `claim "books" is missing`},
 		{name: "external: address", overlay: "external", file: "overlays/external/settings.env", old: "LEDGERFEED_NATS_PROFILE=cluster", new: "LEDGERFEED_NATS_PROFILE=triple", want: "nats.profile"},
 	} {

@@ -13,6 +13,8 @@ import (
 
 type networkingTLS = networkingv1.IngressTLS
 
+type secretKind = corev1.Secret
+
 // network checks that everything is denied which is not allowed, and that every
 // address in a container's environment, arguments or mounted secrets that is a
 // service here can be reached under the policies.
@@ -49,7 +51,7 @@ func (c *cluster) network(r *report) {
 
 // elsewhere reports whether a policy is about a server that this overlay leaves out.
 func (c *cluster) elsewhere(policy string) bool {
-	return strings.HasPrefix(policy, "to-") && len(c.workloads) == len(c.components())
+	return strings.HasPrefix(policy, "to-") && len(c.workloads) == len(c.components())+len(c.jobs())
 }
 
 // addresses are the URLs that the containers are given.
@@ -57,8 +59,8 @@ func (c *cluster) addresses(w workload) (urls []*url.URL) {
 	var texts []string
 	for _, container := range w.pod.Spec.Containers {
 		for name, value := range c.environment(w, container) {
-			if strings.HasPrefix(name, "LEDGERFEED_QBO_") && w.pod.Labels["app.kubernetes.io/component"] == "ingress" {
-				continue // the services share their settings, and the ingress calls nobody but the broker
+			if foreign(name, w.pod.Labels["app.kubernetes.io/component"]) {
+				continue
 			}
 			texts = append(texts, value)
 		}
@@ -85,6 +87,20 @@ func (c *cluster) addresses(w workload) (urls []*url.URL) {
 		}
 	}
 	return urls
+}
+
+// foreign reports whether a setting is another service's: they share one config map. The
+// ingress and the job call nobody at Intuit.
+func foreign(setting, component string) bool {
+	switch {
+	case strings.HasPrefix(setting, "LEDGERFEED_QBO_"):
+		return component == "ingress" || component == "setup"
+	case strings.HasPrefix(setting, "LEDGERFEED_PROCESSOR_"):
+		return component != "processor" && component != "setup"
+	case strings.HasPrefix(setting, "LEDGERFEED_NATS_MONITOR_"):
+		return component == "setup"
+	}
+	return false
 }
 
 // address is a URL in a longer text, such as a list or the setting of a sink.

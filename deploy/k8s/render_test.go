@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -20,6 +21,9 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
+
+// kindJob is of what ends by itself, and serves nothing.
+const kindJob = "Job"
 
 // workload is what runs pods.
 type workload struct {
@@ -87,7 +91,7 @@ func decoder() (runtime.Decoder, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, policyv1.AddToScheme, networkingv1.AddToScheme,
-		autoscalingv2.AddToScheme, kedav1alpha1.AddToScheme, monitoringv1.AddToScheme,
+		autoscalingv2.AddToScheme, batchv1.AddToScheme, kedav1alpha1.AddToScheme, monitoringv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err
@@ -114,6 +118,8 @@ func (c *cluster) add(text []byte) error {
 	case *appsv1.StatefulSet:
 		c.workloads = append(c.workloads, workload{kind: "StatefulSet", name: o.Name, replicas: o.Spec.Replicas, pod: o.Spec.Template, claims: o.Spec.VolumeClaimTemplates})
 		return selects(o.Spec.Selector, o.Spec.Template.Labels)
+	case *batchv1.Job:
+		c.workloads = append(c.workloads, workload{kind: kindJob, name: o.Name, pod: o.Spec.Template})
 	case *corev1.Service:
 		c.services = append(c.services, o)
 	case *corev1.ServiceAccount:

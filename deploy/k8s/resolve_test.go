@@ -163,7 +163,7 @@ func (c *cluster) container(r *report, where string, w workload, container corev
 	for name, probe := range map[string]*corev1.Probe{"startup": container.StartupProbe, "readiness": container.ReadinessProbe, "liveness": container.LivenessProbe} {
 		switch {
 		case probe == nil:
-			if name == "readiness" {
+			if name == "readiness" && w.kind != kindJob {
 				r.add("%s: no readiness probe", where)
 			}
 		case probe.HTTPGet != nil:
@@ -262,8 +262,23 @@ func (c *cluster) service(name string) *corev1.Service {
 }
 
 // components are our own workloads, those with an admin endpoint.
-func (c *cluster) components() []workload {
-	return c.behind(func(l map[string]string) bool { return l["app.kubernetes.io/name"] == "ledgerfeed" })
+func (c *cluster) components() (all []workload) {
+	for _, w := range c.behind(func(l map[string]string) bool { return l["app.kubernetes.io/name"] == "ledgerfeed" }) {
+		if w.kind != kindJob {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// jobs are our own workloads that end.
+func (c *cluster) jobs() (all []workload) {
+	for _, w := range c.workloads {
+		if w.kind == kindJob {
+			all = append(all, w)
+		}
+	}
+	return all
 }
 
 // targets resolves budgets and autoscalers.

@@ -60,7 +60,7 @@ func Start[T interface{ Common() Config }](ctx context.Context, name string, set
 	if err := settings.Register(b.Registry); err != nil {
 		return err
 	}
-	b.health, err = startup.Listen(ctx, startup.Options{Listen: cfg.Admin.Listen, Gatherer: b.Registry, Logger: log, Group: &b.Group})
+	b.health, err = startup.Listen(ctx, startup.Options{Listen: cfg.Admin.Listen, Pprof: cfg.Admin.Pprof, Gatherer: b.Registry, Logger: log, Group: &b.Group})
 	if err != nil {
 		return b.giveUp(ctx, err)
 	}

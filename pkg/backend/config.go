@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"strings"
@@ -29,8 +31,13 @@ func (c Config) Common() Config { return c }
 // Files are the files that settings name, by setting.
 func (c Config) Files() map[string]string {
 	files := map[string]string{}
-	if c.NATS.CredentialsFile != "" {
-		files["nats.credentials_file"] = c.NATS.CredentialsFile
+	for key, path := range map[string]string{
+		"nats.credentials_file": c.NATS.CredentialsFile, "nats.ca_file": c.NATS.CAFile,
+		"redis.ca_file": c.Redis.CAFile, "redis.client_cert_file": c.Redis.ClientCertFile, "redis.client_key_file": c.Redis.ClientKeyFile,
+	} {
+		if path != "" {
+			files[key] = path
+		}
 	}
 	return files
 }
@@ -49,20 +56,31 @@ func DefaultConfig() Config {
 // Validate names every setting that cannot be used.
 func (c Config) Validate() error {
 	return errors.Join(c.NATS.Validate(), c.Redis.Validate(), c.Log.Validate(), c.Admin.Validate(),
-		c.QBO.Validate(), c.Connection.Validate(), c.publicKey())
+		c.QBO.Validate(), c.Connection.Validate(), CheckKeys(c.QBO, c.Connection))
 }
 
-// publicKey refuses the key of docker-compose.yml, which everybody can read, for
-// the tokens of real companies.
-func (c Config) publicKey() error {
-	u, err := url.Parse(c.QBO.BaseURL)
+// demoKey is the key of docker-compose.yml, which everybody can read.
+const demoKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+// CheckKeys refuses the key of the demo, under whatever id, for the tokens of real
+// companies.
+func CheckKeys(api qbo.Config, keys connection.Config) error {
+	u, err := url.Parse(api.BaseURL)
 	if err != nil || !strings.HasSuffix(u.Hostname(), ".intuit.com") {
 		return nil //nolint:nilerr // QBO.Validate reports it
 	}
-	for _, key := range c.Connection.Keys {
-		if id, _, _ := strings.Cut(key.Reveal(), ":"); id == "demo" {
-			return errors.New(`connection.keys: "demo" is the public key of the demo and must not encrypt real tokens: make one with echo "k1:$(openssl rand -base64 32)"`)
+	for _, key := range keys.Keys {
+		id, text, _ := strings.Cut(key.Reveal(), ":")
+		if id == "demo" || isDemoKey(text) {
+			return errors.New(`connection.keys: there is the public key of the demo and must not encrypt real tokens: make one with echo "k1:$(openssl rand -base64 32)"`)
 		}
 	}
 	return nil
+}
+
+// isDemoKey compares the bytes: base64 has several spellings of them.
+func isDemoKey(text string) bool {
+	demo, err := base64.StdEncoding.DecodeString(demoKey)
+	given, wrong := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	return err == nil && wrong == nil && bytes.Equal(demo, given)
 }

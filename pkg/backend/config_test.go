@@ -19,10 +19,12 @@ func TestConfig_TheDemoKeyIsNotForRealCompanies(t *testing.T) {
 		{"demo", "http://quickbooks:8090", "demo", false},
 		{"production", qbo.ProductionURL, "demo", true},
 		{"sandbox", qbo.SandboxURL, "demo", true},
-		{"own key", qbo.ProductionURL, "k1", false},
+		{"production, another id", qbo.ProductionURL, "k1", true},
+		{"demo, another id", "http://quickbooks:8090", "k1", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := backend.DefaultConfig()
+			cfg.QBO.HTTPHosts = []string{"quickbooks"}
 			cfg.QBO.BaseURL, cfg.QBO.ClientID, cfg.QBO.ClientSecret = tt.base, "id", "secret"
 			cfg.Connection.Keys = []secret.String{secret.String(tt.id + ":" + key)}
 			err := cfg.Validate()
@@ -34,4 +36,11 @@ func TestConfig_TheDemoKeyIsNotForRealCompanies(t *testing.T) {
 			require.NotContains(t, err.Error(), key)
 		})
 	}
+}
+
+func TestConfig_AnotherKeyIsForRealCompanies(t *testing.T) {
+	cfg := backend.DefaultConfig()
+	cfg.QBO.ClientID, cfg.QBO.ClientSecret = "id", "secret"
+	cfg.Connection.Keys = []secret.String{"k1:AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}
+	require.NoError(t, cfg.Validate())
 }

@@ -20,7 +20,7 @@ const FileEnv = Prefix + "CONFIG"
 func Groups() []string {
 	return []string{
 		"admin", "connection", "console", "ingress", "log", "nats", "processor", "qbo",
-		"reconciler", "redis", "sim", "trace",
+		"reconciler", "redis", "setup", "sim", "trace",
 	}
 }
 

@@ -21,6 +21,9 @@ var (
 	// ErrParked: a person has put the realm aside. Its cursors wait until it is put
 	// back.
 	ErrParked = errors.New("realm is parked")
+	// ErrErased: what was kept of the realm was erased because a person asked, and nothing
+	// may be kept of it until it is connected again. It wraps [ErrNotConnected].
+	ErrErased = fmt.Errorf("%w: it was erased", ErrNotConnected)
 	// ErrRefused: Intuit refuses every call about the realm: the person who connected
 	// it has lost the right, its subscription has ended, or it is of another
 	// environment. It is asked again once an hour.
@@ -48,15 +51,21 @@ const (
 	// WrongEnvironment is a realm that never answered: a sandbox company at the
 	// production URL, or the other way round.
 	WrongEnvironment State = "wrong_environment"
+	// Pending is a realm whose consent waits until a person approves it: nothing is read
+	// until then. See [Store.Hold].
+	Pending State = "pending_approval"
 	// Disconnected is a realm whose tokens were forgotten because a person asked.
 	Disconnected State = "disconnected"
+
+	// erased is a realm of which only that is kept: see [Store.Erase]. No list has it.
+	erased State = "erased"
 )
 
 // States are all of them, in the order of how much of the realm works. A version that
 // does not know one of them reads nothing of the realm and acknowledges its events, as
 // of one that is [Parked]: a scan finds them once it is live.
 func States() []State {
-	return append(append([]State{Live}, RefusedStates()...), ReauthRequired, Parked, Disconnected)
+	return append(append([]State{Live}, RefusedStates()...), ReauthRequired, Parked, Pending, Disconnected)
 }
 
 // RefusedStates are those of realms that Intuit refuses. They come back by themselves.
@@ -78,6 +87,8 @@ func (s State) Remedy() string {
 		return "connect it again"
 	case Parked:
 		return "ledgerfeed realm unpark puts it back"
+	case Pending:
+		return "ledgerfeed realm approve takes its consent, ledgerfeed realm reject gives it back"
 	case Disconnected:
 		return "connect it again if it is to be read"
 	}
@@ -116,6 +127,9 @@ type Connection struct {
 	// Late are the webhooks that came after the realm was disconnected: they show that
 	// Intuit does not know of it.
 	Late Late
+	// Consent is one that waits for a person's approval, also of a realm that is live;
+	// zero is none.
+	Consent Held
 	// Token holds the deadlines: an hour, some 100 days since the last refresh,
 	// five years. It is empty once disconnected. Use [Store.Token] for calls.
 	Token qbo.Token
@@ -137,6 +151,8 @@ func (c Connection) Unusable() error {
 		why = ErrRefused
 	case c.State == Disconnected:
 		return fmt.Errorf("realm %s is disconnected: %w", c.RealmID, why)
+	case c.State == Pending:
+		return fmt.Errorf("realm %s waits for approval: %w", c.RealmID, why)
 	}
 	if c.Reason == "" {
 		return fmt.Errorf("realm %s: %w", c.RealmID, why)

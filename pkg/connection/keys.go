@@ -7,6 +7,7 @@ import "github.com/ledgerfeed/ledgerfeed/pkg/state"
 //	key                          shape                      grows with
 //	lf:1:conn:{R}                HASH the fields below      realms ever connected
 //	lf:1:realms                  SET realm                  realms ever connected
+//	lf:1:held                    SET realm                  realms with a consent that waits for approval
 //	lf:1:lost                    SET realm                  realms whose record is gone, until they are connected again
 //	lf:1:index:{realms}:STATE    ZSET realm → 0             realms in that state; "none": the name leads to nothing
 //	lf:1:index:{realms}:refresh  ZSET realm → Unix s        realms with a token: when it lapses without a refresh
@@ -54,6 +55,10 @@ const (
 	fieldLateEvents = "late_events"
 	fieldLateFirst  = "late_first"
 	fieldLateLast   = "late_last"
+	// A consent that waits for approval: its token, sealed, its app, and Unix ms.
+	fieldPending    = "pending"
+	fieldPendingApp = "pending_app"
+	fieldPendingAt  = "pending_at"
 	// Only the scripts know these: presented, the generation whose previous token was
 	// presented at Intuit; rejected_at, when a refresh for a 401 was last allowed, and
 	// holds, how often the realm was held since; consented, in Unix ms, when the token of

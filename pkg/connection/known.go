@@ -55,7 +55,10 @@ func (s *Store) Admission(ctx context.Context, realm string) (Admission, error) 
 		s.known[realm] = k
 		s.mu.Unlock()
 	}
-	if k.State == "" {
+	switch k.State {
+	case erased:
+		return Admission{}, fmt.Errorf("realm %s: %w", realm, ErrErased)
+	case "":
 		return Admission{}, fmt.Errorf("realm %s: %w", realm, ErrNotConnected)
 	}
 	return k.Admission, nil

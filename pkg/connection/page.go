@@ -38,9 +38,9 @@ type Query struct {
 // Listed is a realm in a list.
 type Listed struct {
 	Connection
-	// Key and PreviousKey are the ids of the keys its tokens are encrypted with; ""
-	// without one.
-	Key, PreviousKey string
+	// Key, PreviousKey and PendingKey are the ids of the keys its tokens are encrypted
+	// with; "" without one.
+	Key, PreviousKey, PendingKey string
 	// Err says why the token does not open, or nil. The rest is valid all the same.
 	Err error
 }
@@ -146,7 +146,7 @@ func (s *Store) listed(ctx context.Context, q Query, realms []string) ([]Listed,
 			moved = append(moved, f)
 		case q.App != "" && r.App != q.App:
 		default:
-			all = append(all, Listed{Connection: r.Connection, Key: keyOf(r.sealed), PreviousKey: keyOf(r.previous), Err: r.openError})
+			all = append(all, Listed{Connection: r.Connection, Key: keyOf(r.sealed), PreviousKey: keyOf(r.previous), PendingKey: keyOf(r.pending), Err: r.openError})
 		}
 	}
 	if len(moved) > 0 {
@@ -237,5 +237,5 @@ func (s *Store) Listed(ctx context.Context, realm string) (Listed, error) {
 	if err != nil && r.RealmID == "" {
 		return Listed{}, err
 	}
-	return Listed{Connection: r.Connection, Key: keyOf(r.sealed), PreviousKey: keyOf(r.previous), Err: err}, nil
+	return Listed{Connection: r.Connection, Key: keyOf(r.sealed), PreviousKey: keyOf(r.previous), PendingKey: keyOf(r.pending), Err: err}, nil
 }

@@ -93,7 +93,7 @@ func TestPage_ByStateAndApp(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, map[connection.State]int{
 			connection.Live: 2, connection.ReauthRequired: 1, connection.Parked: 1, connection.Disconnected: 1,
-			connection.NoAccess: 0, connection.SubscriptionEnded: 0, connection.WrongEnvironment: 0,
+			connection.NoAccess: 0, connection.SubscriptionEnded: 0, connection.WrongEnvironment: 0, connection.Pending: 0,
 		}, counts)
 		page, err := s.Page(ctx, connection.Query{Limit: 1})
 		require.NoError(t, err)

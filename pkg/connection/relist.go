@@ -2,6 +2,7 @@ package connection
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -17,8 +18,11 @@ import (
 func (s *Store) Relist(ctx context.Context, realms []string) (added int, err error) {
 	for _, realm := range realms {
 		within, cancel := context.WithTimeout(ctx, callTimeout)
-		there, err := s.db.Exists(within, connKey(realm)).Result()
-		if err == nil && there > 0 {
+		there, err := s.db.HGet(within, connKey(realm), fieldState).Result()
+		if errors.Is(err, redis.Nil) {
+			err = nil
+		}
+		if err == nil && there != "" && State(there) != erased {
 			var n int64
 			n, err = s.db.SAdd(within, realmsKey, realm).Result()
 			added += int(n)

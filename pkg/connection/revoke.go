@@ -47,7 +47,7 @@ func (s *Store) Revoke(ctx context.Context, realm string, to State, reason strin
 	if err != nil {
 		return false, err
 	}
-	if r.Token.Refresh == "" && r.State == to {
+	if r.Token.Refresh == "" && r.pending == "" && r.State == to {
 		return r.revoked, nil // what is known of its end stays
 	}
 	if confirmed = r.revoked; !confirmed {
@@ -93,6 +93,9 @@ func (s *Store) revokeAny(ctx context.Context, lease *state.Lease, r record, by 
 	tokens := []secret.String{r.Token.Refresh, r.Token.Access}
 	if previous, err := s.keys.Load().openToken(r.RealmID, r.previous); err == nil {
 		tokens = append(tokens, previous.Refresh)
+	}
+	if held, err := s.keys.Load().openToken(r.RealmID, r.pending); err == nil {
+		tokens = append(tokens, held.Refresh)
 	}
 	for i, token := range tokens {
 		if token == "" || slices.Contains(tokens[:i], token) {

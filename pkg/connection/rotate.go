@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -58,12 +59,16 @@ func (s *Store) Rotate(ctx context.Context, realm string) (Rotated, error) {
 	if err != nil {
 		return RotatedAlready, err
 	}
-	if token == r.sealed && previous == r.previous {
+	pending, err := s.reseal(realm, r.pending)
+	if err != nil {
+		return RotatedAlready, err
+	}
+	if token == r.sealed && previous == r.previous && pending == r.pending {
 		return RotatedAlready, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	done, err := resealScript.Run(ctx, s.db, []string{connKey(realm)}, r.Generation, r.sealed, token, r.previous, previous).Bool()
+	done, err := resealScript.Run(ctx, s.db, []string{connKey(realm)}, r.Generation, r.sealed, token, r.previous, previous, r.pending, pending).Bool()
 	switch {
 	case err != nil:
 		return RotatedAlready, fmt.Errorf("rotate the key of realm %s: %w", realm, err)
@@ -93,7 +98,7 @@ type KeyUse map[string]int
 func (s *Store) KeyUse(ctx context.Context) (KeyUse, error) {
 	use := KeyUse{}
 	err := s.Each(ctx, Query{}, func(l Listed) error {
-		for _, key := range distinct(l.Key, l.PreviousKey) {
+		for _, key := range distinct(l.Key, l.PreviousKey, l.PendingKey) {
 			use[key]++
 		}
 		return nil
@@ -101,13 +106,12 @@ func (s *Store) KeyUse(ctx context.Context) (KeyUse, error) {
 	return use, err
 }
 
-func distinct(a, b string) []string {
+func distinct(all ...string) []string {
 	var keys []string
-	if a != "" {
-		keys = append(keys, a)
-	}
-	if b != "" && b != a {
-		keys = append(keys, b)
+	for _, key := range all {
+		if key != "" && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }

@@ -3,7 +3,7 @@
 -- realm is unknown, -2 if it has no token to be live with.
 local key, generation, to, reason, now = KEYS[1], ARGV[1], ARGV[2], ARGV[3], text(clock(ARGV[4]))
 local was = redis.call('HGET', key, 'state')
-if not was then return -1 end
+if not was or was == 'erased' then return -1 end
 if generation ~= '' and redis.call('HGET', key, 'generation') ~= generation then return 0 end
 if to == 'live' and redis.call('HEXISTS', key, 'token') == 0 then return -2 end
 if was ~= to then
@@ -17,6 +17,7 @@ else
   redis.call('HSET', key, 'reason', reason)
 end
 if to == 'disconnected' then
+  redis.call('HDEL', key, 'pending', 'pending_app', 'pending_at')
   redis.call('HDEL', key, 'token', 'previous', 'refusal', 'refresh', 'presented', 'check', 'rejected_at', 'holds', 'held')
   -- A refresh under way must not bring a token back.
   redis.call('HINCRBY', key, 'generation', 1)

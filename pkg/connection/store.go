@@ -157,11 +157,17 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 			return fmt.Errorf("connect realm %s: %w", realm, err)
 		}
 	}
-	s.forgetKnown(realm)
-	s.foundAgain(ctx, realm)
-	s.index(ctx, realm)
+	s.connected(ctx, realm)
 	s.log.Info("realm connected", telemetry.Realm(realm), telemetry.App(app))
 	return nil
+}
+
+// connected brings up to date what goes by the record of a realm that was connected.
+func (s *Store) connected(ctx context.Context, realm string) {
+	s.forgetKnown(realm)
+	s.foundAgain(ctx, realm)
+	s.unlistHeld(ctx, realm)
+	s.index(ctx, realm)
 }
 
 // ScanSoon makes a realm due for a scan now, also when ctx has ended. If Redis does
@@ -253,6 +259,7 @@ type record struct {
 	token    stored
 	sealed   string // token
 	previous string // sealed, too
+	pending  string // so is this: the token of the consent that waits for approval
 	rejected bool
 	refused  *Refusal  // of the stored generation
 	revoked  bool      // Intuit has confirmed that the authorisation ended
@@ -319,6 +326,9 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 	if len(fields) == 0 {
 		return record{}, fmt.Errorf("realm %s: %w", realm, ErrNotConnected)
 	}
+	if State(fields[fieldState]) == erased {
+		return record{}, fmt.Errorf("realm %s: %w", realm, ErrErased)
+	}
 	generation, err := strconv.ParseInt(fields[fieldGeneration], 10, 64)
 	if err != nil {
 		return record{}, fmt.Errorf("read the connection of realm %s: its generation is no number", realm)
@@ -331,7 +341,11 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 		},
 		sealed:   fields[fieldToken],
 		previous: fields[fieldPrevious],
+		pending:  fields[fieldPending],
 		rejected: fields[fieldRejected] == fields[fieldGeneration],
+	}
+	if r.pending != "" {
+		r.Consent = Held{App: fields[fieldPendingApp], At: fromMillis(fields[fieldPendingAt])}
 	}
 	r.HeldUntil, r.check, r.Late = fromMillis(fields[fieldHeld]), fromMillis(fields[fieldCheck]), late(fields)
 	r.revoked = revoked(fields[fieldRevoked], r.Connection)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/plainhttp"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	RevokeURL    string        `koanf:"revoke_url" doc:"OAuth revocation endpoint; empty for Intuit's."`
 	AuthorizeURL string        `koanf:"authorize_url" doc:"OAuth consent page; empty for Intuit's."`
 	RedirectURL  string        `koanf:"redirect_url" doc:"Where Intuit sends a person back after the consent; one of those registered in the portal."`
+	HTTPHosts    []string      `koanf:"http_hosts" doc:"Hosts that the URLs above may reach without TLS, beside this machine; for a simulated QuickBooks. Without it http:// is refused: tokens and the client secret would be readable on the way."`
 	PKCE         bool          `koanf:"pkce" doc:"Whether to bind the consent to the exchange by PKCE (S256). Intuit's discovery document does not offer it; the simulated QuickBooks checks it."`
 	Timeout      time.Duration `koanf:"timeout" doc:"How long one API call may take, at most 2m."`
 	MonthlyCalls int64         `koanf:"monthly_calls" doc:"How many metered calls (CorePlus: reads and queries, successful, of production companies) the app may make in a calendar month; the last tenth is kept for live changes. 0 counts and forecasts them and sets no bound. Intuit blocks an app of the free Builder tier after 500000."`
@@ -62,6 +64,8 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("qbo.%s %q: give a URL such as %s", u.key, u.value, ProductionURL))
 		} else if u.key == "base_url" && strings.HasPrefix(parsed.Path+"/", "/v3/") {
 			errs = append(errs, fmt.Errorf("qbo.base_url %q: leave out the path, /v3/company is added: %s://%s", u.value, parsed.Scheme, parsed.Host))
+		} else if err := plainhttp.Check(parsed, c.HTTPHosts, "qbo.http_hosts"); err != nil {
+			errs = append(errs, fmt.Errorf("qbo.%s: %w", u.key, err))
 		}
 	}
 	return errors.Join(errs...)

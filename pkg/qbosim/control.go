@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -15,7 +17,9 @@ const maxControl = 32 << 20
 // flushTimeout bounds POST /sim/flush.
 const flushTimeout = 30 * time.Second
 
-func (s *Sim) controlRoutes(mux *http.ServeMux) {
+func (s *Sim) controlRoutes(outer *http.ServeMux) {
+	mux := http.NewServeMux()
+	outer.Handle("/sim/", ownSite(mux))
 	mux.HandleFunc("GET /sim/realms", control(func(*http.Request, struct{}) (any, error) { return s.Realms(), nil }))
 	mux.HandleFunc("POST /sim/realms", control(s.controlRealm))
 	mux.HandleFunc("POST /sim/realms/{realm}/authorize", control(s.controlAuthorize))
@@ -38,6 +42,41 @@ func (s *Sim) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /sim/recorded", control(func(*http.Request, struct{}) (any, error) { return RecordedResponses(), nil }))
 	mux.HandleFunc("POST /sim/flush", control(s.controlFlush))
 	mux.HandleFunc("GET /sim/settled", control(func(*http.Request, struct{}) (any, error) { return s.Settled(), nil }))
+}
+
+// ownSite refuses what the page of another site sends: by a form or a script of that
+// site, or by a name of that site which it makes lead to this machine.
+func ownSite(next http.Handler) http.Handler {
+	origins := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !ownHost(r.Host) {
+			controlError(w, http.StatusMisdirectedRequest, fmt.Errorf("host %q: use localhost, an address, or a name of this network", r.Host))
+			return
+		}
+		if err := origins.Check(r); err != nil {
+			controlError(w, http.StatusForbidden, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownHost reports whether a Host header is an address or a name that nobody can register:
+// the owner of a public name decides which address it leads to.
+func ownHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+		return true
+	}
+	for _, private := range []string{".localhost", ".local", ".internal", ".svc"} {
+		if strings.HasSuffix(host, private) {
+			return true
+		}
+	}
+	return false
 }
 
 // control decodes the body of a POST or PUT into In and answers with JSON.

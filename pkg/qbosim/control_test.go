@@ -158,3 +158,42 @@ func TestControl_ManagesRealmsTokensAndWebhooks(t *testing.T) {
 	require.Equal(t, 200, b.control(http.MethodGet, "stats", "", &st))
 	require.Empty(t, cmp.Diff(b.Stats(), st))
 }
+
+// A page in the browser of a developer sends what it likes to this machine, and makes its
+// own name lead here.
+func TestControl_RefusesPagesOfOtherSites(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for name, tc := range map[string]struct {
+		host   string
+		header http.Header
+		want   int
+	}{
+		"a program":          {"127.0.0.1:8090", nil, 200},
+		"localhost":          {"localhost:8090", nil, 200},
+		"a service":          {"quickbooks:8090", nil, 200},
+		"Kubernetes":         {"quickbooks.ledgerfeed.svc:8090", nil, 200},
+		"its own page":       {"localhost:8090", http.Header{"Origin": {"http://localhost:8090"}}, 200},
+		"a form":             {"127.0.0.1:8090", http.Header{"Content-Type": {"text/plain"}, "Sec-Fetch-Site": {"cross-site"}}, 403},
+		"a neighbour":        {"localhost:8090", http.Header{"Sec-Fetch-Site": {"same-site"}}, 403},
+		"an older browser":   {"127.0.0.1:8090", http.Header{"Origin": {"https://evil.example"}}, 403},
+		"a sandboxed page":   {"127.0.0.1:8090", http.Header{"Origin": {"null"}}, 403},
+		"a name that moved":  {"evil.example:8090", nil, 421},
+		"an address in it":   {"127.0.0.1.nip.io:8090", nil, 421},
+		"moved, same origin": {"evil.example:8090", http.Header{"Origin": {"http://evil.example:8090"}, "Sec-Fetch-Site": {"same-origin"}}, 421},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := b.request(http.MethodPut, "/sim/faults", `{"refuseRevoke":true}`)
+			req.Host = tc.host
+			for key, values := range tc.header {
+				req.Header[key] = values
+			}
+			b.SetFaults(qbosim.Faults{})
+			require.Equal(t, tc.want, b.do(req).Status)
+			require.Equal(t, tc.want == 200, b.Faults().RefuseRevoke)
+		})
+	}
+	read := b.request(http.MethodGet, "/sim/truth?realm="+realm, "")
+	read.Host = "evil.example"
+	require.Equal(t, 421, b.do(read).Status)
+}

@@ -113,6 +113,7 @@ func (s *Settings[T]) Run(ctx context.Context, log *zap.Logger) error {
 		<-ctx.Done()
 		return nil
 	}
+	s.warnExposed(log)
 	changed := make(chan struct{}, 1)
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -135,6 +136,23 @@ func (s *Settings[T]) Run(ctx context.Context, log *zap.Logger) error {
 			s.reload("SIGHUP", log)
 		case <-changed:
 			s.reload("a file has changed", log)
+		}
+	}
+}
+
+// warnExposed names the files with secrets that every user of the machine may read.
+func (s *Settings[T]) warnExposed(log *zap.Logger) {
+	unset := s.defaults()
+	files := config.SecretFiles(&unset, "", s.environ)
+	for setting, path := range s.beside(s.Get()) {
+		if strings.HasSuffix(setting, "_key_file") || strings.HasSuffix(setting, "credentials_file") {
+			files[setting] = path
+		}
+	}
+	for _, setting := range slices.Sorted(maps.Keys(files)) {
+		if config.Exposed(files[setting]) {
+			log.Warn("secret file is readable by every user", telemetry.Settings([]string{setting}), telemetry.File(files[setting]),
+				telemetry.Reason("give it to the user of this program alone: chmod 600"))
 		}
 	}
 }

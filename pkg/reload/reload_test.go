@@ -193,3 +193,18 @@ func TestLoad_RefusesWhatCannotBeUsed(t *testing.T) {
 	require.ErrorContains(t, err, "cannot be used")
 	require.Equal(t, lifecycle.ExitUsage, lifecycle.ExitCode(err))
 }
+
+// A secret that every user of the machine may read is named at the start, and no other.
+func TestSettings_WarnOfSecretsThatOthersMayRead(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755)) // others enter it
+	open, own := filepath.Join(dir, "url"), filepath.Join(dir, "id")
+	require.NoError(t, os.WriteFile(open, []byte("redis://secret"), 0o600))
+	require.NoError(t, os.Chmod(open, 0o644))
+	require.NoError(t, os.WriteFile(own, []byte("id"), 0o644))
+	b := setup(t, nil, "LEDGERFEED_REDIS_URL_FILE="+open, "LEDGERFEED_QBO_CLIENT_ID_FILE="+own)
+	line := b.line("secret file is readable by every user", 1)
+	require.Equal(t, []any{"redis.url"}, line["settings"])
+	require.Equal(t, open, line["file"])
+	require.Equal(t, 1, b.logs.FilterMessage("secret file is readable by every user").Len(), "the client id is no secret")
+}

@@ -19,7 +19,9 @@ import (
 // Options are what [Listen] needs.
 type Options struct {
 	// Listen is where the admin endpoint is.
-	Listen   string
+	Listen string
+	// Pprof serves profiles beyond loopback, too.
+	Pprof    bool
 	Gatherer prometheus.Gatherer
 	Logger   *zap.Logger
 	// Group runs the endpoint, as the first of its parts.
@@ -52,7 +54,7 @@ func Listen(ctx context.Context, o Options) (*Health, error) {
 	h := &Health{log: o.Logger, missing: map[string]error{}, since: time.Now()}
 	var err error
 	h.admin, err = telemetry.NewAdmin(telemetry.AdminOptions{
-		Listen: o.Listen, Gatherer: o.Gatherer, Logger: o.Logger.Named("admin"), Ready: h.Ready, Details: h.detail,
+		Listen: o.Listen, Pprof: o.Pprof, Gatherer: o.Gatherer, Logger: o.Logger.Named("admin"), Ready: h.Ready, Details: h.detail,
 	})
 	if err != nil {
 		return nil, err

@@ -25,7 +25,9 @@ type Config struct {
 	Cluster bool          `koanf:"cluster" doc:"Whether the URL names a node of a Redis Cluster; name more of them by ?addr=HOST:PORT&addr=HOST:PORT."`
 	// Sentinel is about which server to write to; user, password and database of URL
 	// are Redis's own.
-	Sentinel string `koanf:"sentinel" doc:"Name of the master where the URL names a Sentinel that says which server it is; more Sentinels by ?addr=HOST:PORT&addr=HOST:PORT. User, password and database of the URL are those of Redis; the Sentinels have no password. Empty: the URL is Redis itself."`
+	Sentinel         string        `koanf:"sentinel" doc:"Name of the master where the URL names a Sentinel that says which server it is; more Sentinels by ?addr=HOST:PORT&addr=HOST:PORT. User, password and database of the URL are those of Redis, redis.sentinel_user and redis.sentinel_password those of the Sentinels. Empty: the URL is Redis itself."`
+	SentinelUser     string        `koanf:"sentinel_user" doc:"User at the Sentinels, with redis.sentinel_password; empty for their default user."`
+	SentinelPassword secret.String `koanf:"sentinel_password" doc:"Password at the Sentinels; empty where they ask for none."`
 	// The files of TLS, where the URL is rediss://.
 	CAFile         string `koanf:"ca_file" doc:"PEM file with the certificate authorities that Redis is trusted by; empty for the system's."`
 	ClientCertFile string `koanf:"client_cert_file" doc:"PEM file with the certificate that is shown to a Redis that asks for one (mTLS). Read again for each connection."`
@@ -106,6 +108,7 @@ func (c Config) dial(hook connected, l *login) (redis.UniversalClient, string, e
 		o.ContextTimeoutEnabled = true
 		o.OnConnect = hook
 		secured(o.TLSConfig)
+		o.Dialer = c.dialer(o.TLSConfig)
 		o.CredentialsProviderContext = l.get
 		o.MaintNotificationsConfig = noMaintNotifications()
 		o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
@@ -121,6 +124,7 @@ func (c Config) dial(hook connected, l *login) (redis.UniversalClient, string, e
 	o.ContextTimeoutEnabled = true
 	o.OnConnect = hook
 	secured(o.TLSConfig)
+	o.Dialer = c.dialer(o.TLSConfig)
 	o.CredentialsProviderContext = l.get
 	o.MaintNotificationsConfig = noMaintNotifications()
 	o.DialTimeout = cmp.Or(o.DialTimeout, dialTimeout)
@@ -145,14 +149,17 @@ func (c Config) dialSentinel(u *url.URL, hook connected, secured func(*tls.Confi
 		return nil, "", errURL
 	}
 	secured(o.TLSConfig)
+	if o.TLSConfig != nil {
+		o.TLSConfig.ServerName = "" // each server is checked by its own name
+	}
 	for _, address := range sentinels {
 		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
 			return nil, "", errors.New("redis.url: with redis.sentinel, give every Sentinel as host:port")
 		}
 	}
 	return redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: c.Sentinel, SentinelAddrs: sentinels,
-		CredentialsProviderContext: l.get, DB: o.DB, TLSConfig: o.TLSConfig,
+		MasterName: c.Sentinel, SentinelAddrs: sentinels, SentinelUsername: c.SentinelUser, SentinelPassword: c.SentinelPassword.Reveal(),
+		CredentialsProviderContext: l.get, DB: o.DB, TLSConfig: o.TLSConfig, Dialer: c.dialer(o.TLSConfig),
 		ContextTimeoutEnabled: true,
 		OnConnect:             hook,
 		DialTimeout:           cmp.Or(o.DialTimeout, dialTimeout),
@@ -173,15 +180,9 @@ func (c Config) tls(u *url.URL) (func(*tls.Config), error) {
 	if (c.ClientCertFile == "") != (c.ClientKeyFile == "") {
 		return nil, errors.New("redis.client_cert_file and redis.client_key_file: set both or none")
 	}
-	var roots *x509.CertPool
-	if c.CAFile != "" {
-		text, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("redis.ca_file: %w", err)
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("redis.ca_file: no certificate in %s", c.CAFile)
-		}
+	roots, err := c.roots()
+	if err != nil {
+		return nil, err
 	}
 	read := func() (*tls.Certificate, error) {
 		own, err := tls.LoadX509KeyPair(c.ClientCertFile, c.ClientKeyFile)
@@ -204,6 +205,41 @@ func (c Config) tls(u *url.URL) (func(*tls.Config), error) {
 			t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return read() }
 		}
 	}, nil
+}
+
+// roots are the authorities of CAFile; nil for the system's.
+func (c Config) roots() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("redis.ca_file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("redis.ca_file: no certificate in %s", c.CAFile)
+	}
+	return roots, nil
+}
+
+// dialer connects with TLS by the authorities that CAFile has at that time; while it cannot
+// be read, the last ones count. It is nil where the client's own will do.
+func (c Config) dialer(secured *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if secured == nil || c.CAFile == "" {
+		return nil
+	}
+	var last atomic.Pointer[x509.CertPool]
+	last.Store(secured.RootCAs)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if roots, err := c.roots(); err == nil {
+			last.Store(roots)
+		}
+		now := secured.Clone()
+		now.RootCAs = last.Load()
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Minute}, Config: now}
+		return d.DialContext(ctx, network, address)
+	}
 }
 
 const (

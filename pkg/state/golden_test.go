@@ -106,6 +106,8 @@ func fill(t *testing.T, s *state.Store) {
 	require.NoError(t, s.NoteBehind(ctx, realm, "pg", map[string]time.Time{"Invoice": noon.Add(-time.Hour)}))
 	_, err = s.FirstUnconnected(ctx, "app", "4711")
 	require.NoError(t, err)
+	_, err = s.NoteForeign(ctx, state.Foreign{Realm: realm, App: "sandbox", Connected: "app", Events: 2})
+	require.NoError(t, err)
 	lost := state.Gap{
 		Realm: realm, Ref: invoice("3"), Version: 1795435200000001, Found: noon, Event: noon.Add(-time.Hour),
 		Operation: "update", Source: "cdc", Verdict: state.VerdictLost,

@@ -42,13 +42,16 @@ import (
 //	lf:1:sinks                 SET name                            sinks
 //	lf:1:behind:{sink}         HASH "realm:entity" → "oldest,notes,since"  what a sink did not get and no queue holds; realms × entities
 //	lf:1:unconnected:{app}:DATE  SET realm                         MaxUnconnected; two days
+//	lf:1:foreign               HASH "realm:app" → "events,first,last,day,connected app"  10,000; 30 days after the last
 //	lf:1:registered:{lf:1:sinks} STRING JSON                       one: the configuration that registered the sinks
 //	lf:1:position:{sink}       HASH                                fixed, and a field a cursor that must go back
 //	lf:1:paused                SET name                            sinks that are paused
 //	lf:1:sanitized             HASH sink → count                   sinks that replaced characters
 //	lf:1:deletions             HASH "realm:entity" → JSON          deletions that wait for a person; 30 days after
 //	lf:1:life                  STRING "run_id[-evicted]#random"   one: the Redis that sinks gave their marks back to
-//	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed
+//	lf:1:actions               ZSET JSON → Unix ms                 10,000, trimmed; written by versions before the stream LF_ACTIONS
+//	lf:1:console:{sessions}    STRING random                       one; replaced to end all sessions of the console
+//	lf:1:actionqueue           LIST JSON                           actions that wait for the broker; 10,000
 //	lf:1:series:{app}:name     HASH slot → JSON                    Series.Size; a ring
 //	lf:1:calls:{app}:YYYY-MM   HASH "day:class" → calls made       70 days
 //	lf:1:audit:{R}             HASH "sink:entity" → JSON           sinks × entities; gone after 180 days
@@ -81,6 +84,7 @@ import (
 //	lf:tmp:1:config:{N}        ZSET "replica config" → expiry ms    replicas of a service
 //	lf:tmp:1:trouble:{sink}    HASH replica → JSON                replicas, while a sink takes nothing; a minute
 //	lf:tmp:1:replicas:{N}      ZSET replica → expiry ms            replicas of a service
+//	lf:tmp:1:session:{NAME}    STRING, authenticated JSON          people logged in to the console; console.session_idle
 //	lf:tmp:1:apprefused:{APP}:BY  ZSET realm → Unix ms             1,000; realms refused since one was answered
 //	lf:tmp:1:appproblem:{APP}:BY  HASH                             fixed; while Intuit refuses the app
 //	lf:tmp:1:appproblems:{all} SET app                             apps with such a problem

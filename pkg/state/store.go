@@ -76,7 +76,7 @@ func (s *Store) Close() error { return s.db.Close() }
 // SetLogin makes new connections log in as c says; those there are stay. It reports false,
 // and does nothing, where anything else of c differs.
 func (s *Store) SetLogin(c Config) bool {
-	if c.place() != s.config.place() || c.Cluster != s.config.Cluster || c.Sentinel != s.config.Sentinel {
+	if c.place() != s.config.place() || c.Cluster != s.config.Cluster || c.Sentinel != s.config.Sentinel || c.SentinelUser != s.config.SentinelUser || c.SentinelPassword != s.config.SentinelPassword {
 		return false
 	}
 	s.login.current.Store(c.user())

@@ -20,13 +20,14 @@ import (
 // Access is what the NATS user of a service must be allowed to do.
 type Access struct{ Publish, Subscribe []string }
 
-// AccessOf is what each service needs, and no more.
+// AccessOf is what each service needs, and no more, where the services make the streams
+// and consumers.
 func AccessOf(service string) (a Access, known bool) {
 	a = Access{
 		// The service that starts first creates the streams; each compares them, and
 		// reads what shares the room of the dead letters.
 		Publish:   []string{"$JS.API.STREAM.INFO.*", "$JS.API.STREAM.CREATE.*", "$JS.API.STREAM.UPDATE.*", "$JS.API.STREAM.MSG.GET.*"},
-		Subscribe: []string{"_INBOX.>"},
+		Subscribe: []string{inboxOf(service) + ".>"},
 	}
 	consumers := []string{"$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.API.CONSUMER.DELETE.*.*", "$JS.ACK.>"}
 	switch service {
@@ -43,6 +44,92 @@ func AccessOf(service string) (a Access, known bool) {
 		return Access{}, false
 	}
 	return a, true
+}
+
+// LeastAccessOf is what each service needs with SetupVerify: no right to create, change or
+// delete a stream, and none on the streams of another's work. "console" is also the user of
+// the commands, and "setup" that of `ledgerfeed setup`.
+func LeastAccessOf(service string) (a Access, known bool) {
+	// Each compares the streams, and reads how full they are. What shares the room of the dead
+	// letters and retries is sampled.
+	a.Publish = on("STREAM.INFO.%s", streams...)
+	a.Subscribe = []string{inboxOf(service) + ".>"}
+	sampled := on("STREAM.MSG.GET.%s", DeadStream, RetryStream)
+	switch service {
+	case "ingress":
+		a.publish(sampled, "lf.event.>", "lf.dead.>", waitingPattern, "lf.beat.ingress")
+	case "processor":
+		queues := []string{EventStream, RetryStream, GapStream}
+		a.publish(sampled, "lf.retry.>", "lf.dead.>", "lf.gap.>", changesPattern)
+		a.publish(on("CONSUMER.LIST.%s", EventStream, RetryStream))
+		a.publish(on("CONSUMER.INFO.%s.*", queues...))
+		a.publish(on("CONSUMER.MSG.NEXT.%s.*", queues...))
+		for _, q := range queues {
+			a.publish(nil, "$JS.ACK."+q+".>")
+		}
+	case "reconciler":
+		a.publish(on("STREAM.MSG.GET.%s", DeadStream), "lf.event.>", "lf.dead.>", "lf.gap.>")
+		a.publish(on("CONSUMER.LIST.%s", EventStream))
+		a.reads(HeartbeatStream)
+		a.Subscribe = append(a.Subscribe, beatSubject+"ingress")
+	case "console":
+		a.publish(on("STREAM.MSG.%s", "GET."+DeadStream, "DELETE."+DeadStream, "GET."+ActionStream), "lf.event.>", actionSubject)
+		a.publish(on("CONSUMER.LIST.%s", EventStream, RetryStream))
+		a.publish(on("CONSUMER.INFO.%s.*", EventStream, RetryStream, GapStream))
+		a.reads(DeadStream)
+		a.reads(ActionStream)
+		a.Subscribe = append(a.Subscribe, inboxOf("ledgerfeed")+".>", inboxOf("ledgerfeed-doctor")+".>")
+	case "setup":
+		made := append(slices.Clone(streams), HeartbeatStream, ActionStream)
+		a.Publish = nil
+		a.publish(on("STREAM.INFO.%s", made...))
+		a.publish(on("STREAM.CREATE.%s", made...))
+		a.publish(on("STREAM.UPDATE.%s", made...))
+		for _, q := range []string{EventStream, RetryStream, GapStream} {
+			a.publish(on("CONSUMER.CREATE.%s.>", q))
+			a.publish(on("CONSUMER.INFO.%s.*", q))
+		}
+		a.publish(nil, "$JS.API.CONSUMER.DELETE."+EventStream+".processor")
+	default:
+		return Access{}, false
+	}
+	return a, true
+}
+
+// waitingPattern is of what waits for room, or to be read.
+const waitingPattern = "lf.retry._.>"
+
+// on is a question of the JetStream API about each of these.
+func on(question string, names ...string) (subjects []string) {
+	for _, name := range names {
+		subjects = append(subjects, jetstream.DefaultAPIPrefix+fmt.Sprintf(question, name))
+	}
+	return subjects
+}
+
+func (a *Access) publish(subjects []string, more ...string) {
+	a.Publish = append(append(a.Publish, subjects...), more...)
+}
+
+// reads is what it takes to read a stream by a consumer that lasts as long as the reading.
+func (a *Access) reads(stream string) {
+	a.publish(on("STREAM.INFO.%s", stream))
+	a.publish(on("CONSUMER.CREATE.%s.>", stream))
+	a.publish(on("CONSUMER.INFO.%s.*", stream))
+	a.publish(on("CONSUMER.MSG.NEXT.%s.*", stream))
+	a.publish(on("CONSUMER.DELETE.%s.*", stream))
+	slices.Sort(a.Publish)
+	a.Publish = slices.Compact(a.Publish)
+}
+
+// access is what this connection needs.
+func (c *Conn) access() Access {
+	of := AccessOf
+	if c.cfg.Setup == SetupVerify {
+		of = LeastAccessOf
+	}
+	a, _ := of(c.name)
+	return a
 }
 
 // AccessError says that the broker denies a service a subject that it needs.
@@ -93,7 +180,7 @@ func (c *Conn) denied(err error) bool {
 // general is the pattern of what the service needs that a subject belongs to, so that few
 // are noted.
 func (c *Conn) general(subject string) string {
-	a, _ := AccessOf(c.name)
+	a := c.access()
 	for _, pattern := range append(a.Publish, a.Subscribe...) {
 		if covers(pattern, subject) {
 			return pattern
@@ -154,8 +241,7 @@ func (c *Conn) deniedSubject(subject string, err error) error {
 func (c *Conn) RequireAccess(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	a, _ := AccessOf(c.name)
-	for _, pattern := range a.Publish {
+	for _, pattern := range c.access().Publish {
 		if !strings.HasPrefix(pattern, "lf.") || !strings.HasSuffix(pattern, ".>") || pattern == changesPattern {
 			continue // of the changes only the NATS sink knows
 		}

@@ -118,7 +118,7 @@ func TestAccess_WhatIsDeniedIsNamed(t *testing.T) {
 		{"processor", "$JS.API.CONSUMER.MSG.NEXT.*.*"},
 		{"reconciler", "lf.gap.>"},
 		{"reconciler", "lf.beat.>"},
-		{"reconciler", "_INBOX.>"},
+		{"reconciler", "_INBOX.reconciler.>"},
 	} {
 		t.Run(tc.service+" "+strings.TrimPrefix(tc.denied, "$"), func(t *testing.T) {
 			t.Parallel()

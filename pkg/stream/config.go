@@ -40,15 +40,28 @@ func (p Profile) Replicas() int {
 // before it acknowledges it: publishes then share a sync by atomic batches.
 func (p Profile) SyncsEach() bool { return p == Dev || p == Single }
 
+// Setup says who makes the streams and the consumers.
+type Setup string
+
+// The ways.
+const (
+	// SetupCreate has each service make what is missing.
+	SetupCreate Setup = "create"
+	// SetupVerify has `ledgerfeed setup` make them. A service compares, and may not create.
+	SetupVerify Setup = "verify"
+)
+
 // Config is what an operator sets about the broker.
 type Config struct {
-	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file, nats.password or nats.token."`
+	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file, nats.nkey_file, nats.password or nats.token."`
 	CredentialsFile string        `koanf:"credentials_file" doc:"NATS credentials file (JWT and seed); empty for none. Read for each connection."`
+	NkeyFile        string        `koanf:"nkey_file" doc:"File with the seed of an nkey (SU...), for a NATS server that knows its users by nkey; empty for none. Read at the start."`
 	User            string        `koanf:"user" live:"true" file:"true" doc:"User at the NATS server, with nats.password; empty for none. Read again when its file changes and on SIGHUP."`
 	Password        secret.String `koanf:"password" live:"true" doc:"Password of nats.user. Read again when its file changes and on SIGHUP."`
 	Token           secret.String `koanf:"token" live:"true" doc:"Token that the NATS server asks for, in place of a user; empty for none. Read again when its file changes and on SIGHUP."`
 	CAFile          string        `koanf:"ca_file" doc:"PEM file of the authorities to trust beside the system's; empty for none."`
 	Profile         Profile       `koanf:"profile" doc:"How the broker keeps messages: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
+	Setup           Setup         `koanf:"setup" doc:"Who makes the streams and consumers: create (each service makes what is missing) or verify (ledgerfeed setup makes them; a service compares them and is not ready without them). With verify the NATS users of the services need no right to create anything."`
 	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, separated by commas (http://HOST:8222): what the profile promises is checked there at the start. Empty: port 8222 of the servers in nats.url."`
 	AllowMismatch   bool          `koanf:"allow_mismatch" doc:"Start although the broker keeps less than the profile promises, or does not say; /readyz and the metric ledgerfeed_stream_durable show it."`
 	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later; scans, replays and repairs leave the last quarter to webhooks. A larger value is applied when a service starts, a smaller one never."`
@@ -57,6 +70,8 @@ type Config struct {
 	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"How long dead letters are kept."`
 	ChangesMaxBytes int64         `koanf:"changes_max_bytes" doc:"Size of the stream of the NATS sink in bytes; the oldest changes go first."`
 	ChangesMaxAge   time.Duration `koanf:"changes_max_age" doc:"How long the stream of the NATS sink keeps a change; 0 for as long as there is room."`
+	ActionsMaxBytes int64         `koanf:"actions_max_bytes" doc:"Size of the stream of what people did (LF_ACTIONS) in bytes. When it is full, new actions are in the log alone; refused requests leave the last quarter to actions."`
+	ActionsMaxAge   time.Duration `koanf:"actions_max_age" doc:"How long the stream LF_ACTIONS keeps what people did."`
 	PublishTimeout  time.Duration `koanf:"publish_timeout" doc:"How long a publish waits for the broker's acknowledgement, at most."`
 }
 
@@ -65,11 +80,14 @@ func DefaultConfig() Config {
 	return Config{
 		URL:             "nats://127.0.0.1:4222",
 		Profile:         Single,
+		Setup:           SetupCreate,
 		EventsMaxBytes:  4 << 30,
 		RetryMaxBytes:   1 << 30,
 		DeadMaxBytes:    1 << 30,
 		DeadMaxAge:      90 * 24 * time.Hour,
 		ChangesMaxBytes: 4 << 30,
+		ActionsMaxBytes: 256 << 20,
+		ActionsMaxAge:   400 * 24 * time.Hour,
 		PublishTimeout:  5 * time.Second,
 	}
 }
@@ -103,6 +121,11 @@ func (c Config) Validate() error {
 	default:
 		bad("profile", fmt.Sprintf("%q", c.Profile), "want dev, single, single-relaxed or cluster")
 	}
+	switch c.Setup {
+	case "", SetupCreate, SetupVerify: // empty is create
+	default:
+		bad("setup", fmt.Sprintf("%q", c.Setup), "want create or verify")
+	}
 	const least = 1 << 20
 	if c.EventsMaxBytes < least {
 		bad("events_max_bytes", c.EventsMaxBytes, "want at least 1048576 (1 MiB)")
@@ -122,6 +145,12 @@ func (c Config) Validate() error {
 	if c.ChangesMaxAge != 0 && c.ChangesMaxAge < time.Hour {
 		bad("changes_max_age", c.ChangesMaxAge, "want 0 or at least 1h")
 	}
+	if c.ActionsMaxBytes < least {
+		bad("actions_max_bytes", c.ActionsMaxBytes, "want at least 1048576 (1 MiB)")
+	}
+	if c.ActionsMaxAge < 24*time.Hour {
+		bad("actions_max_age", c.ActionsMaxAge, "want at least 24h")
+	}
 	if c.PublishTimeout <= 0 {
 		bad("publish_timeout", c.PublishTimeout, "want more than 0s")
 	}
@@ -130,14 +159,14 @@ func (c Config) Validate() error {
 
 func (c Config) validateLogin() error {
 	ways := 0
-	for _, set := range []bool{c.CredentialsFile != "", c.User != "", c.Token != ""} {
+	for _, set := range []bool{c.CredentialsFile != "", c.NkeyFile != "", c.User != "", c.Token != ""} {
 		if set {
 			ways++
 		}
 	}
 	switch {
 	case ways > 1:
-		return errors.New("nats.credentials_file, nats.user and nats.token: give one of them")
+		return errors.New("nats.credentials_file, nats.nkey_file, nats.user and nats.token: give one of them")
 	case c.User == "" && c.Password != "":
 		return errors.New("nats.password is set without nats.user")
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
@@ -32,6 +33,7 @@ type Options struct {
 type Conn struct {
 	cfg      Config
 	login    atomic.Pointer[Config] // what new connections log in with
+	nkey     nkeys.KeyPair          // nil where the server knows users otherwise
 	log      *zap.Logger
 	nc       *nats.Conn
 	js       jetstream.JetStream
@@ -52,6 +54,7 @@ type Conn struct {
 	mu        sync.Mutex           // guards what follows
 	consumers map[string]consuming // in use, by durable
 	denials   map[AccessError]time.Time
+	unset     map[string]error // consumers that `ledgerfeed setup` has not made, by durable
 }
 
 const (
@@ -76,11 +79,15 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota(), consumers: map[string]consuming{}, denials: map[AccessError]time.Time{}}
+	c := &Conn{cfg: o.Config, log: o.Logger, inFlight: semaphore.NewWeighted(maxInFlight), name: o.Name, deadQuota: deadQuota(), retryQuota: retryQuota(), consumers: map[string]consuming{}, denials: map[AccessError]time.Time{}, unset: map[string]error{}}
 	if c.log == nil {
 		c.log = zap.NewNop()
 	}
 	c.login.Store(&c.cfg)
+	var err error
+	if c.nkey, err = o.Config.nkey(); err != nil {
+		return nil, err
+	}
 	c.group = &group{conn: c}
 	c.metrics = newMetrics()
 	nc, err := c.dial(ctx)
@@ -173,9 +180,15 @@ func (c *Conn) options(ctx context.Context) []nats.Option {
 			}
 		}),
 	}
-	if c.cfg.CredentialsFile != "" {
+	if inbox := inboxOf(c.name); inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(inbox))
+	}
+	switch {
+	case c.cfg.CredentialsFile != "":
 		opts = append(opts, nats.UserCredentials(c.cfg.CredentialsFile)) // read for each connection
-	} else {
+	case c.nkey != nil:
+		opts = append(opts, c.nkeyOption())
+	default:
 		opts = append(opts, nats.UserInfoHandler(c.userInfo), nats.TokenHandler(c.token))
 	}
 	if c.cfg.CAFile != "" {
@@ -209,8 +222,9 @@ func (c *Conn) MaxBody() int { return max(int(c.maxPayload.Load())-headerReserve
 func (c *Conn) MaxPayload() int { return int(c.maxPayload.Load()) }
 
 // Ready returns nil if the broker answers for the event stream. A stream that
-// is gone is created again: without it nothing could be accepted any more. It
-// takes two seconds at most.
+// is gone is created again: without it nothing could be accepted any more. With
+// SetupVerify it is not, and the error is ErrNotSetUp, also for a consumer that is
+// missing. It takes two seconds at most.
 func (c *Conn) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -226,7 +240,13 @@ func (c *Conn) Ready(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.unsetError(); err != nil {
+		return err
+	}
 	_, err := c.js.Stream(ctx, EventStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && c.cfg.Setup == SetupVerify {
+		return c.verifyTopology(ctx)
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		c.log.Warn("stream is gone, creating it again", telemetry.Stream(EventStream))
 		return c.EnsureTopology(ctx)

@@ -251,9 +251,9 @@ func (c *Conn) consume(ctx context.Context, stream string, filters []string, o C
 	cfg := o.config(filters)
 	create, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	cons, err := c.js.CreateOrUpdateConsumer(create, stream, cfg)
+	cons, err := c.consumer(create, stream, cfg)
 	if err != nil {
-		return fmt.Errorf("create consumer %s: %w", cfg.Durable, explainLimit(err))
+		return err
 	}
 
 	broken := make(chan error, 1)

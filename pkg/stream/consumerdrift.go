@@ -27,6 +27,7 @@ func (c *Conn) uses(stream string, want jetstream.ConsumerConfig) (end func()) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.consumers, want.Durable)
+		delete(c.unset, want.Durable)
 	}
 }
 

@@ -40,6 +40,9 @@ const (
 	ReasonSinkRefused Reason = "sink-refused"
 	// ReasonUnknownSink: an envelope for a sink that no processor writes to.
 	ReasonUnknownSink Reason = "unknown-sink"
+	// ReasonForeignApp: the event is signed by another app than the one the realm is
+	// connected to.
+	ReasonForeignApp Reason = "foreign-app"
 	// ReasonRetryFull: the sink was down, its retry queue full, and no scan would find
 	// the change.
 	ReasonRetryFull Reason = "retry-queue-full"

@@ -18,7 +18,7 @@ func (c *Conn) Drift(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var errs []error
-	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
+	for _, want := range c.topology() {
 		s, err := c.js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
@@ -26,25 +26,30 @@ func (c *Conn) Drift(ctx context.Context) error {
 		if err != nil {
 			return c.topologyError("look up", want.Name, err)
 		}
-		have := s.CachedInfo().Config
-		if c.cfg.AllowMismatch {
-			want.Replicas = have.Replicas
-		}
-		// Another replica may be configured to keep more, and has raised these.
-		if higherLimit(have.MaxBytes, want.MaxBytes) {
-			want.MaxBytes = have.MaxBytes
-		}
-		if higherLimit(have.MaxAge, want.MaxAge) {
-			want.MaxAge = have.MaxAge
-		}
-		errs = append(errs, drift(want, have))
-		if have.Compression != jetstream.NoCompression {
-			errs = append(errs, &DriftError{
-				Stream: want.Name, Field: "compression", Have: have.Compression, Want: jetstream.NoCompression, Remedy: uncompressCommand(want.Name),
-			})
-		}
+		errs = append(errs, c.less(want, s.CachedInfo().Config))
 	}
 	return errors.Join(errs...)
+}
+
+// less returns each setting in which a stream keeps less than configured, or is compressed.
+func (c *Conn) less(want, have jetstream.StreamConfig) error {
+	if c.cfg.AllowMismatch {
+		want.Replicas = have.Replicas
+	}
+	// Another replica may be configured to keep more, and has raised these.
+	if higherLimit(have.MaxBytes, want.MaxBytes) {
+		want.MaxBytes = have.MaxBytes
+	}
+	if higherLimit(have.MaxAge, want.MaxAge) {
+		want.MaxAge = have.MaxAge
+	}
+	err := drift(want, have)
+	if have.Compression != jetstream.NoCompression {
+		err = errors.Join(err, &DriftError{
+			Stream: want.Name, Field: "compression", Have: have.Compression, Want: jetstream.NoCompression, Remedy: uncompressCommand(want.Name),
+		})
+	}
+	return err
 }
 
 // driftInterval is how often the streams are compared while a service runs.

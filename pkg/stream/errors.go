@@ -22,17 +22,20 @@ var (
 	// ErrTooLarge: the server takes no message of that size, now or later.
 	// Wrapped in ErrNotDurable.
 	ErrTooLarge = errors.New("message is larger than the server takes")
+	// ErrNotSetUp: a stream, a consumer or a table is missing or differs, and the settings
+	// leave it to a command to make it.
+	ErrNotSetUp = errors.New("not set up yet, run `ledgerfeed setup`")
 	// ErrClosed: the connection was closed.
 	ErrClosed = errors.New("connection closed")
 )
 
 // Temporary reports whether an error of a start passes without anybody doing anything: no
-// server answers, or a cluster has no leader just now.
+// server answers, a cluster has no leader just now, or the setup job has not run yet.
 func Temporary(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.Code == http.StatusServiceUnavailable
 	}
-	for _, passing := range []error{ErrUnreachable, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting} {
+	for _, passing := range []error{ErrUnreachable, ErrNotSetUp, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected, nats.ErrConnectionReconnecting} {
 		if errors.Is(err, passing) {
 			return true
 		}

@@ -33,11 +33,15 @@ type Heartbeats struct {
 	Complete bool
 }
 
-// EnsureHeartbeats creates the record if there is none. Nothing else fails without it.
+// EnsureHeartbeats creates the record if there is none; with SetupVerify it only looks.
+// Nothing else fails without it.
 func (c *Conn) EnsureHeartbeats(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	_, err := c.js.Stream(ctx, HeartbeatStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && c.cfg.Setup == SetupVerify {
+		return notSetUp(fmt.Errorf("stream %s is missing", HeartbeatStream))
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		want := c.stream(HeartbeatStream, beatSubject+">", heartbeatsMaxBytes)
 		want.Description = "heartbeats of the last hour"

@@ -64,12 +64,16 @@ func (e *DriftError) Error() string {
 // and at once a *MismatchError where the server is too old and an ErrUnreachable where
 // JetStream does not answer. Any number of
 // processes may call it at once, also with different limits: the largest wins.
+// With SetupVerify it changes nothing, and what is missing or differs is ErrNotSetUp.
 func (c *Conn) EnsureTopology(ctx context.Context) error {
 	if err := c.checkServer(); err != nil {
 		return err
 	}
+	if c.cfg.Setup == SetupVerify {
+		return c.verifyTopology(ctx)
+	}
 	var errs []error
-	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
+	for _, want := range c.topology() {
 		err := c.ensure(ctx, want)
 		if errors.Is(err, ErrUnreachable) {
 			return err
@@ -81,14 +85,24 @@ func (c *Conn) EnsureTopology(ctx context.Context) error {
 
 // EnsureChanges does the same for the stream of the NATS sink, which exists only
 // where that sink is used.
-func (c *Conn) EnsureChanges(ctx context.Context) error { return c.ensure(ctx, c.changes()) }
+func (c *Conn) EnsureChanges(ctx context.Context) error {
+	if c.cfg.Setup == SetupVerify {
+		return c.verify(ctx, c.changes())
+	}
+	return c.ensure(ctx, c.changes())
+}
+
+// topology are the streams that every feed has.
+func (c *Conn) topology() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()}
+}
 
 // UpdateTopology applies the configuration to the streams there are. Growing is
 // safe. A limit below what a stream holds is refused by the broker or lets it
 // discard the oldest messages of LF_DEAD, LF_CHANGES and LF_GAPS.
 func (c *Conn) UpdateTopology(ctx context.Context) error {
 	var errs []error
-	for _, want := range []jetstream.StreamConfig{c.events(), c.retry(), c.dead(), c.gaps()} {
+	for _, want := range c.topology() {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		if _, err := c.js.CreateOrUpdateStream(ctx, want); err != nil {
 			errs = append(errs, fmt.Errorf("update stream %s: %w", want.Name, err))
@@ -313,6 +327,7 @@ func lowerRemedy(name, field string, have, want any) string {
 		EventStream + "max_bytes": "events_max_bytes", RetryStream + "max_bytes": "retry_max_bytes",
 		DeadStream + "max_bytes": "dead_max_bytes", DeadStream + "max_age": "dead_max_age",
 		ChangeStream + "max_bytes": "changes_max_bytes", ChangeStream + "max_age": "changes_max_age",
+		ActionStream + "max_bytes": "actions_max_bytes", ActionStream + "max_age": "actions_max_age",
 	}[name+field]
 	flag := strings.ReplaceAll(field, "_", "-")
 	lower := fmt.Sprintf("lower it by hand with `nats stream edit %s --%s %v`, which may drop messages or refuse new ones", name, flag, want)

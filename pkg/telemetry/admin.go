@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,7 @@ const Off = "off"
 // AdminConfig is the admin endpoint as an operator sets it.
 type AdminConfig struct {
 	Listen string `koanf:"listen" doc:"Address of the admin endpoint (/livez, /readyz, /metrics, /debug/pprof), or off. It has no password: keep it off the internet."`
+	Pprof  bool   `koanf:"pprof" doc:"Serve /debug/pprof although other machines reach admin.listen: it shows memory, and a profile costs CPU. At a loopback address it is served in any case."`
 }
 
 // DefaultAdminConfig listens on the loopback interface, port 9090.
@@ -49,6 +51,9 @@ func (c AdminConfig) Validate() error {
 type AdminOptions struct {
 	// Listen is host:port; port 0 takes any free one, [Off] none.
 	Listen string
+	// Pprof serves /debug/pprof at an address that other machines reach. At a loopback
+	// address it is served in any case, to requests for a loopback name.
+	Pprof bool
 	// Gatherer is what /metrics shows; required.
 	Gatherer prometheus.Gatherer
 	// Ready says why the service cannot work now; nil is always ready. It is
@@ -62,7 +67,7 @@ type AdminOptions struct {
 
 // Admin is the admin endpoint: /livez answers as long as the process does,
 // /readyz asks Ready and gives the reason as JSON, /metrics is for Prometheus,
-// /debug/pprof for people.
+// /debug/pprof, on loopback or where Pprof is set, for people.
 type Admin struct {
 	options  AdminOptions
 	listener net.Listener // nil when off
@@ -147,12 +152,34 @@ func (a *Admin) routes() http.Handler {
 		}
 		quick.ServeHTTP(w, r)
 	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	loopback := IsLoopback(a.listener.Addr().String())
+	if !loopback && !a.options.Pprof {
+		return mux
+	}
+	for path, handler := range map[string]http.HandlerFunc{
+		"/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			// A web page can make its own name lead to this machine.
+			if loopback && !IsLoopback(r.Host) {
+				http.Error(w, "open this page by the name of this machine, such as localhost", http.StatusMisdirectedRequest)
+				return
+			}
+			handler(w, r)
+		})
+	}
 	return mux
+}
+
+// IsLoopback reports whether a host, with or without a port, is a name of this machine
+// that no other machine reaches.
+func IsLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 type health struct {

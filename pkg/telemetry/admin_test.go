@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -137,4 +138,43 @@ func TestAdminConfig_Validate(t *testing.T) {
 		}
 	}
 	require.NoError(t, telemetry.DefaultAdminConfig().Validate())
+}
+
+// Profiles show memory and cost CPU: other machines get none unless they are told to, and
+// neither does a page that makes its own name lead to this machine.
+func TestAdmin_ServesProfilesOnLoopbackAlone(t *testing.T) {
+	for name, tc := range map[string]struct {
+		listen, host string
+		pprof        bool
+		want         int
+	}{
+		"loopback":              {"127.0.0.1:0", "", false, 200},
+		"loopback, by name":     {"127.0.0.1:0", "localhost:9090", false, 200},
+		"loopback, rebound":     {"127.0.0.1:0", "evil.example", false, 421},
+		"rebound, turned on":    {"127.0.0.1:0", "evil.example", true, 421},
+		"all addresses":         {":0", "", false, 404},
+		"all addresses, wanted": {":0", "monitoring.example", true, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			admin, err := telemetry.NewAdmin(telemetry.AdminOptions{Listen: tc.listen, Pprof: tc.pprof, Gatherer: telemetry.NewRegistry("v1.2.3")})
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- admin.Run(ctx) }()
+			_, port, err := net.SplitHostPort(admin.Addr())
+			require.NoError(t, err)
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+			for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+port+path, nil)
+				require.NoError(t, err)
+				req.Host = tc.host
+				resp, err := client.Do(req)
+				require.NoError(t, err)
+				resp.Body.Close()
+				require.Equal(t, tc.want, resp.StatusCode, path)
+			}
+			cancel()
+			require.NoError(t, <-ended)
+		})
+	}
 }

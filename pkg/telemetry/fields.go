@@ -90,6 +90,9 @@ func Address(a string) zap.Field { return zap.String("address", a) }
 // Settings are keys of the configuration, never their values.
 func Settings(keys []string) zap.Field { return zap.Strings("settings", keys) }
 
+// File is the path of a file.
+func File(path string) zap.Field { return zap.String("file", path) }
+
 // Stream is the JetStream stream or subject.
 func Stream(name string) zap.Field { return zap.String("stream", name) }
 

@@ -34,6 +34,7 @@ type problem struct {
 	cause   error
 	status  int
 	detail  string
+	unread  bool // answered before the body was read, although its outcome is of a body
 }
 
 func (p *problem) Error() string { return p.detail }
@@ -100,6 +101,9 @@ func (p *problem) body() ([]byte, error) {
 
 // bodyRead reports whether the body was read to its end.
 func (p *problem) bodyRead() bool {
+	if p.unread {
+		return false
+	}
 	return p.outcome == noSignature || p.outcome == badSignature || p.outcome == unavailable
 }
 

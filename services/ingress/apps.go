@@ -3,7 +3,9 @@ package ingress
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +73,23 @@ func parseApps(s secret.String) (map[string]*app, error) {
 		errs = append(errs, errNoApps)
 	}
 	return apps, errors.Join(errs...)
+}
+
+// leastToken is the shortest verifier token that nobody guesses. Intuit's have 36
+// characters.
+const leastToken = 16
+
+// shortTokens names the apps with tokens that are too short, by name.
+func shortTokens(apps map[string]*app) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(apps)) {
+		for i, token := range apps[name].tokens {
+			if len(token.Reveal()) < leastToken {
+				errs = append(errs, fmt.Errorf("ingress.apps: token %d of app %s has less than %d characters: copy it from the Webhooks page of Intuit's portal", i+1, name, leastToken))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // VerifierTokens are the apps of ingress.apps with their tokens, for tools that

@@ -46,6 +46,6 @@ func TestServe_Beats(t *testing.T) {
 	stop, err := connect(t, broker, nil, nil).Beats("ingress", func() { heard.Add(1) })
 	require.NoError(t, err)
 	defer stop()
-	serve(t, broker, "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=token")
+	serve(t, broker, "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=verifier-token-one")
 	require.Eventually(t, func() bool { return heard.Load() > 0 }, time.Minute, 10*time.Millisecond)
 }

@@ -21,17 +21,16 @@ var (
 	errBodyEnded = errors.New("body ended early")
 )
 
-// readBody reads the body as sent, within its time and size and what is free of
-// the memory. What it reserved of the memory is the caller's to release, also
-// after an error.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time, m *memory) (body []byte, reserved int64, err error) {
+// readBody reads the body as sent, within its time and size and what may be reserved.
+// The caller releases what it holds, also after an error.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time, h *hold) (body []byte, err error) {
 	if r.ContentLength > limit {
-		return nil, 0, errTooLarge
+		return nil, errTooLarge
 	}
 	// The server sets another one for the next request. Until then, passing it
 	// cancels the request's context, as a sender that hangs up does.
 	if err := http.NewResponseController(w).SetReadDeadline(deadline); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	src := http.MaxBytesReader(w, r.Body, limit)
 	size := int64(firstRead)
@@ -39,10 +38,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		size = r.ContentLength + 1 // room to read the end
 	}
 	for {
-		if !m.reserve(size - reserved) {
-			return nil, reserved, errNoMemory
+		if !h.reserve(size - h.bytes) {
+			return nil, errNoMemory
 		}
-		reserved = size
 		grown := make([]byte, len(body), size)
 		copy(grown, body)
 		body = grown
@@ -51,9 +49,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 			body = body[:len(body)+n]
 			switch {
 			case errors.Is(err, io.EOF):
-				return body, reserved, nil
+				return body, nil
 			case err != nil:
-				return nil, reserved, readError(err)
+				return nil, readError(err)
 			}
 		}
 		size = min(2*size, limit+1)

@@ -38,10 +38,10 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	oldToken   = secret.String("token-old-7f3a")
-	newToken   = secret.String("token-new-91cc")
-	otherToken = secret.String("token-other-02be")
-	apps       = secret.String("demo=token-old-7f3a,token-new-91cc; other=token-other-02be")
+	oldToken   = secret.String("token-old-7f3a-0001-0001")
+	newToken   = secret.String("token-new-91cc-0002-0002")
+	otherToken = secret.String("token-other-02be-03-03")
+	apps       = secret.String("demo=token-old-7f3a-0001-0001,token-new-91cc-0002-0002; other=token-other-02be-03-03")
 )
 
 var now = time.Date(2026, 11, 23, 10, 20, 30, 400_000_000, time.UTC)

@@ -48,8 +48,9 @@ type IngressConfig struct {
 	MaxConnections   int           `koanf:"max_connections" doc:"Open connections. With all taken, a new one takes the place of the one that has been silent for longest (a second at least), or is answered 503. Needs as many open files, and some twenty KiB of memory for each that is used."`
 	MaxInFlight      int           `koanf:"max_in_flight" doc:"Signed requests that wait for the broker at the same time; one beyond is answered 503 at once, and Intuit sends it again."`
 	MaxInFlightBytes int64         `koanf:"max_in_flight_bytes" doc:"Bytes of bodies in memory at the same time; a request beyond is answered 503."`
+	StrangerPercent  int           `koanf:"stranger_percent" doc:"Part of the connections, requests and bytes, in percent, that one address may take while it sends no signed webhook (an IPv6 address counts by its /64); all such addresses together may take twice as much. The rest is left to Intuit. 100 is no limit."`
 	AccessLog        int           `koanf:"access_log" doc:"Stored notifications that are logged at info level, at most so many a second; the others at debug. 0 logs none at info."`
-	TrustedProxies   []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of the proxies whose X-Forwarded-For is believed, for the address in the log; none by default."`
+	TrustedProxies   []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of the proxies whose X-Forwarded-For is believed, for the address in the log and for ingress.stranger_percent; they themselves are not limited. None by default."`
 	DrainTimeout     time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for the requests in hand."`
 }
 
@@ -63,6 +64,7 @@ func DefaultIngressConfig() IngressConfig {
 		MaxConnections:   10_000,
 		MaxInFlight:      1024,
 		MaxInFlightBytes: 64 << 20,
+		StrangerPercent:  25,
 		AccessLog:        10,
 		DrainTimeout:     10 * time.Second,
 	}
@@ -77,8 +79,9 @@ func (c IngressConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("ingress.%s is %v: %s", key, value, want))
 		}
 	}
-	_, err := parseApps(c.Apps)
+	apps, err := parseApps(c.Apps)
 	errs = append(errs, err)
+	errs = append(errs, shortTokens(apps))
 	_, _, err = net.SplitHostPort(c.Listen)
 	bad(err == nil, "listen", fmt.Sprintf("%q", c.Listen), "give HOST:PORT or :PORT")
 	bad((c.TLSCertFile == "") == (c.TLSKeyFile == ""), "tls_cert_file", fmt.Sprintf("%q", c.TLSCertFile), "give both ingress.tls_cert_file and ingress.tls_key_file, or none")
@@ -88,6 +91,7 @@ func (c IngressConfig) Validate() error {
 	bad(c.MaxConnections >= 1, "max_connections", c.MaxConnections, "give at least 1")
 	bad(c.MaxInFlight >= 1, "max_in_flight", c.MaxInFlight, "give at least 1")
 	bad(c.MaxInFlightBytes > c.MaxBody, "max_in_flight_bytes", c.MaxInFlightBytes, "give more than max_body")
+	bad(c.StrangerPercent >= 1 && c.StrangerPercent <= 100, "stranger_percent", c.StrangerPercent, "give 1 to 100")
 	bad(c.AccessLog >= 0, "access_log", c.AccessLog, "give 0 or more lines a second")
 	bad(c.DrainTimeout >= 0, "drain_timeout", c.DrainTimeout, "give a positive duration or 0")
 	for _, cidr := range c.TrustedProxies {

@@ -61,6 +61,8 @@ func TestIngressConfig_AppsAreRefusedWithoutShowingTokens(t *testing.T) {
 		{"long name", strings.Repeat("a", 65) + "=sesame", "the name of app 1"},
 		{"no token", "a=sesame;b=", "app b has no verifier token: write b=TOKEN"},
 		{"only commas", "a=, ,", "app a has no verifier token"},
+		{"short", "a=sesame-sesame-se,sesame-sesame-;b=sesame", "token 2 of app a has less than 16 characters"},
+		{"short, another app", "a=sesame-sesame-se,sesame-sesame-;b=sesame", "token 1 of app b"},
 		{"twice", "a=sesame;a=sesame2", "app a is named twice"},
 		{"all at once", "x;y=;=sesame", "app 1 has no '='"},
 		{"all at once", "x;y=;=sesame", "app y has no verifier token"},
@@ -74,8 +76,9 @@ func TestIngressConfig_AppsAreRefusedWithoutShowingTokens(t *testing.T) {
 			require.NotContains(t, err.Error(), "sesame")
 		})
 	}
+	const long = "verifier-token-1"
 	c := ingress.DefaultIngressConfig()
-	for _, apps := range []string{"a=b", " a = b , c ; d=e;", "a=b\r\nd=e\n", "a=tok=en=="} {
+	for _, apps := range []string{"a=" + long, " a = " + long + " , " + long + "c ; d=" + long + ";", "a=" + long + "\r\nd=" + long + "\n", "a=tok=en=" + long + "=="} {
 		c.Apps = secret.String(apps)
 		require.NoError(t, c.Validate(), apps)
 	}

@@ -26,20 +26,24 @@ const (
 	maxFarewells = 128
 	// otherFiles is what the process opens beside the connections.
 	otherFiles = 64 + maxFarewells
+	// maxLook bounds the search for a stranger that may give way.
+	maxLook = 256
 )
 
 // connections bounds how many are open, and so the memory of all that are slow.
 //
 // With all of them taken, a new one takes the place of the one that has been
-// without a request for longest, if that is longer than the grace: no number of
-// silent senders keeps Intuit out for longer. If there is none, the new one is
-// answered 503 and closed. To leave it in the backlog, as
+// without a request for longest, if that is longer than the grace. If there is none, the
+// new one is answered 503 and closed. That alone keeps out no sender that comes again at
+// once, so strangers have a share of the places only; see [peers]. A stranger beyond it
+// takes the place of a silent one. To leave it in the backlog, as
 // netutil.LimitListener does, would be cheaper and worse: Intuit would wait its
 // three seconds for nothing, and a load balancer, to which the connection looks
 // open, would not try another replica.
 type connections struct {
 	net.Listener
 	max      int
+	peers    *peers
 	refusal  []byte // what a connection there is no place for is told; with TLS nothing: there is no handshake yet
 	gauge    prometheus.Gauge
 	refused  prometheus.Counter
@@ -57,11 +61,12 @@ type connection struct {
 	*net.TCPConn // its CloseWrite too, which the HTTP server uses
 	place        *list.Element
 	since        time.Time // it is waiting
+	stranger     *stranger // nil: not limited
 	gone         bool      // not counted any more
 }
 
-func newConnections(l net.Listener, limit int, plain bool, r prometheus.Registerer) (*connections, error) {
-	c := &connections{Listener: l, max: limit}
+func newConnections(l net.Listener, limit int, p *peers, plain bool, r prometheus.Registerer) (*connections, error) {
+	c := &connections{Listener: l, max: limit, peers: p}
 	c.gauge = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerfeed_ingress_connections", Help: "Open connections."})
 	full := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ledgerfeed_ingress_connections_full_total",
@@ -112,28 +117,52 @@ func (c *connections) Accept() (net.Conn, error) {
 func (c *connections) enter(conn *connection) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open >= c.max && !c.evictLocked() {
+	one, now := usage{connections: 1}, time.Now()
+	addr := addressOf(conn.RemoteAddr())
+	s, why := c.peers.take(addr, one, now)
+	if why != granted && c.evictLocked(now, func(v *connection) bool {
+		return c.peers.limits(v.stranger) && (why == allAreIn || v.stranger.addr == addr)
+	}) {
+		s, why = c.peers.take(addr, one, now)
+	}
+	if why != granted {
+		c.peers.refused(addr, one, why)
 		return false
 	}
+	if c.open >= c.max &&
+		!c.evictLocked(now, func(v *connection) bool { return c.peers.limits(v.stranger) }) &&
+		!c.evictLocked(now, func(*connection) bool { return true }) {
+		c.peers.give(s, one)
+		return false
+	}
+	conn.stranger = s
 	c.open++
 	c.gauge.Set(float64(c.open))
 	c.waitLocked(conn)
 	return true
 }
 
-func (c *connections) evictLocked() bool {
-	front := c.waiting.Front()
-	if front == nil {
-		return false
+// evictLocked ends the connection that has been silent for longest, a grace at least, of
+// those that may be ended.
+func (c *connections) evictLocked(now time.Time, may func(*connection) bool) bool {
+	at := c.waiting.Front()
+	for range maxLook {
+		if at == nil {
+			return false
+		}
+		victim := at.Value.(*connection)
+		if now.Sub(victim.since) < grace {
+			return false
+		}
+		if may(victim) {
+			c.leaveLocked(victim)
+			c.replaced.Inc()
+			_ = victim.Close()
+			return true
+		}
+		at = at.Next()
 	}
-	victim := front.Value.(*connection)
-	if time.Since(victim.since) < grace {
-		return false
-	}
-	c.leaveLocked(victim)
-	c.replaced.Inc()
-	_ = victim.Close()
-	return true
+	return false
 }
 
 // changed is the http.Server's ConnState: a connection waits until the headers of
@@ -182,6 +211,7 @@ func (c *connections) leaveLocked(conn *connection) {
 	c.workLocked(conn)
 	c.open--
 	c.gauge.Set(float64(c.open))
+	c.peers.give(conn.stranger, usage{connections: 1})
 }
 
 // turnAway tells a connection why before it closes it, if it is not one of too many.

@@ -59,15 +59,16 @@ func tables(text string) (tables [][][]string) {
 // provocations are how each outcome comes about: what is sent, and what of the
 // server is otherwise than usual.
 func provocations() map[string]provocation {
-	const post = "POST /webhooks/demo HTTP/1.1\r\nHost: x\r\n"
+	const unsigned = "POST /webhooks/demo HTTP/1.1\r\nHost: x\r\n"
+	post := unsigned + webhook.SignatureHeader + ": " + plausible + "\r\n"
 	signed := func(token secret.String) string {
 		body := event("1", "1")
-		return fmt.Sprintf("%s%s: %s\r\nContent-Length: %d\r\n\r\n%s", post, webhook.SignatureHeader, webhook.Sign(body, token), len(body), body)
+		return fmt.Sprintf("%s%s: %s\r\nContent-Length: %d\r\n\r\n%s", unsigned, webhook.SignatureHeader, webhook.Sign(body, token), len(body), body)
 	}
 	return map[string]provocation{
 		"stored":        {app: "demo", send: signed(oldToken)},
 		"broken_body":   {app: "demo", send: post + "Transfer-Encoding: chunked\r\n\r\nno chunk\r\n"},
-		"no_signature":  {app: "demo", send: post + "Content-Length: 2\r\n\r\n[]"},
+		"no_signature":  {app: "demo", send: unsigned + "Content-Length: 2\r\n\r\n[]"},
 		"bad_signature": {app: "demo", send: signed("wrong")},
 		"unknown_app":   {send: "POST /webhooks/nobody HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"},
 		"no_route":      {send: "GET / HTTP/1.1\r\nHost: x\r\n\r\n"},
@@ -197,4 +198,24 @@ func TestLimits_AreAsDocumented(t *testing.T) {
 	require.Regexp(t, fmt.Sprintf(`\+ max_connections × %d KiB .*; %d KiB with TLS`, connection>>10, withTLS>>10), text)
 	require.Contains(t, text, fmt.Sprintf("+ max_in_flight × %d KiB", bound(func(c *ingress.IngressConfig) { c.MaxInFlight++ })>>10))
 	require.Contains(t, text, fmt.Sprintf("+ max_in_flight_bytes × %d", bound(func(c *ingress.IngressConfig) { c.MaxInFlightBytes++ })))
+}
+
+// The container of the compose stack may have what its settings come to; that of
+// Kubernetes is compared where its manifests are.
+func TestLimits_FitTheContainer(t *testing.T) {
+	stack, err := os.ReadFile("../../docker-compose.yml")
+	require.NoError(t, err)
+	number := func(pattern string) int64 {
+		found := regexp.MustCompile(pattern).FindSubmatch(stack)
+		require.NotNil(t, found, pattern)
+		n, err := strconv.ParseInt(string(found[1]), 10, 64)
+		require.NoError(t, err)
+		return n
+	}
+	c := ingress.DefaultIngressConfig()
+	c.MaxConnections = int(number(`LEDGERFEED_INGRESS_MAX_CONNECTIONS: "(\d+)"`))
+	require.LessOrEqual(t, c.MemoryBound()>>20, number(`x-service:(?s:.*?)mem_limit: (\d+)m`))
+	for _, mebi := range []int64{c.MemoryBound() >> 20, ingress.DefaultIngressConfig().MemoryBound() >> 20} {
+		require.Contains(t, section(t, "Limits"), fmt.Sprintf("%d MiB", mebi))
+	}
 }

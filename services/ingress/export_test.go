@@ -27,3 +27,10 @@ func (s *Server) ShrinkBuffers() {
 		return ctx
 	}
 }
+
+// Strangers is how many addresses hold something and are limited.
+func (s *Server) Strangers() int {
+	s.peers.mu.Lock()
+	defer s.peers.mu.Unlock()
+	return len(s.peers.by)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -20,10 +21,12 @@ import (
 type request struct {
 	began time.Time // by this machine's clock: the budget runs from here
 	peer  string
-	app   *app // nil until it is found
-	by    *app // whose token signed it, if that is another app
+	addr  netip.Addr // of the peer, as it is counted
+	app   *app       // nil until it is found
+	by    *app       // whose token signed it, if that is another app
 	bytes int
 	tid   string
+	hold  hold
 	trace string // the W3C trace context of what goes on the stream, if there is one
 	tally tally
 }
@@ -50,13 +53,26 @@ func (s *Server) bounded(c echo.Context, r *request) error {
 	defer s.received.leave()
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
+	ip, _ := netip.ParseAddr(r.peer) // what is none is a stranger as any other
+	r.addr = address(ip)
+	one := usage{requests: 1}
+	stranger, why := s.peers.take(r.addr, one, r.began)
+	if why != granted {
+		s.peers.refused(r.addr, one, why)
+		return refuse(overloaded, errShare)
+	}
+	r.hold = hold{memory: s.memory, peers: s.peers, stranger: stranger}
+	defer r.hold.release()
 	return s.handle(c, r)
 }
 
 // slots hold one for each request there is, so many at most.
 type slots chan struct{}
 
-var errNoSlot = errors.New("too many requests in hand")
+var (
+	errNoSlot = errors.New("too many requests in hand")
+	errShare  = errors.New("the address has its share of the requests in hand")
+)
 
 // enter takes a slot, or reports at once that there is none.
 func (s slots) enter() bool {
@@ -79,8 +95,10 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 		s.reportMisdirected(c.Response().Writer, req, r)
 		return refuse(unknownApp, nil)
 	}
-	body, reserved, err := readBody(c.Response().Writer, req, s.config.MaxBody, r.began.Add(s.config.BodyTimeout), s.memory)
-	defer s.memory.release(reserved)
+	if err := plausible(req); err != nil {
+		return err
+	}
+	body, err := readBody(c.Response().Writer, req, s.config.MaxBody, r.began.Add(s.config.BodyTimeout), &r.hold)
 	if err != nil {
 		return refuse(bodyOutcome(err), err)
 	}
@@ -91,6 +109,7 @@ func (s *Server) handle(c echo.Context, r *request) (err error) {
 		return refuse(signatureOutcome(err), err)
 	}
 	r.app.matches[token].Inc()
+	s.peers.signed(r.addr, r.began)
 	sabotage.At(sabotage.Verified)
 	// Only here: until the signature fits anybody may be slow on purpose, and would
 	// keep Intuit out.
@@ -144,6 +163,22 @@ func bodyOutcome(err error) outcome {
 	default:
 		return brokenBody
 	}
+}
+
+var errImplausible = errors.New("the signature is not 44 characters of base64")
+
+// plausible refuses what cannot be signed before its body is read: a body costs memory
+// and time, and anybody may send one.
+func plausible(req *http.Request) error {
+	if looksSigned(req.Header) {
+		return nil
+	}
+	p := refuse(noSignature, nil)
+	if strings.TrimSpace(req.Header.Get(webhook.SignatureHeader)) != "" {
+		p = refuse(badSignature, errImplausible)
+	}
+	p.unread = req.ContentLength != 0
+	return p
 }
 
 func signatureOutcome(err error) outcome {

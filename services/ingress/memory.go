@@ -31,6 +31,10 @@ func (c IngressConfig) MemoryBound() int64 {
 	return costOfProgram + int64(c.MaxConnections)*connection + int64(c.MaxInFlight)*costOfRequest + copiesOfBody*c.MaxInFlightBytes
 }
 
+// RuntimeLimit is the memory limit of the Go runtime that goes with the bound: GOMEMLIMIT,
+// where a manifest sets it.
+func (c IngressConfig) RuntimeLimit() int64 { return c.MemoryBound() - notCounted }
+
 // gcPercent: what a request makes is garbage a moment later, of a heap that is
 // small beside the bound. The usual 100 would collect a hundred times a second.
 const gcPercent = 400
@@ -39,7 +43,7 @@ const gcPercent = 400
 // to what the container may take if that is less. GOGC and GOMEMLIMIT, if set, say
 // otherwise.
 func (c IngressConfig) limitMemory(environ []string) *memlimit.Limit {
-	bound := c.MemoryBound() - notCounted
+	bound := c.RuntimeLimit()
 	limit := memlimit.Set(memlimit.Options{Default: bound, Most: bound, Off: config.Lookup(environ, memlimit.Environment) == "off"})
 	if limit.Source() != memlimit.Environment {
 		if before := debug.SetGCPercent(gcPercent); before != 100 {

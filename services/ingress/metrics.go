@@ -18,6 +18,7 @@ type metrics struct {
 	bytes    *prometheus.CounterVec // app
 	// misdirected are signed by an app, and were sent elsewhere.
 	misdirected *prometheus.CounterVec // app
+	strangers   *prometheus.CounterVec // limit
 	ack         prometheus.Histogram
 	inFlight    prometheus.Gauge
 	memory      prometheus.Gauge
@@ -41,6 +42,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		dead:        counter("dead_letters_total", "Signed bodies and items that could not be read and were stored as dead letters.", "app"),
 		bytes:       counter("body_bytes_total", "Bytes of the bodies stored.", "app"),
 		misdirected: counter("misdirected_total", "Webhooks signed by the app that were sent to an unknown app or path: its URL in Intuit's portal is wrong. At most one a second is checked.", "app"),
+		strangers:   counter("strangers_refused_total", "Connections, requests and reservations of bytes that were refused because their address, or all that send no signed webhooks, had their share (ingress.stranger_percent).", "limit"),
 		ack: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "ledgerfeed_ingress_ack_seconds",
 			Help:    "From the headers of a request to its 200. Intuit waits 3 seconds.",
@@ -56,11 +58,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, o := range []string{reloadApplied, reloadRefused} {
 		m.reloads.WithLabelValues(o)
 	}
+	for _, limit := range []usage{{connections: 1}, {requests: 1}, {bytes: 1}} {
+		m.strangers.WithLabelValues(limit.kind())
+	}
 	if r == nil {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.tokens, m.events, m.dead, m.bytes, m.misdirected, m.ack, m.inFlight, m.memory, m.reloads, m.lastRead, m.expiry, m.accepted,
+		m.requests, m.tokens, m.events, m.dead, m.bytes, m.misdirected, m.strangers, m.ack, m.inFlight, m.memory, m.reloads, m.lastRead, m.expiry, m.accepted,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -134,10 +134,10 @@ func TestServer_AWrongAddressShowsNoSecrets(t *testing.T) {
 func TestServer_AWrongAddressGoesByTheTokensOfTheDay(t *testing.T) {
 	b := setup(t)
 	c := ingress.DefaultIngressConfig()
-	c.Apps = "demo=token-new-91cc; late=token-late-11dd"
+	c.Apps = "demo=token-new-91cc-0002-0002; late=token-late-11dd-0004-0004"
 	require.NoError(t, b.server.Reload(c))
 	require.Equal(t, 404, b.postTo("/webhooks/x", event("1", "1"), oldToken).status)
 	require.Empty(t, b.logs.FilterMessage(toWrongAddress).All())
-	require.Equal(t, 404, b.postTo("/webhooks/x", event("1", "1"), "token-late-11dd").status)
+	require.Equal(t, 404, b.postTo("/webhooks/x", event("1", "1"), "token-late-11dd-0004-0004").status)
 	require.Equal(t, "late", b.logs.FilterMessage(toWrongAddress).All()[0].ContextMap()["app"])
 }

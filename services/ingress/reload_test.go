@@ -84,22 +84,22 @@ func TestServer_ARotationDoesNotTouchWhatIsInHand(t *testing.T) {
 // of all a request that a drain waits for.
 func TestServe_ReadsTheTokensAgain(t *testing.T) {
 	file, address := filepath.Join(t.TempDir(), "apps"), freeAddress(t)
-	require.NoError(t, os.WriteFile(file, []byte("demo=one\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("demo=verifier-token-one\n"), 0o600))
 	_, stop := serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t),
 		"LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS_FILE="+file,
 		"LEDGERFEED_INGRESS_BUDGET=2.9s", "LEDGERFEED_INGRESS_BODY_TIMEOUT=2.9s") // a busy machine takes its time between the headers and SIGHUP
-	require.Equal(t, 200, postTo(t, address, "one"))
+	require.Equal(t, 200, postTo(t, address, "verifier-token-one"))
 
-	require.NoError(t, os.WriteFile(file+".new", []byte("demo=two\n"), 0o600))
+	require.NoError(t, os.WriteFile(file+".new", []byte("demo=verifier-token-two\n"), 0o600))
 	require.NoError(t, os.Rename(file+".new", file))
-	require.Eventually(t, func() bool { return postTo(t, address, "two") == 200 }, 20*time.Second, 50*time.Millisecond)
-	require.Equal(t, 401, postTo(t, address, "one"))
+	require.Eventually(t, func() bool { return postTo(t, address, "verifier-token-two") == 200 }, 20*time.Second, 50*time.Millisecond)
+	require.Equal(t, 401, postTo(t, address, "verifier-token-one"))
 
 	body := event("1", "1")
 	conn, err := net.Dial("tcp", address)
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = fmt.Fprintf(conn, "POST /webhooks/demo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nIntuit-Signature: %s\r\nExpect: 100-continue\r\n\r\n", len(body), webhook.Sign(body, "two"))
+	_, err = fmt.Fprintf(conn, "POST /webhooks/demo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nIntuit-Signature: %s\r\nExpect: 100-continue\r\n\r\n", len(body), webhook.Sign(body, "verifier-token-two"))
 	require.NoError(t, err)
 	reader := bufio.NewReader(conn)
 	line, err := reader.ReadString('\n')
@@ -145,27 +145,27 @@ func TestProgram_ReadsAgainOnSIGHUP(t *testing.T) {
 	dir := t.TempDir()
 	one, two, settings := filepath.Join(dir, "one"), filepath.Join(dir, "two"), filepath.Join(dir, "settings.yaml")
 	write := func(file, text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
-	write(one, "demo=secret-one\n")
-	write(two, "demo=secret-two\n")
+	write(one, "demo=secret-number-one\n")
+	write(two, "demo=secret-number-two\n")
 	write(settings, "ingress:\n  apps_file: "+one+"\n")
 	p := startProgram(t, devtest.NATS(t), "LEDGERFEED_INGRESS_APPS=", "LEDGERFEED_CONFIG="+settings, "LEDGERFEED_LOG_LEVEL=info")
 	applied := func() float64 { return p.metric("ledgerfeed_ingress_reloads_total") }
 	before := p.metric("ledgerfeed_ingress_last_reload_timestamp_seconds")
 	require.Greater(t, before, 1.7e9)
-	require.Equal(t, 200, postTo(t, p.addr, "secret-one"))
+	require.Equal(t, 200, postTo(t, p.addr, "secret-number-one"))
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	require.Eventually(t, func() bool { return applied() == 1 }, 20*time.Second, 20*time.Millisecond)
 	require.Greater(t, p.metric("ledgerfeed_ingress_last_reload_timestamp_seconds"), before)
 
 	write(settings, "ingress:\n  apps_file: "+two+"\n  budget: 2s\n  access_log: 1\n")
-	require.Eventually(t, func() bool { return postTo(t, p.addr, "secret-two") == 200 }, 20*time.Second, 50*time.Millisecond)
-	write(two, "demo=secret-three\n") // another file than at the start
-	require.Eventually(t, func() bool { return postTo(t, p.addr, "secret-three") == 200 }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return postTo(t, p.addr, "secret-number-two") == 200 }, 20*time.Second, 50*time.Millisecond)
+	write(two, "demo=secret-number-three\n") // another file than at the start
+	require.Eventually(t, func() bool { return postTo(t, p.addr, "secret-number-three") == 200 }, 20*time.Second, 50*time.Millisecond)
 	write(two, "secret-four\n")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	require.Eventually(t, func() bool { return strings.Contains(p.log(), "the old ones stay") }, 20*time.Second, 20*time.Millisecond)
-	require.Equal(t, 200, postTo(t, p.addr, "secret-three"))
+	require.Equal(t, 200, postTo(t, p.addr, "secret-number-three"))
 	require.Contains(t, p.log(), `"settings":["ingress.budget","ingress.access_log"]`)
 	require.NotContains(t, p.log(), "secret-")
 }

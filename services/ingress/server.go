@@ -68,6 +68,7 @@ type Server struct {
 	received    slots // requests in hand
 	storing     slots // of them with a good signature
 	memory      *memory
+	peers       *peers
 	listener    *connections
 	http        *http.Server
 	draining    atomic.Bool
@@ -143,7 +144,8 @@ func New(o Options) (*Server, error) {
 	if most < o.Config.MaxConnections {
 		s.log.Warn("limit of open files allows fewer connections than configured", telemetry.Count(most))
 	}
-	bounded, err := newConnections(listener, most, s.cert == nil, o.Registerer)
+	s.peers = newPeers(o.Config, most, m, s.log)
+	bounded, err := newConnections(listener, most, s.peers, s.cert == nil, o.Registerer)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("register metrics: %w", err), listener.Close())
 	}

@@ -58,7 +58,7 @@ func (s *service) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.health, err = startup.Listen(ctx, startup.Options{Listen: s.config.Admin.Listen, Gatherer: s.registry, Logger: s.log, Group: &s.group})
+	s.health, err = startup.Listen(ctx, startup.Options{Listen: s.config.Admin.Listen, Pprof: s.config.Admin.Pprof, Gatherer: s.registry, Logger: s.log, Group: &s.group})
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func TestServe_RunsTheService(t *testing.T) {
 func TestServe_ReadinessFollowsTheBroker(t *testing.T) {
 	broker, admin := devtest.NATS(t), freeAddress(t)
 	proxy := devtest.NewProxy(t, strings.TrimPrefix(broker, "nats://"))
-	serve(t, "nats://"+proxy.Addr(), "LEDGERFEED_ADMIN_LISTEN="+admin, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=a=b")
+	serve(t, "nats://"+proxy.Addr(), "LEDGERFEED_ADMIN_LISTEN="+admin, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=a=verifier-token-1")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	get := func(path string) (status int, h struct {
 		Status, Reason string
@@ -124,7 +124,7 @@ func TestServe_WaitsForABrokerThatIsAway(t *testing.T) {
 	go func() {
 		served <- ingress.Serve(ctx, append([]string{
 			"LEDGERFEED_NATS_URL=" + broker.URL(), "LEDGERFEED_NATS_PROFILE=dev", "LEDGERFEED_LOG_LEVEL=error",
-			"LEDGERFEED_ADMIN_LISTEN=" + admin, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=a=b",
+			"LEDGERFEED_ADMIN_LISTEN=" + admin, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=a=verifier-token-1",
 		}, small...))
 	}()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -159,9 +159,9 @@ func TestServe_SaysWhatIsWrong(t *testing.T) {
 	}{
 		{"no token", nil, lifecycle.ExitUsage, "LEDGERFEED_INGRESS_APPS"},
 		{"misspelt", []string{"LEDGERFEED_INGRESS_APP=a=b"}, lifecycle.ExitUsage, "nearest is LEDGERFEED_INGRESS_APPS"},
-		{"broker that syncs every two minutes", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_NATS_PROFILE=single"}, lifecycle.ExitUsage, "nats.allow_mismatch"},
-		{"port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "address already in use"},
-		{"admin port in use", []string{"LEDGERFEED_INGRESS_APPS=a=b", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_ADMIN_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "admin endpoint"},
+		{"broker that syncs every two minutes", []string{"LEDGERFEED_INGRESS_APPS=a=verifier-token-1", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_NATS_PROFILE=single"}, lifecycle.ExitUsage, "nats.allow_mismatch"},
+		{"port in use", []string{"LEDGERFEED_INGRESS_APPS=a=verifier-token-1", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "address already in use"},
+		{"admin port in use", []string{"LEDGERFEED_INGRESS_APPS=a=verifier-token-1", "LEDGERFEED_NATS_URL=" + taken, "LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_ADMIN_LISTEN=" + taken[len("nats://"):]}, lifecycle.ExitFailed, "admin endpoint"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := ingress.Serve(t.Context(), append(append(profileDev(tc.environ), "LEDGERFEED_LOG_LEVEL=error"), small...))
@@ -192,7 +192,7 @@ func TestServe_AskedToEndWhileItStarts(t *testing.T) {
 	go func() {
 		served <- ingress.Serve(ctx, []string{
 			"LEDGERFEED_NATS_URL=nats://" + silent.Addr().String(), "LEDGERFEED_ADMIN_LISTEN=off",
-			"LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=one",
+			"LEDGERFEED_INGRESS_LISTEN=127.0.0.1:0", "LEDGERFEED_INGRESS_APPS=demo=verifier-token-one",
 		})
 	}()
 	waiting, err := silent.Accept()

@@ -90,7 +90,7 @@ func TestTLS_SlowBodyIs408OverHTTP2(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+b.server.Addr()+"/webhooks/demo", body)
 	require.NoError(t, err)
 	req.ContentLength = 100
-	req.Header.Set(webhook.SignatureHeader, "x")
+	req.Header.Set(webhook.SignatureHeader, plausible)
 	resp, err := b.client.Do(req)
 	require.NoError(t, err)
 	resp.Body.Close()
@@ -263,7 +263,7 @@ func TestServe_TakesARenewedCertificate(t *testing.T) {
 	a := certificatetest.New(t)
 	now := time.Now()
 	used, address := a.Leaf(now.Add(-day), now.Add(30*day)), freeAddress(t)
-	serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS=demo=one",
+	serve(t, devtest.NATS(t), "LEDGERFEED_ADMIN_LISTEN="+freeAddress(t), "LEDGERFEED_INGRESS_LISTEN="+address, "LEDGERFEED_INGRESS_APPS=demo=verifier-token-one",
 		"LEDGERFEED_INGRESS_TLS_CERT_FILE="+used.CertFile, "LEDGERFEED_INGRESS_TLS_KEY_FILE="+used.KeyFile)
 	for i := range 2 {
 		renewed := a.Leaf(now.Add(-day), now.Add(90*day))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 )
 
 // ProcessorConfig is what an operator sets of the processor.
@@ -16,6 +17,7 @@ type ProcessorConfig struct {
 	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
 	WebhookRate           float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
 	WebhookAllow          []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
+	WebhookHTTPHosts      []string      `koanf:"webhook_http_hosts" doc:"Hosts that webhook sinks may reach without TLS, beside this machine. Without it http:// is refused: the documents would be readable on the way."`
 	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for the requests of webhook sinks; HTTP_PROXY and HTTPS_PROXY of the environment count for the API of QuickBooks, not for them. The proxy then decides which addresses are connected to."`
 	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust beside the system's."`
 	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the certificate that webhook sinks show to endpoints that ask for one (mTLS). Read again for each connection."`
@@ -23,7 +25,9 @@ type ProcessorConfig struct {
 	WebhookHeaders        secret.String `koanf:"webhook_headers" live:"true" doc:"Headers of the requests of a webhook sink: NAME=Header: value by the sink's name, one a line. Read again when its file changes and on SIGHUP."`
 	SinkFilters           []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
 	EventOnly             []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
+	AppAliases            []string      `koanf:"app_aliases" doc:"Apps that were renamed in ingress.apps: OLD=NEW. Both names are then the same app. Webhooks of an app that is not the company's are refused, and companies keep the name they were connected under."`
 	PostgresTables        string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
+	PostgresSetup         string        `koanf:"postgres_setup" doc:"Who makes and migrates the tables of the Postgres sinks: create (the processor, at its start) or verify (ledgerfeed setup does; the processor compares them and is not ready until they are there). With verify the user in processor.sinks needs the right to read and write rows only."`
 	PostgresLog           bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
 	PostgresLogKeep       time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
 	PostgresGapsKeep      time.Duration `koanf:"postgres_gaps_keep" doc:"How long the Postgres sinks keep a change that a scan found before any webhook told of it, in ledgerfeed.gap; 0 is for ever."`
@@ -55,6 +59,7 @@ func DefaultProcessorConfig() ProcessorConfig {
 		WebhookBatch:       1,
 		WebhookConcurrency: 8,
 		PostgresTables:     tablesOne,
+		PostgresSetup:      string(stream.SetupCreate),
 		PostgresLog:        true,
 		PostgresGapsKeep:   365 * 24 * time.Hour,
 		JSONLMaxBytes:      1 << 30,
@@ -79,8 +84,11 @@ func (c ProcessorConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("processor.%s %v: %s", key, value, want))
 		}
 	}
-	_, err := parseSinks(c.Sinks)
+	specs, err := parseSinks(c.Sinks)
 	errs = append(errs, err)
+	for _, spec := range specs {
+		errs = append(errs, spec.checkPlain(c.WebhookHTTPHosts))
+	}
 	_, err = parseSecrets(c.WebhookSecrets)
 	errs = append(errs, err)
 	_, err = parsePrefixes(c.WebhookAllow)
@@ -92,10 +100,13 @@ func (c ProcessorConfig) Validate() error {
 	errs = append(errs, err)
 	_, err = parseEventOnly(c.EventOnly)
 	errs = append(errs, err)
+	_, err = parseAppNames(c.AppAliases)
+	errs = append(errs, err)
 	bad(c.WebhookBatch >= 1 && c.WebhookBatch <= 1000, "webhook_batch", c.WebhookBatch, "give 1 to 1000")
 	bad(c.WebhookConcurrency >= 1, "webhook_concurrency", c.WebhookConcurrency, "give at least 1")
 	bad(c.WebhookRate >= 0, "webhook_rate", c.WebhookRate, "give 0 or more requests a second")
 	bad(c.PostgresTables == tablesOne || c.PostgresTables == tablesPerEntity, "postgres_tables", c.PostgresTables, "give one or per_entity")
+	bad(c.PostgresSetup == "" || c.PostgresSetup == string(stream.SetupCreate) || c.PostgresSetup == string(stream.SetupVerify), "postgres_setup", c.PostgresSetup, "give create or verify")
 	bad(c.PostgresLogKeep == 0 || c.PostgresLogKeep >= time.Minute, "postgres_log_keep", c.PostgresLogKeep, "give at least 1m, or 0")
 	bad(c.PostgresGapsKeep == 0 || c.PostgresGapsKeep >= time.Hour, "postgres_gaps_keep", c.PostgresGapsKeep, "give at least 1h, or 0")
 	bad(c.JSONLMaxBytes >= 0, "jsonl_max_bytes", c.JSONLMaxBytes, "give a number of bytes or 0")

@@ -68,7 +68,7 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	sinks, err := processor.OpenSinks(t.Context(), processor.ProcessorConfig{
 		Sinks:          []string{"jsonl:" + filepath.Join(dir, "a"), "archive=jsonl:" + filepath.Join(dir, "b=c:d"), "crm=webhook:https://example.com/hook"},
-		WebhookSecrets: "other=whsec_b3RoZXI=; crm=whsec_bmV3,whsec_b2xk", WebhookAllow: []string{"10.0.0.0/8"},
+		WebhookSecrets: "other=whsec_b3RoZXItc2VjcmV0LW9mLTI0LWJ5dGVz; crm=whsec_bmV3LXNlY3JldC1vZi10aGUtZW5kcG9pbnQ=,whsec_b2xkLXNlY3JldC1vZi10aGUtZW5kcG9pbnQ=", WebhookAllow: []string{"10.0.0.0/8"},
 	}, nil, nil)
 	require.NoError(t, err)
 	require.Len(t, sinks, 3)
@@ -83,7 +83,7 @@ func TestOpenSinks_OpensWhatIsNamed(t *testing.T) {
 	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"jsonl:" + filepath.Join(dir, "a"), "books=postgres://me:hunter2@host:port/x"}}, nil, nil)
 	require.ErrorContains(t, err, "open sink books")
 	require.NotContains(t, err.Error(), "hunter2")
-	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXI="}, nil, nil)
+	_, err = processor.OpenSinks(t.Context(), processor.ProcessorConfig{Sinks: []string{"crm=webhook:https://example.com/hook"}, WebhookSecrets: "other=whsec_b3RoZXItc2VjcmV0LW9mLTI0LWJ5dGVz"}, nil, nil)
 	require.ErrorContains(t, err, "open sink crm: webhook sink: no secret to sign with")
 }
 
@@ -106,5 +106,27 @@ func TestNew_RefusesWhatCannotWork(t *testing.T) {
 			_, err := processor.New(o)
 			require.ErrorContains(t, err, row.want)
 		})
+	}
+}
+
+// Documents go out without TLS to this machine and to hosts that are named for it alone.
+func TestConfig_WebhookSinksNeedTLS(t *testing.T) {
+	for target, ok := range map[string]bool{
+		"https://crm.example.com/hook": true, "http://127.0.0.1:9000/": true, "http://localhost:9000/": true, "http://crm.internal:9000/": true,
+		"http://crm.example.com/hook": false, "http://10.0.0.5/": false,
+	} {
+		cfg := processor.DefaultProcessorConfig()
+		cfg.Sinks, cfg.WebhookHTTPHosts = []string{"crm=webhook:" + target}, []string{"crm.internal"}
+		cfg.WebhookSecrets = "crm=whsec_bmV3LXNlY3JldC1vZi10aGUtZW5kcG9pbnQ="
+		err := cfg.Validate()
+		require.Equal(t, ok, err == nil, "%s: %v", target, err)
+		sinks, opened := processor.OpenSinks(t.Context(), cfg, nil, nil)
+		require.Equal(t, ok, opened == nil, "%s: %v", target, opened)
+		for _, s := range sinks {
+			require.NoError(t, s.Close())
+		}
+		if !ok {
+			require.ErrorContains(t, err, "processor.webhook_http_hosts")
+		}
 	}
 }

@@ -22,12 +22,21 @@ var errParked = errors.New("the realm is parked")
 
 // admit stops a batch whose realm cannot be read.
 func (p *Processor) admit(ctx context.Context, b *batch) error {
-	connected, err := p.connections.Known(ctx, b.realm)
+	admission, err := p.connections.Admission(ctx, b.realm)
 	switch {
+	case errors.Is(err, connection.ErrErased):
+		return errParked // nothing may be kept of it, no dead letter either
 	case errors.Is(err, connection.ErrNotConnected):
 		return p.withoutRecord(ctx, b, err)
 	case err != nil:
 		return paused(fmt.Errorf("look up the connection: %w", err))
+	}
+	connected := admission.State
+	if p.refuseForeign(b, admission.App); len(b.items) == 0 {
+		return nil
+	}
+	if connected == connection.Pending {
+		return errParked // its first load covers everything, and nothing is kept of it before
 	}
 	// Of a parked realm too: its events are acked, and no scan can tell of a merge.
 	if err := p.noteMerges(ctx, b); err != nil {

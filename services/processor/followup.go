@@ -37,6 +37,9 @@ func (it *item) unseen(since time.Time) {
 // follow notes what the next scan must look at. Before the write: a crash in between
 // costs a look, not a tombstone that nobody checks.
 func (p *Processor) follow(ctx context.Context, b *batch) error {
+	if p.erased(ctx, b.realm) {
+		return errParked
+	}
 	var all []state.FollowUp
 	soon := false
 	for _, it := range b.items {

@@ -33,6 +33,11 @@ func ability[T any](s Sink) (able T, ok bool) {
 	}
 }
 
+// gapOptions are how the ledger of gaps is consumed for a sink that keeps it.
+func gapOptions(c ProcessorConfig, sink string) stream.ConsumeOptions {
+	return stream.ConsumeOptions{Queue: stream.Gaps, Durable: "gaps-" + envelope.RealmToken(sink), AckWait: c.AckWait, MaxAckPending: 64}
+}
+
 // keepGaps gives a sink the ledger of gaps if it keeps one, until ctx ends. Each such
 // sink reads the whole of it, all replicas together once.
 func (p *Processor) keepGaps(ctx context.Context, out *output) error {
@@ -40,9 +45,7 @@ func (p *Processor) keepGaps(ctx context.Context, out *output) error {
 	if !ok {
 		return nil
 	}
-	o := stream.ConsumeOptions{
-		Queue: stream.Gaps, Durable: "gaps-" + envelope.RealmToken(out.Name()), AckWait: p.config.AckWait, MaxAckPending: 64,
-	}
+	o := gapOptions(p.config, out.Name())
 	log := p.log.With(telemetry.Sink(out.Name()))
 	return p.stream.Consume(ctx, o, func(m *stream.Message) {
 		var gaps []sink.Gap

@@ -65,6 +65,7 @@ type counters struct {
 	follows *prometheus.CounterVec // by kind
 
 	strangers prometheus.Counter
+	foreigns  prometheus.Counter
 	roomless  *prometheus.CounterVec // by reason
 	left      *prometheus.CounterVec // by sink
 	lagging   *prometheus.GaugeVec   // by sink
@@ -130,12 +131,13 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.follows = prometheus.NewCounterVec(counter("follow_ups_total",
 		"Records that one answer was not enough to conclude from, by kind: tombstone is one that ChangeDataCapture has not confirmed, read a read older than its event. The next scan asks for them by id."), []string{"kind"})
 	c.strangers = prometheus.NewCounter(counter("events_unconnected_total", "Events of companies that are not connected; each company gets one dead letter a day."))
+	c.foreigns = prometheus.NewCounter(counter("events_foreign_app_total", "Events that were refused because another app signed them than the one the company is connected to; each company and app gets one dead letter a day."))
 	c.roomless = prometheus.NewCounterVec(counter("events_unlettered_total", "Events that should have become dead letters and for which there was no room; a scan tries them again."), []string{"reason"})
 	c.left = prometheus.NewCounterVec(counter("events_left_to_scans_total", "Events that a sink did not take and its full retry queue did not either; a scan finds their changes."), []string{"sink"})
 	c.lagging = prometheus.NewGaugeVec(gauge("sink_behind", "Entities of companies of which the sink did not get changes that no queue holds; their scans start once it is back."), []string{"sink"})
 	c.failing = prometheus.NewGaugeVec(gauge("sink_failing", "1 while the sink is down, by what the last write failed with, such as SQLSTATE 25006, HTTP 503 or timeout."), []string{"sink", "reason"})
 	if r != nil {
-		r.MustRegister(c.strangers, c.roomless, c.left, c.lagging, c.failing)
+		r.MustRegister(c.strangers, c.foreigns, c.roomless, c.left, c.lagging, c.failing)
 		for _, out := range outputs {
 			if s, ok := ability[sanitizer](out.Sink); ok {
 				r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -254,6 +256,8 @@ func (c *counters) filtered(name string) { c.filters.WithLabelValues(name).Inc()
 func (c *counters) retry(name string, n int) { c.retries.WithLabelValues(name).Add(float64(n)) }
 
 func (c *counters) unconnected(n int) { c.strangers.Add(float64(n)) }
+
+func (c *counters) foreign(n int) { c.foreigns.Add(float64(n)) }
 
 func (c *counters) unlettered(reason stream.Reason, n int) {
 	c.roomless.WithLabelValues(string(reason)).Add(float64(n))

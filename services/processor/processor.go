@@ -63,6 +63,7 @@ type Processor struct {
 	guard     *access.Guard
 	affinity  *affinity
 	eventOnly announcements
+	apps      appNames
 
 	// The constants, but in tests.
 	lagDelay      time.Duration
@@ -121,6 +122,9 @@ func New(o Options) (*Processor, error) {
 		return nil, err
 	}
 	if p.eventOnly, err = parseEventOnly(o.Config.EventOnly); err != nil {
+		return nil, err
+	}
+	if p.apps, err = parseAppNames(o.Config.AppAliases); err != nil {
 		return nil, err
 	}
 	for _, s := range o.Sinks {

@@ -91,6 +91,7 @@ func (p *Processor) giveBack(ctx context.Context, lease *state.Lease, name strin
 		known = known[:0]
 		return err
 	}
+	erased := false // the realm: what its sink keeps is no reason to keep more
 	for held, err := range holder.Held(ctx, queried()) {
 		if err != nil {
 			return n, err
@@ -99,7 +100,13 @@ func (p *Processor) giveBack(ctx context.Context, lease *state.Lease, name strin
 			if err := flush(); err != nil {
 				return n, err
 			}
+			if held.Realm != realm {
+				erased = p.erased(ctx, held.Realm)
+			}
 			realm = held.Realm
+		}
+		if erased {
+			continue
 		}
 		known = append(known, state.Advance{Ref: state.Ref{Entity: held.Entity, ID: held.ID}, Version: held.Version, Hash: held.ContentHash})
 	}

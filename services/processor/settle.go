@@ -90,6 +90,9 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 	defer cancel()
 	log := p.log.With(telemetry.EnvelopeID(m.env.GetId()), telemetry.Realm(m.env.GetRealmId()), telemetry.Attempt(m.tries()))
 
+	if (len(o.retry) > 0 || len(o.dead) > 0) && p.erased(ctx, m.env.GetRealmId()) {
+		o = outcome{parked: len(m.units)} // no queue and no letter keeps it
+	}
 	if o.unread != nil && !stopping && p.stepAside(ctx, m, &o) {
 		return
 	}
@@ -183,8 +186,11 @@ func (p *Processor) handOn(ctx context.Context, m *message, o *outcome) error {
 	}
 	for _, d := range o.dead {
 		bury := p.storeLetter
-		if d.reason == stream.ReasonRealmNotConnected {
+		switch d.reason {
+		case stream.ReasonRealmNotConnected:
 			bury = p.unconnected
+		case stream.ReasonForeignApp:
+			bury = p.foreign
 		}
 		if err := bury(ctx, m, d); err != nil {
 			return err
@@ -257,7 +263,7 @@ func (d death) of(p *Processor, u *unit) sinkSet {
 // tries it once more, and that is then given up for good.
 func (u *unit) closes(reason stream.Reason) bool {
 	switch reason {
-	case stream.ReasonRealmNotConnected, stream.ReasonRetryFull:
+	case stream.ReasonRealmNotConnected, stream.ReasonForeignApp, stream.ReasonRetryFull:
 		return false
 	case stream.ReasonRefused:
 		switch qbo.MeaningOf(u.err) {

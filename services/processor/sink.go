@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
 	"go.uber.org/zap"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/plainhttp"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink/jsonl"
@@ -133,7 +135,25 @@ func (s sinkSpec) open(ctx context.Context, c ProcessorConfig, broker *stream.Co
 	}
 }
 
+// checkPlain refuses a webhook sink that would send documents without TLS.
+func (s sinkSpec) checkPlain(hosts []string) error {
+	if s.kind != kindWebhook {
+		return nil
+	}
+	u, err := url.Parse(s.place.Reveal())
+	if err != nil {
+		return nil //nolint:nilerr // its Open reports it
+	}
+	if err := plainhttp.Check(u, hosts, "processor.webhook_http_hosts"); err != nil {
+		return fmt.Errorf("processor.sinks, sink %s: %w", s.name, err)
+	}
+	return nil
+}
+
 func (c ProcessorConfig) openWebhook(s sinkSpec) (*webhook.Sink, error) {
+	if err := s.checkPlain(c.WebhookHTTPHosts); err != nil {
+		return nil, err
+	}
 	secrets, err := parseSecrets(c.WebhookSecrets)
 	if err != nil {
 		return nil, err
@@ -222,7 +242,7 @@ func closeSinks(sinks []Sink) error {
 
 func (s sinkSpec) postgres(c ProcessorConfig, log *zap.Logger) postgres.Options {
 	return postgres.Options{
-		Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity,
+		Name: s.name, URL: s.place, PerEntity: c.PostgresTables == tablesPerEntity, Verify: c.PostgresSetup == string(stream.SetupVerify),
 		NoLog: !c.PostgresLog, KeepLog: c.PostgresLogKeep, KeepGaps: c.PostgresGapsKeep, Logger: log,
 	}
 }

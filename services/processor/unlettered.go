@@ -73,7 +73,7 @@ func (p *Processor) withoutLetter(ctx context.Context, m *message, d death, full
 	for _, u := range d.units {
 		switch {
 		case u.replay():
-		case d.reason == stream.ReasonUnknownEntity, d.reason == stream.ReasonNotFound:
+		case d.reason == stream.ReasonUnknownEntity, d.reason == stream.ReasonNotFound, d.reason == stream.ReasonForeignApp:
 			left++
 			continue
 		case d.reason == stream.ReasonRealmNotConnected, d.reason == stream.ReasonRetryFull:

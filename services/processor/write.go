@@ -16,6 +16,9 @@ import (
 
 // write gives each sink the changes it lacks, all sinks at the same time.
 func (p *Processor) write(ctx context.Context, b *batch) error {
+	if p.erased(ctx, b.realm) {
+		return errParked // while it was read; what is written from now on could stay
+	}
 	b.keep(func(it *item) bool { return it.verdict.change != nil })
 	var writers sync.WaitGroup
 	for s := range p.outputs {

@@ -148,7 +148,7 @@ func (r *Reconciler) traces(ctx context.Context) ([]string, error) {
 
 // noteLost adds to the error of a realm without a connection that it once had one.
 func (r *Reconciler) noteLost(ctx context.Context, realm string, err error) error {
-	if !errors.Is(err, connection.ErrNotConnected) {
+	if !errors.Is(err, connection.ErrNotConnected) || errors.Is(err, connection.ErrErased) {
 		return err
 	}
 	if lost, noting := r.connections.NoteLost(ctx, realm); noting != nil || !lost {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -142,6 +143,10 @@ func (w *running) report(ctx context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
+		if w.r.erased(ctx, w.Realm) {
+			cancel(connection.ErrErased)
+			return
+		}
 		cancelled, err := w.r.state.Report(ctx, w.snapshot(), w.r.visibility())
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -160,6 +165,9 @@ func (w *running) report(ctx context.Context, cancel context.CancelCauseFunc) {
 
 // end writes down how the job ended.
 func (w *running) end(ctx context.Context, out outcome, cause error) {
+	if w.r.erased(ctx, w.Realm) {
+		return // nothing is written down of it
+	}
 	ended, err := state.JobDone, out.err
 	switch {
 	case errors.Is(cause, errCancelled) && (out.err != nil || !out.verified):

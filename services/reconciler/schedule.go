@@ -317,6 +317,12 @@ func (r *Reconciler) due(ctx context.Context, realm string) {
 	if ctx.Err() != nil {
 		return // the claim runs out and another replica, or the next start, goes on
 	}
+	if r.erased(ctx, realm) {
+		if err := r.state.Done(ctx, realm, -1); err != nil {
+			r.log.Warn("erased realm still on the schedule", telemetry.Realm(realm), telemetry.Error(err))
+		}
+		return
+	}
 	if err != nil {
 		r.log.Warn("realm not scanned", telemetry.Realm(realm), telemetry.Error(err))
 	}
@@ -327,6 +333,9 @@ func (r *Reconciler) due(ctx context.Context, realm string) {
 
 func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Duration, error) {
 	soon := min(r.config.Interval, r.config.RetryInterval)
+	if r.erased(ctx, realm) {
+		return soon, nil
+	}
 	r.readClock(ctx)
 	x, err := r.occasion(ctx, realm)
 	if err != nil {
@@ -353,6 +362,13 @@ func (r *Reconciler) dueNext(ctx context.Context, realm string) (time.Duration, 
 		out = r.scan(ctx, realm, order{grace: r.config.Grace})
 	}
 	return r.next(ctx, realm, out), nil
+}
+
+// erased reports whether nothing may be kept of the realm any more: it is on no schedule,
+// and what was asked for is dropped.
+func (r *Reconciler) erased(ctx context.Context, realm string) bool {
+	_, err := r.connections.Known(ctx, realm)
+	return errors.Is(err, connection.ErrErased)
 }
 
 // demand scans a realm because somebody asked, and waits for whoever scans it.

@@ -175,6 +175,10 @@ func (v *verifier) check(ctx context.Context, p *pending, sinks []string) error 
 	if p.over {
 		return nil
 	}
+	if v.r.erased(ctx, p.realm) {
+		v.drop(p)
+		return nil
+	}
 	if !strings.HasSuffix(p.scan.ID, "-"+tag(sinks)) {
 		return v.forget(ctx, p, "the sinks have changed")
 	}
@@ -286,10 +290,14 @@ func (v *verifier) end(ctx context.Context, p *pending) error {
 	if err := v.r.state.DropScan(ctx, p.realm, p.scan.ID); err != nil {
 		return err
 	}
+	v.drop(p)
+	return nil
+}
+
+func (v *verifier) drop(p *pending) {
 	v.unwatch(p)
 	p.over = true
 	close(p.done)
-	return nil
 }
 
 func (v *verifier) unwatch(p *pending) {

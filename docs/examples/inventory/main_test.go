@@ -34,7 +34,7 @@ func TestMain(m *testing.M) { os.Exit(devtest.Main(m)) }
 
 const (
 	realm   = "9130347712345678"
-	hook    = "whsec_dGhlLXNlY3JldC1vZi10aGUtdGVzdA=="
+	hook    = "whsec_dGhlLXNlY3JldC1vZi10aGUtdGVzdC1vZi10aGlz"
 	opening = 1000
 	patient = time.Minute // a bound for what must happen
 )
@@ -312,7 +312,7 @@ func startFeed(t *testing.T, endpoint string, batch int) *feed {
 	t.Cleanup(conn.Close)
 	require.NoError(t, conn.EnsureTopology(t.Context()))
 	sim, err := qbosim.New(qbosim.Options{
-		Seed: 7, ClientID: "app", ClientSecret: "hush", VerifierToken: "verifier", Format: qbosim.Mixed,
+		Seed: 7, ClientID: "app", ClientSecret: "hush", VerifierToken: "verifier-token-1", Format: qbosim.Mixed,
 		WebhookURL: "http://" + startIngress(t, conn) + "/webhooks/app", Aggregate: 5 * time.Millisecond,
 		Faults: qbosim.Faults{Duplicate: 0.3, Reorder: 0.3},
 	})
@@ -335,7 +335,7 @@ func startFeed(t *testing.T, endpoint string, batch int) *feed {
 func startIngress(t *testing.T, conn *stream.Conn) (address string) {
 	t.Helper()
 	cfg := ingress.DefaultIngressConfig()
-	cfg.Listen, cfg.Apps = "127.0.0.1:0", "app=verifier"
+	cfg.Listen, cfg.Apps = "127.0.0.1:0", "app=verifier-token-1"
 	server, err := ingress.New(ingress.Options{Config: cfg, Publisher: conn})
 	require.NoError(t, err)
 	stop := start(t, server.Run)

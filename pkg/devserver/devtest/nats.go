@@ -97,7 +97,7 @@ func deleteStreams(t testing.TB, url string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	for _, name := range []string{"LF_EVENTS", "LF_RETRY", "LF_DEAD", "LF_CHANGES", "LF_GAPS"} {
+	for _, name := range []string{"LF_EVENTS", "LF_RETRY", "LF_DEAD", "LF_CHANGES", "LF_GAPS", "LF_ACTIONS"} {
 		if err := js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			t.Fatalf("devtest: delete stream %s at NATS_URL: %v", name, err)
 		}

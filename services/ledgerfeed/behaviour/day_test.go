@@ -31,7 +31,7 @@ import (
 
 const (
 	app      = "books"
-	verifier = "verifier"
+	verifier = "verifier-token-1"
 	step     = 5 * time.Minute
 	steps    = int(24 * time.Hour / step)
 	// patient bounds what must happen between two steps, on a busy machine.

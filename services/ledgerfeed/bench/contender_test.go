@@ -38,7 +38,7 @@ import (
 const (
 	app           = "bench"
 	path          = "/webhooks/" + app
-	verifierToken = "bench-token"
+	verifierToken = "bench-verifier-token"
 	eventStream   = stream.EventStream
 	peerStream    = "PEER" // Watermill's
 	peerTopic     = "peer.events"

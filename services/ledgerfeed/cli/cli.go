@@ -58,7 +58,11 @@ type grammar struct {
 	Budget    budgetCmd    `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
 	Doctor    doctorCmd    `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
 	Sink      sinkCmd      `cmd:"" help:"List, pause and resume sinks."`
+	Actions   actionsCmd   `cmd:"" help:"List who did what to the feed, and verify that nothing was changed."`
 	Console   consoleCmd   `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
+	Setup     setupCmd     `cmd:"" help:"Create and change streams, consumers and tables, as a job."`
+	Secrets   secretsCmd   `cmd:"" help:"Make the secrets of a deployment: certificates, keys, users and passwords."`
+	Session   sessionCmd   `cmd:"" help:"End the sessions of the console."`
 	Config    configCmd    `cmd:"" help:"Show and check the settings of the services."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 
@@ -106,5 +110,7 @@ func (p process) run(ctx context.Context, args, environ []string) error {
 	if err := p.config.Log.Validate(); err != nil {
 		return lifecycle.Usage(err)
 	}
-	return cmd.Run(p)
+	err = cmd.Run(p)
+	p.record(ctx, cmd, environ, err)
+	return err
 }

@@ -15,28 +15,47 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	actions "github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
+	loopbackserver "github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/loopback"
 )
 
 type connectCmd struct {
-	Listen string `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address to serve at (${default})."`
-	App    string `default:"production" placeholder:"NAME" help:"Name of the app, as in ingress.apps (${default})."`
+	Listen      string `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address to serve at (${default})."`
+	App         string `default:"production" placeholder:"NAME" help:"Name of the app, as in ingress.apps (${default})."`
+	BehindProxy bool   `help:"Take requests that a proxy on this machine forwards to a loopback address."`
 }
 
 // Help is the long help of the command.
 func (connectCmd) Help() string {
 	return `Serves the pages by which people connect their QuickBooks companies: /connect sends the browser to Intuit,
-/connect/callback is what Intuit comes back to. Set LEDGERFEED_QBO_REDIRECT_URL to the address of the latter as
-browsers reach it, and register the same in the portal. On a loopback address it also serves the disconnect and
-the import of tokens, which have no login of their own; on any other it does not.
+/connect/callback is what Intuit comes back to, /disconnected is for owners who have disconnected in QuickBooks.
+Set LEDGERFEED_QBO_REDIRECT_URL to the address of the callback as browsers reach it, and register the same in the
+portal. The pages have no login. Disconnecting a company and importing tokens need one: use the console, or
+ledgerfeed realm disconnect and ledgerfeed token import.
+
+On a loopback address requests that a proxy has forwarded are refused. Where a proxy on this machine is meant to
+let the world connect companies, give --behind-proxy.
 
 The settings are the services' own: LEDGERFEED_REDIS_URL, LEDGERFEED_CONNECTION_KEYS, LEDGERFEED_QBO_CLIENT_ID,
 LEDGERFEED_QBO_CLIENT_SECRET.
 
 Examples:
   LEDGERFEED_QBO_REDIRECT_URL=http://localhost:8090/connect/callback ledgerfeed connect
+  ledgerfeed connect --behind-proxy
   ledgerfeed connect --listen :8090 --app production`
 }
+
+// ConnectConfig is what `ledgerfeed connect` reads beside the settings of the servers.
+type ConnectConfig struct {
+	Connect connect.Config `koanf:"connect"`
+}
+
+// DefaultConnectConfig is what is used where nothing is set.
+func DefaultConnectConfig() ConnectConfig { return ConnectConfig{Connect: connect.DefaultConfig()} }
+
+// Validate names every setting that cannot be used.
+func (c ConnectConfig) Validate() error { return c.Connect.Validate() }
 
 const (
 	connectHeaderTime = 5 * time.Second
@@ -49,6 +68,10 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return lifecycle.Usage(fmt.Errorf("--listen %s: use HOST:PORT, such as 127.0.0.1:8090 (port 0 takes any free one)", c.Listen))
 	}
+	cfg := DefaultConnectConfig()
+	if err := config.Load(&cfg, "", os.Environ()); err != nil {
+		return err
+	}
 	s, err := openConnections(ctx, p)
 	if err != nil {
 		return err
@@ -60,21 +83,26 @@ func (c *connectCmd) Run(ctx context.Context, p process) error {
 	}
 	handler, err := connect.New(connect.Options{
 		Connections: s.connections, OAuth: s.oauth, App: c.App, PKCE: s.config.QBO.PKCE, Logger: log.Named("connect"),
-		Company: connect.CompanyName(s.config.QBO), Names: s.store.CompanyNames,
+		Company: connect.CompanyName(s.config.QBO), Names: s.store.CompanyNames, Config: cfg.Connect,
 	})
 	if err != nil {
 		return lifecycle.Usage(err)
 	}
+	trail, closeTrail := p.trail(log, os.Environ())
+	defer closeTrail()
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	routes := e.Group("")
-	handler.RegisterStart(routes)
+	e.Use(actions.Consents(trail))
 	if loopback(host) {
 		e.Use(ownHosts(s.oauth.RedirectURL()))
-		handler.Register(routes)
-	} else {
-		handler.RegisterPublic(routes)
+		if !c.BehindProxy {
+			e.Use(loopbackserver.DirectOnly("Start it with --behind-proxy if the proxy is meant to reach it."))
+		}
 	}
+	// What acts on companies, or tells which there are, needs a login: the console has one.
+	routes := e.Group("")
+	handler.RegisterStart(routes)
+	handler.RegisterPublic(routes)
 	return c.serve(ctx, p, e)
 }
 

@@ -19,16 +19,17 @@ import (
 type ConsoleConfig struct {
 	backend.Config `koanf:",squash"`
 	Console        console.ConsoleConfig `koanf:"console"`
+	Connect        connect.Config        `koanf:"connect"`
 }
 
 // DefaultConsoleConfig is what is used where nothing is set.
 func DefaultConsoleConfig() ConsoleConfig {
-	return ConsoleConfig{Config: backend.DefaultConfig(), Console: console.DefaultConsoleConfig()}
+	return ConsoleConfig{Config: backend.DefaultConfig(), Console: console.DefaultConsoleConfig(), Connect: connect.DefaultConfig()}
 }
 
 // Validate names every setting that cannot be used.
 func (c ConsoleConfig) Validate() error {
-	return errors.Join(c.Config.Validate(), c.Console.Validate())
+	return errors.Join(c.Config.Validate(), c.Console.Validate(), c.Connect.Validate())
 }
 
 type consoleCmd struct {
@@ -42,12 +43,13 @@ does about them; /api/v1/openapi.json describes the same as JSON. The settings a
 (LEDGERFEED_NATS_URL, LEDGERFEED_REDIS_URL, LEDGERFEED_CONNECTION_KEYS, LEDGERFEED_QBO_CLIENT_ID,
 LEDGERFEED_QBO_CLIENT_SECRET) and LEDGERFEED_CONSOLE_…, see docs/configuration.md.
 
-On an address that other machines reach it refuses to start without LEDGERFEED_CONSOLE_TOKEN or OpenID Connect.
+On an address that other machines reach it refuses to start without LEDGERFEED_CONSOLE_TOKEN or OpenID Connect,
+and without LEDGERFEED_CONSOLE_PUBLIC_URL, the https address that browsers use.
 With LEDGERFEED_QBO_REDIRECT_URL it connects companies, too.
 
 Examples:
   ledgerfeed console
-  LEDGERFEED_CONSOLE_TOKEN_FILE=token.txt ledgerfeed console --listen :8090
+  LEDGERFEED_CONSOLE_TOKEN_FILE=token.txt LEDGERFEED_CONSOLE_PUBLIC_URL=https://console.example.com ledgerfeed console --listen :8090
   LEDGERFEED_CONSOLE_SCRAPE=http://ingress:9090/metrics,http://processor:9090/metrics ledgerfeed console`
 }
 
@@ -68,6 +70,7 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 		o := console.Options{
 			Config: cfg.Console, State: b.State, Stream: b.Stream, Connections: b.Connections, QBO: b.QBO, Budget: budget,
 			Settings: config.Describe(&cfg), Logger: b.Log.Named("console"),
+			Registerer: b.Registry,
 		}
 		if cfg.QBO.RedirectURL != "" {
 			var err error
@@ -87,6 +90,6 @@ func (c *consoleCmd) Run(ctx context.Context, p process) error {
 func connectHandler(cfg ConsoleConfig, b *backend.Backend) (*connect.Handler, error) {
 	return connect.New(connect.Options{
 		Connections: b.Connections, OAuth: b.OAuth, App: cfg.Console.App, PKCE: cfg.QBO.PKCE, Logger: b.Log.Named("connect"),
-		Company: connect.CompanyName(cfg.QBO), Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
+		Company: connect.CompanyName(cfg.QBO), Config: cfg.Connect, Names: b.State.CompanyNames, RealmURL: func(realm string) string { return "/realms/" + realm },
 	})
 }

@@ -29,7 +29,7 @@ last error. The settings of the broker are the services' own (LEDGERFEED_NATS_UR
 (LEDGERFEED_REDIS_URL) the companies are shown by name, too.
 
 Reasons: unreadable, invalid-envelope, realm-not-connected, unknown-entity, poison-record, not-found,
-refused-by-quickbooks, sink-refused, unknown-sink, retry-queue-full.
+refused-by-quickbooks, sink-refused, unknown-sink, retry-queue-full, foreign-app.
 
 Examples:
   ledgerfeed dead ls

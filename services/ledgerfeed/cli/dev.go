@@ -28,7 +28,7 @@ type devCmd struct {
 	Format       string              `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
 
 	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Where changes go: jsonl:PATH, postgres:URL or webhook:URL; may be repeated (jsonl:<data-dir>/changes.jsonl)."`
-	WebhookSecret  secret.String `placeholder:"SECRET" help:"What webhook sinks sign their requests with, whsec_ and base64 (whsec_bGVkZ2VyZmVlZC1kZXY=)."`
+	WebhookSecret  secret.String `placeholder:"SECRET" help:"What webhook sinks sign their requests with, whsec_ and base64 (whsec_bGVkZ2VyZmVlZC1kZXYtd2ViaG9vay1zZWNyZXQ=)."`
 	ReconcileEvery time.Duration `default:"30s" placeholder:"D" help:"How often every realm is scanned for what no webhook told (${default})."`
 
 	DataDir       string        `default:".ledgerfeed" placeholder:"DIR" help:"Where everything is kept; a restart goes on from it (${default})."`
@@ -38,7 +38,7 @@ type devCmd struct {
 	SimListen     string        `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
 	RedisURL      secret.String `placeholder:"URL" help:"Use this Redis instead of the embedded one."`
 	NATSURL       string        `placeholder:"URL" name:"nats-url" help:"Use this NATS instead of the embedded one."`
-	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev)."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev-verifier)."`
 }
 
 // Help is the long help of the command.

@@ -30,7 +30,8 @@ With --public-url: the address of the name, the port, TLS and the certificate as
 forged notification (answered 401) and signed ones (answered 200 within 3 seconds). Run it outside of your
 network, since it sees what Intuit sees only there. Always: Redis and the broker, whether they keep what they
 are given; the clock; connections and the deadlines of their tokens; entities of which no webhook ever came;
-the limiter and the month's calls; the sinks.
+the limiter and the month's calls; the sinks; and security: who is let in by the broker and by Redis, TLS,
+sslmode, the console's address and session key, files of secrets, profiles, versions.
 
 Exits 0 if nothing failed, 1 if something did, 2 for wrong use or configuration.
 
@@ -46,7 +47,7 @@ var errFindings = errors.New("something has to be mended")
 
 // Run looks.
 func (c *doctorCmd) Run(ctx context.Context, p process) error {
-	o := doctor.Options{Config: doctor.DefaultConfig(), Tries: c.Tries}
+	o := doctor.Options{Config: doctor.DefaultConfig(), Environ: os.Environ(), Tries: c.Tries}
 	if c.Tries < 1 || c.Tries > 1000 {
 		return lifecycle.Usage(fmt.Errorf("--tries %d: give 1 to 1000", c.Tries))
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/ledgerfeed/ledgerfeed/pkg/backend"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -31,7 +32,7 @@ func DefaultServerConfig() ServerConfig {
 
 // Validate names every setting that cannot be used.
 func (c ServerConfig) Validate() error {
-	return errors.Join(c.Redis.Validate(), c.QBO.Validate(), c.Connection.Validate())
+	return errors.Join(c.Redis.Validate(), c.QBO.Validate(), c.Connection.Validate(), backend.CheckKeys(c.QBO, c.Connection))
 }
 
 type tokenCmd struct {

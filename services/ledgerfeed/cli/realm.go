@@ -18,7 +18,10 @@ type realmCmd struct {
 	Show       realmShowCmd       `cmd:"" help:"Show all there is to know of one company."`
 	Park       realmParkCmd       `cmd:"" help:"Put companies aside: nothing is read, tokens and cursors wait."`
 	Unpark     realmUnparkCmd     `cmd:"" help:"Put companies back and scan them at once."`
+	Approve    realmApproveCmd    `cmd:"" help:"Connect companies whose consents wait for approval."`
+	Reject     realmRejectCmd     `cmd:"" help:"Give consents that wait for approval back to Intuit."`
 	Disconnect realmDisconnectCmd `cmd:"" help:"Revoke the authorisation of companies at Intuit and forget their tokens."`
+	Erase      realmEraseCmd      `cmd:"" help:"Delete everything that is kept of companies."`
 }
 
 // realmView is a company in JSON.

@@ -122,7 +122,7 @@ Examples:
 func (c *realmParkCmd) Run(ctx context.Context, p process) error {
 	return c.run(ctx, p, realmAction{verb: "park", done: "parked", do: func(ctx context.Context, s *servers, id string) (string, error) {
 		conn, err := s.connections.Get(ctx, id)
-		if conn.State == connection.Disconnected || conn.State == connection.ReauthRequired {
+		if conn.State == connection.Disconnected || conn.State == connection.ReauthRequired || conn.State == connection.Pending {
 			return "", fmt.Errorf("it is %s: nothing is read of it as it is", conn.State)
 		}
 		if err != nil {
@@ -160,6 +160,8 @@ func unpark(ctx context.Context, s *servers, id string) error {
 		return err
 	case conn.State == connection.Disconnected:
 		return errors.New("it is disconnected: have it connected anew")
+	case conn.State == connection.Pending:
+		return errors.New("its consent waits for approval: ledgerfeed realm approve")
 	case conn.State == connection.ReauthRequired || conn.Refusal != nil:
 		// Intuit may take the token by now.
 		if err := s.connections.Refresh(ctx, id); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 type realmLsCmd struct {
-	State  []string `placeholder:"STATE" help:"Companies in this state: live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, disconnected; several separated by commas."`
+	State  []string `placeholder:"STATE" help:"Companies in this state: live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, pending_approval, disconnected; several separated by commas."`
 	App    string   `placeholder:"NAME" help:"Companies of this app."`
 	Prefix string   `placeholder:"DIGITS" help:"Companies whose id begins so."`
 	After  string   `placeholder:"ID" help:"Begin behind this company."`
@@ -33,6 +33,7 @@ func (realmLsCmd) Help() string {
   subscription_ended  its QuickBooks subscription has ended
   wrong_environment   it is of another environment than qbo.base_url, or its subscription has ended
   parked              it must be connected again, or a person has put it aside; its cursors wait
+  pending_approval    its consent waits for a person (ledgerfeed realm approve)
   disconnected        its tokens were forgotten because a person asked
 
 Intuit refuses no_access, subscription_ended and wrong_environment. It is asked once an hour; a company that it

@@ -86,6 +86,9 @@ func (c *realmShowCmd) print(p process, r realm.Realm, company state.Company) er
 		row(t, "intuit_tid", orDash(plain(x.TID)))
 		row(t, "Intuit is asked again", stamp(x.Next))
 	}
+	if x := r.Consent; x.Waits() {
+		row(t, "consent waits for approval", fmt.Sprintf("app %s, since %s: ledgerfeed realm approve or reject", plain(x.App), stamp(x.At)))
+	}
 	row(t, "connected", stamp(v.ConnectedAt))
 	row(t, "in this connection since", stamp(v.ChangedAt))
 	if !v.LapsedAt.IsZero() {

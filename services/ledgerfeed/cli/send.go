@@ -35,7 +35,7 @@ func (sendCmd) Help() string {
 Exits 0 if the answer is 200, 1 if it is another one, 3 if there is none.
 
 Examples:
-  ledgerfeed send --token ledgerfeed-dev body.json
+  ledgerfeed send --token ledgerfeed-dev-verifier body.json
   ledgerfeed send --token-file token.txt --url https://example.com/webhooks/prod - < body.json
   ledgerfeed send --signature "JC2GUwci…" --header "intuit-t-id: abc" body.json`
 }

@@ -16,13 +16,14 @@ import (
 // secrets and do not belong on a command line.
 type SimConfig struct {
 	RedisURL       secret.String   `koanf:"redis_url" doc:"The services' Redis: the simulated companies are connected there. Without it nobody is connected and no webhook is sent."`
+	RedisCAFile    string          `koanf:"redis_ca_file" doc:"PEM file with the certificate authorities that Redis is trusted by, for rediss://; empty for the system's."`
 	ConnectionKeys []secret.String `koanf:"connection_keys" doc:"The services' connection.keys."`
 }
 
 type simCmd struct {
 	WebhookURL    string        `required:"" placeholder:"URL" help:"Endpoint of the ingress, such as http://127.0.0.1:8080/webhooks/demo."`
 	Listen        string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
-	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev)."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev-verifier)."`
 	App           string        `default:"demo" placeholder:"NAME" help:"Name of the app that the companies are connected to (${default})."`
 
 	Realms    int                 `default:"3" placeholder:"N" help:"Companies (${default})."`
@@ -60,7 +61,7 @@ func (c *simCmd) Run(ctx context.Context, p process) error {
 	}
 	o := dev.SimOptions{
 		Options: dev.DefaultOptions(), WebhookURL: c.WebhookURL, App: c.App,
-		Redis: p.config.Sim.RedisURL, Keys: p.config.Sim.ConnectionKeys,
+		Redis: p.config.Sim.RedisURL, RedisCAFile: p.config.Sim.RedisCAFile, Keys: p.config.Sim.ConnectionKeys,
 	}
 	o.Realms, o.Rate, o.Seed, o.Format = c.Realms, c.Rate, c.Seed, qbosim.Format(c.Format)
 	o.Drop, o.Duplicate, o.Reorder, o.Outages = c.Drop, c.Duplicate, c.Reorder, c.Outage

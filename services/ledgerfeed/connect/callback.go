@@ -54,7 +54,7 @@ func (h *Handler) callback(c echo.Context) error {
 	switch {
 	case wantsJSON(c):
 		return c.JSON(http.StatusOK, out)
-	case h.RealmURL != nil:
+	case h.RealmURL != nil: // the page behind the login says whether it waits
 		return c.Redirect(http.StatusSeeOther, h.RealmURL(out.Realm))
 	}
 	return h.page(c, http.StatusOK, view{Connected: &out})
@@ -113,9 +113,15 @@ func (g consented) check(consent connection.Consent) *problem {
 
 // connect trades the code for tokens, proves them, and stores them.
 func (h *Handler) connect(ctx context.Context, g consented, b browser) (connected, *problem) {
-	out := connected{Realm: g.realm, App: h.App, State: string(connection.Live)}
-	before, err := h.Connections.Get(ctx, g.realm)
-	out.Again = err == nil && before.RealmID != ""
+	out := connected{Realm: g.realm, App: h.App}
+	if !h.Config.allows(g.realm) {
+		return out, notAllowed(g.realm) // before the code is spent: no grant has tokens
+	}
+	before, p := h.before(ctx, g.realm)
+	if p != nil {
+		return out, p
+	}
+	out.Again = before.RealmID != "" && before.State != connection.Pending
 	token, err := h.OAuth.Exchange(ctx, g.code, h.verifier(b, g.state))
 	switch {
 	case errors.Is(err, qbo.ErrInvalidGrant):
@@ -126,12 +132,16 @@ func (h *Handler) connect(ctx context.Context, g consented, b browser) (connecte
 	if out.Company, err = h.company(ctx, g.realm, token); err != nil {
 		return out, h.unverified(ctx, g.realm, before, token, err)
 	}
-	if err := h.Connections.Connect(ctx, g.realm, h.App, token); err != nil {
+	if p := h.otherApp(ctx, before, token); p != nil {
+		return out, p
+	}
+	state, err := h.store(ctx, g.realm, before, token)
+	if err != nil {
 		p := unavailable(err)
 		p.text = "The tokens could not be stored. Begin again: Intuit then gives new ones."
 		return out, p
 	}
-	h.Connections.ScanSoon(ctx, g.realm)
+	out.State = string(state)
 	return out, nil
 }
 
@@ -171,11 +181,9 @@ func (h *Handler) ask(ctx context.Context, realm string, token qbo.Token) (strin
 func (h *Handler) unverified(ctx context.Context, realm string, before connection.Connection, token qbo.Token, cause error) *problem {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeTime)
 	defer cancel()
-	kept := before.State == connection.Live || before.State == connection.Parked
-	note := "Nothing was connected"
-	if kept {
-		note = "Nothing was changed: the connection that there was stays as it is"
-	}
+	// The same text whether or not the company is connected: anybody may name any company
+	// here, and must not learn which are customers.
+	note := "Nothing was changed: a connection that there was stays as it is"
 	// The grant is another than the one of a live connection, perhaps another company's: it
 	// must not stay active, with nobody who knows its tokens.
 	if err := h.OAuth.Revoke(ctx, token.Refresh); err != nil {

@@ -22,6 +22,8 @@
 // new token before it is stored: without an answer nothing is stored, and the consent
 // is given back, unless that would end a connection that works. Requests that change
 // something are refused when they come from the page of another site.
+// A company may have to be on a list ([Config.Allow]), and its consent to wait for a
+// person ([Config.Approve]). A working connection of another app is not replaced.
 // Every bad input has a page that says what to do. No token, code or state is logged.
 //
 // # What it does not do

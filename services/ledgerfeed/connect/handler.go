@@ -24,6 +24,9 @@ type Options struct {
 	OAuth       *qbo.OAuth
 	// App is the name of the Intuit app, as in ingress.apps.
 	App string
+	// Config says who may be connected, and which consents wait; the zero value lets every
+	// company connect at once.
+	Config Config
 	// PKCE binds the code to the browser (RFC 7636).
 	PKCE bool
 	// Company returns the name of the company a token is for, which proves it; after an

@@ -82,6 +82,8 @@ func (h *Handler) RegisterStart(g *echo.Group) { g.GET("/", h.start) }
 
 func (v view) title() string {
 	switch {
+	case v.Connected != nil && v.Connected.Waits():
+		return "Waits for approval"
 	case v.Connected != nil && v.Connected.Again:
 		return "Connected again"
 	case v.Connected != nil:
@@ -109,6 +111,9 @@ func (v view) realm() string {
 	}
 	return ""
 }
+
+// Waits reports whether a person must approve it first.
+func (c *connected) Waits() bool { return c.State == string(connection.Pending) }
 
 // Message and Forget are for the page, which cannot see the fields.
 func (p *problem) Message() string { return p.text }

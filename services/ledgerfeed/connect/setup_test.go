@@ -35,6 +35,8 @@ const (
 	other = "9341452002"
 )
 
+var keys = []secret.String{secret.String("k1:" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))}
+
 // bundle is the handler under a prefix, with a QuickBooks whose owner is asked.
 type bundle struct {
 	*testing.T
@@ -85,7 +87,7 @@ func setupOn(t *testing.T, redis string, edit ...func(*connect.Options)) *bundle
 	b.logs = logs
 	b.connections, err = connection.New(connection.Options{
 		State: b.store, Refresher: b.oauth, Logger: zap.New(core),
-		Config: connection.Config{Keys: []secret.String{secret.String("k1:" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))}},
+		Config: connection.Config{Keys: keys},
 	})
 	require.NoError(t, err)
 	o := connect.Options{

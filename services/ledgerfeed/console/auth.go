@@ -19,27 +19,36 @@ func who(c echo.Context) identity {
 
 // identify finds out who is asking: by bearer token, by session, or anybody on this
 // machine where there is no login.
-func (s *Server) identify(r *http.Request) identity {
+func (s *Server) identify(c echo.Context) (identity, error) {
 	if !s.o.Config.login() {
-		return identity{Who: "local", Role: operator}
+		return identity{Who: "local", Role: operator}, nil
 	}
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		return s.o.Config.byToken(token)
+	r := c.Request()
+	token, ok := strings.CutPrefix(r.Header.Get(echo.HeaderAuthorization), "Bearer ")
+	if !ok {
+		return s.sessions.read(r)
 	}
-	return s.sessions.read(r)
+	id := s.o.Config.byToken(token)
+	if id.Role == nobody {
+		return id, s.wrongCredential(c, byBearer, "unknown token")
+	}
+	return id, nil
 }
 
 // allow lets those through who have the role.
 func (s *Server) allow(least role) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			id := s.identify(c.Request())
+			id, err := s.identify(c)
+			if err != nil {
+				return err
+			}
 			c.Set(identityKey, id)
 			switch {
 			case id.Role >= least:
 				return next(c)
 			case id.Role > nobody:
-				s.note(c, c.Request().Method+" "+c.Path(), strings.Join(c.ParamValues(), " "), "refused: viewers change nothing")
+				s.refused(c, attempt(c), "viewers change nothing")
 				return problem(http.StatusForbidden, "Not allowed", "You are logged in as a viewer, and this is for operators. Log in with the operator's token.")
 			case wantsJSON(c):
 				return problem(http.StatusUnauthorized, "Not logged in", "Send the token as Authorization: Bearer TOKEN.")
@@ -65,6 +74,7 @@ func again(c echo.Context) error {
 func (s *Server) sameSite(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := s.origins.Check(c.Request()); err != nil {
+			s.refused(c, attempt(c), "sent by the page of another site")
 			return problem(http.StatusForbidden, "Not from here", "This request came from the page of another site. Open the page here and try again.")
 		}
 		return next(c)
@@ -80,7 +90,11 @@ type loginView struct {
 }
 
 func (s *Server) loginPage(c echo.Context) error {
-	if s.identify(c.Request()).Role > nobody {
+	id, err := s.identify(c)
+	switch {
+	case err != nil:
+		return err
+	case id.Role > nobody:
 		return c.Redirect(http.StatusSeeOther, "/")
 	}
 	return s.showLogin(c, http.StatusOK, false)
@@ -92,20 +106,61 @@ func (s *Server) showLogin(c echo.Context, status int, wrong bool) error {
 }
 
 func (s *Server) login(c echo.Context) error {
-	if !s.logins.Allow() {
-		return problem(http.StatusTooManyRequests, "Too many logins", "Wait some seconds and try again.")
+	if err := s.form(c); err != nil {
+		return err
 	}
-	id := s.o.Config.byToken(strings.TrimSpace(c.FormValue("token")))
+	token := strings.TrimSpace(c.FormValue("token"))
+	id := s.o.Config.byToken(token)
 	if id.Role == nobody {
+		if err := s.wrongCredential(c, byTokenForm, "unknown token"); err != nil {
+			return err
+		}
 		return s.showLogin(c, http.StatusUnauthorized, true)
 	}
-	c.SetCookie(s.sessions.cookie(id))
+	if err := s.begin(c, byTokenForm, id.Role, record{Who: id.Who, Token: s.sessions.markOf(token)}); err != nil {
+		return err
+	}
 	return c.Redirect(http.StatusSeeOther, ownPath(c.FormValue("next")))
 }
 
+// begin gives the browser a session of its own in place of the one it may have.
+func (s *Server) begin(c echo.Context, method string, role role, r record) error {
+	if err := s.sessions.end(c.Request()); err != nil {
+		return err
+	}
+	cookie, err := s.sessions.create(c.Request().Context(), r)
+	if err != nil {
+		return err
+	}
+	c.SetCookie(cookie)
+	s.recordLogin(c, loginEvent{Outcome: loginOK, Method: method, Who: r.Who, Role: role})
+	return nil
+}
+
+// logout ends the session, also for those who have copied the cookie.
 func (s *Server) logout(c echo.Context) error {
+	id, err := s.sessions.read(c.Request())
+	if err != nil {
+		return err
+	}
+	if err := s.sessions.end(c.Request()); err != nil {
+		return err
+	}
 	c.SetCookie(s.sessions.set(sessionCookie, "", 0))
+	if id.Role > nobody {
+		s.recordLogin(c, loginEvent{Outcome: loggedOut, Method: "session", Who: id.Who, Role: id.Role})
+	}
 	return c.Redirect(http.StatusSeeOther, "/login")
+}
+
+// endSessions logs everybody out.
+func (s *Server) endSessions(c echo.Context) (result, error) {
+	r := result{On: "all sessions", Back: "/login"}
+	if err := s.o.State.EndSessions(c.Request().Context()); err != nil {
+		return r, err
+	}
+	r.Message = "All sessions have ended. Log in again."
+	return r, nil
 }
 
 // ownPath is a path of the console, never another site.

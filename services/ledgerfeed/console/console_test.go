@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -8,12 +9,17 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
@@ -21,10 +27,17 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 )
 
-func TestMain(m *testing.M) { os.Exit(devtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(child())
+	}
+	os.Exit(devtest.Main(m))
+}
 
 const (
 	realm         = "9341452001"
@@ -35,11 +48,62 @@ const (
 // bundle is a console over an empty feed with one company.
 type bundle struct {
 	*testing.T
-	server      *httptest.Server
+	*feed
+	console  *console.Server
+	server   *httptest.Server
+	client   *http.Client
+	registry *prometheus.Registry
+	logs     *observer.ObservedLogs
+	clock    *atomic.Pointer[time.Time] // of the console; nil: the time of day
+}
+
+// feed is what consoles stand on.
+type feed struct {
 	store       *state.Store
 	broker      *stream.Conn
 	connections *connection.Store
-	client      *http.Client
+	qbo         *qbo.Client
+	oauth       *qbo.OAuth
+}
+
+func openFeed(ctx context.Context, redis, nats string) (f *feed, err error) {
+	f = &feed{}
+	if f.store, err = state.Open(ctx, state.Options{Config: state.Config{URL: secret.String(redis)}}); err != nil {
+		return nil, err
+	}
+	cfg := stream.DefaultConfig()
+	cfg.URL, cfg.Profile = nats, stream.Dev
+	if f.broker, err = stream.Connect(ctx, stream.Options{Config: cfg}); err != nil {
+		return nil, err
+	}
+	if err := f.broker.EnsureTopology(ctx); err != nil {
+		return nil, err
+	}
+	api := qbo.DefaultConfig()
+	api.ClientID, api.ClientSecret, api.RedirectURL = "client", "hush", "https://console.example.com/connect/callback"
+	if f.oauth, err = api.OAuth(); err != nil {
+		return nil, err
+	}
+	f.connections, err = connection.New(connection.Options{
+		State: f.store, Refresher: f.oauth,
+		Config: connection.Config{Keys: []secret.String{"k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := f.connections.Connect(ctx, realm, "books", qbo.Token{Access: "a", Refresh: "r"}); err != nil {
+		return nil, err
+	}
+	if _, err := f.store.SetSinks(ctx, []string{"crm"}); err != nil {
+		return nil, err
+	}
+	f.qbo, err = api.Client(f.connections, nil, nil)
+	return f, err
+}
+
+// options are those of a console over the feed.
+func (f *feed) options(c console.ConsoleConfig) console.Options {
+	return console.Options{Config: c, State: f.store, Stream: f.broker, Connections: f.connections, QBO: f.qbo, Budget: f.store.Budget(0)}
 }
 
 func setup(t *testing.T, edit func(*console.ConsoleConfig)) *bundle {
@@ -49,40 +113,37 @@ func setup(t *testing.T, edit func(*console.ConsoleConfig)) *bundle {
 
 func setupOn(t *testing.T, redis string, edit func(*console.ConsoleConfig)) *bundle {
 	t.Helper()
-	b := &bundle{T: t}
-	var err error
-	b.store, err = state.Open(t.Context(), state.Options{Config: state.Config{URL: secret.String(redis)}})
+	f, err := openFeed(t.Context(), redis, devtest.NATS(t))
 	require.NoError(t, err)
-	t.Cleanup(func() { b.store.Close() })
-	cfg := stream.DefaultConfig()
-	cfg.URL, cfg.Profile = devtest.NATS(t), stream.Dev
-	b.broker, err = stream.Connect(t.Context(), stream.Options{Config: cfg})
-	require.NoError(t, err)
-	t.Cleanup(b.broker.Close)
-	require.NoError(t, b.broker.EnsureTopology(t.Context()))
-	api := qbo.DefaultConfig()
-	api.ClientID, api.ClientSecret = "client", "hush"
-	oauth, err := api.OAuth()
-	require.NoError(t, err)
-	connections, err := connection.New(connection.Options{
-		State: b.store, Refresher: oauth,
-		Config: connection.Config{Keys: []secret.String{"k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}},
-	})
-	require.NoError(t, err)
-	b.connections = connections
-	require.NoError(t, connections.Connect(t.Context(), realm, "books", qbo.Token{Access: "a", Refresh: "r"}))
-	client, err := api.Client(connections, nil, nil)
-	require.NoError(t, err)
-	_, err = b.store.SetSinks(t.Context(), []string{"crm"})
-	require.NoError(t, err)
+	t.Cleanup(func() { f.store.Close() })
+	t.Cleanup(f.broker.Close)
+	return serve(t, f, edit)
+}
+
+// serve starts a console over a feed, which others may serve, too.
+func serve(t *testing.T, f *feed, edit func(*console.ConsoleConfig)) *bundle {
+	t.Helper()
+	b := &bundle{T: t, feed: f, registry: prometheus.NewRegistry(), clock: &atomic.Pointer[time.Time]{}}
 	c := console.DefaultConsoleConfig()
 	c.Listen = "127.0.0.1:0"
 	edit(&c)
-	s, err := console.New(console.Options{
-		Config: c, State: b.store, Stream: b.broker, Connections: connections, QBO: client, Budget: b.store.Budget(0), Logger: zaptest.NewLogger(t),
-	})
+	o := f.options(c)
+	var err error
+	o.Connect, err = connect.New(connect.Options{Connections: f.connections, OAuth: f.oauth, App: "production"})
 	require.NoError(t, err)
-	b.server = httptest.NewServer(s.Handler())
+	core, logs := observer.New(zap.DebugLevel)
+	b.logs = logs
+	o.Logger = zaptest.NewLogger(t, zaptest.WrapOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) })))
+	o.Registerer = b.registry
+	o.Now = func() time.Time {
+		if at := b.clock.Load(); at != nil {
+			return *at
+		}
+		return time.Now()
+	}
+	s, err := console.New(o)
+	require.NoError(t, err)
+	b.console, b.server = s, httptest.NewServer(s.Handler())
 	t.Cleanup(b.server.Close)
 	b.client = &http.Client{Transport: &http.Transport{}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(b.client.CloseIdleConnections)
@@ -148,6 +209,8 @@ func TestConsole_WithoutLoginOnlyThisMachineIsServed(t *testing.T) {
 	c.Listen = "0.0.0.0:8090"
 	require.ErrorContains(t, c.Validate(), "console.token")
 	c.Token = operatorToken
+	require.ErrorContains(t, c.Validate(), "console.public_url")
+	c.PublicURL = "https://console.example.com"
 	require.NoError(t, c.Validate())
 }
 
@@ -230,7 +293,7 @@ func TestConsole_ActionsTakeEffectAndAreLogged(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, counts[stream.ReasonUnreadable])
 
-	actions, err := b.store.Actions(t.Context(), 0, 100)
+	actions, err := action.Newest(t.Context(), b.broker, nil, 0, 100)
 	require.NoError(t, err)
 	require.Len(t, actions, 6)
 	require.Equal(t, "purge", actions[0].What)
@@ -276,7 +339,7 @@ func TestConsole_HeldDeletionsAreDecidedByOperators(t *testing.T) {
 	due, err := b.store.Due(t.Context(), realm)
 	require.NoError(t, err)
 	require.False(t, due.After(time.Now()), "an approved one is due now")
-	actions, err := b.store.Actions(t.Context(), 0, 100)
+	actions, err := action.Newest(t.Context(), b.broker, nil, 0, 100)
 	require.NoError(t, err)
 	var noted []string
 	for _, a := range actions {

@@ -124,6 +124,8 @@ type letterView struct {
 	Parsed     json.RawMessage `json:"parsed,omitempty"`
 	Raw        string          `json:"raw,omitempty"`
 	RawBytes   []byte          `json:"raw_base64,omitempty"`
+	// Hidden says that there are raw bytes, which only operators may see.
+	Hidden bool `json:"raw_hidden,omitempty"`
 }
 
 func seqOf(text string) (uint64, error) {
@@ -155,9 +157,12 @@ func (s *Server) letter(c echo.Context) (any, error) {
 			return nil, err
 		}
 	}
-	if utf8.Valid(d.Body) {
+	switch {
+	case len(d.Body) > 0 && who(c).Role < operator:
+		v.Hidden = true // what Intuit sent may hold the books of a company
+	case utf8.Valid(d.Body):
 		v.Raw = string(d.Body)
-	} else {
+	default:
 		v.RawBytes = d.Body
 	}
 	return v, nil

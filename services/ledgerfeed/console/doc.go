@@ -9,10 +9,12 @@
 // # What it guarantees
 //
 // Nothing is shown without a login, except where it listens on this machine alone and
-// no token is set. Viewers change nothing. A session is a signed cookie that no other
-// site can send along, and what the page of another site sends is refused. Every action
-// is written to the log of actions, with its outcome, refused ones included. No page
-// costs more for 100,000 companies than for a hundred.
+// no token is set. Viewers change nothing. A session is a random id in a cookie that no
+// other site can send along; Redis holds who logged in, and the settings say at each
+// request what they may do. What the page of another site sends is refused. What somebody
+// without a login may send is bounded in bytes, connections and failures. Every action is
+// written to the log of actions, with its outcome, refused ones included. No page costs
+// more for 100,000 companies than for a hundred.
 //
 // # What it does not do
 //

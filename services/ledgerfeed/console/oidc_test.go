@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oauth2-proxy/mockoidc"
 	"github.com/stretchr/testify/require"
@@ -102,4 +103,104 @@ func TestOIDC_AnIssuerLogsPeopleIn(t *testing.T) {
 			require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 		})
 	}
+}
+
+// session is the cookie of the login that the issuer sent back.
+func (v *visitor) session(back string) string {
+	v.Helper()
+	resp, body := v.ask(http.MethodGet, back, nil, "Cookie", v.cookie)
+	require.Equal(v, http.StatusOK, resp.StatusCode, body)
+	for _, c := range resp.Cookies() {
+		if c.Value != "" {
+			return c.Name + "=" + c.Value
+		}
+	}
+	v.Fatal("no session")
+	return ""
+}
+
+// pause is the status of an action by a session.
+func (b *bundle) pause(session string) int {
+	b.Helper()
+	resp, _ := b.ask(http.MethodPost, "/api/v1/sinks/crm/pause", url.Values{}, "Cookie", session)
+	return resp.StatusCode
+}
+
+// Members of groups need no address, which the issuer may not have verified.
+func TestOIDC_GroupsGiveRoles(t *testing.T) {
+	issuer, err := mockoidc.Run()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, issuer.Shutdown()) })
+	b := setup(t, func(c *console.ConsoleConfig) {
+		c.PublicURL, c.OIDCIssuer = public, issuer.Issuer()
+		c.OIDCClientID, c.OIDCSecret = issuer.Config().ClientID, secret.String(issuer.Config().ClientSecret)
+		c.Scopes, c.Operators = []string{"email", "groups"}, []string{"anna@books.example"}
+		c.OperatorGroups, c.ViewerGroups = []string{"ops"}, []string{"staff"}
+	})
+	v := &visitor{bundle: b, issuer: issuer}
+	for _, tc := range []struct {
+		name   string
+		user   mockoidc.MockUser
+		status int // of an action; 0: no login
+	}{
+		{"operator", mockoidc.MockUser{Subject: "1", Groups: []string{"all", "ops"}}, http.StatusOK},
+		{"viewer", mockoidc.MockUser{Subject: "2", Groups: []string{"staff"}}, http.StatusForbidden},
+		{"the higher role of both", mockoidc.MockUser{Subject: "3", Groups: []string{"staff"}, Email: "anna@books.example", EmailVerified: true}, http.StatusOK},
+		{"an address that nobody verified adds nothing", mockoidc.MockUser{Subject: "4", Groups: []string{"staff"}, Email: "anna@books.example"}, http.StatusForbidden},
+		{"no group", mockoidc.MockUser{Subject: "5", Groups: []string{"opsx", "OPS"}}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			back := v.begin(&tc.user)
+			if tc.status == 0 {
+				resp, body := v.ask(http.MethodGet, back, nil, "Cookie", v.cookie)
+				require.Equal(t, http.StatusForbidden, resp.StatusCode, body)
+				require.EqualValues(t, 1, b.logins()["oidc refused"])
+				return
+			}
+			require.Equal(t, tc.status, v.pause(v.session(back)))
+		})
+	}
+}
+
+// A person who is taken off the list loses the role with the next request, not with the
+// next login.
+func TestOIDC_RoleFollowsTheSettings(t *testing.T) {
+	issuer, err := mockoidc.Run()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, issuer.Shutdown()) })
+	with := func(operators, viewers []string) func(*console.ConsoleConfig) {
+		return func(c *console.ConsoleConfig) {
+			c.PublicURL, c.OIDCIssuer, c.SessionKey = public, issuer.Issuer(), goodKey
+			c.OIDCClientID, c.OIDCSecret = issuer.Config().ClientID, secret.String(issuer.Config().ClientSecret)
+			c.Operators, c.Viewers = operators, viewers
+		}
+	}
+	anna, bert := []string{"anna@books.example"}, []string{"bert@books.example"}
+	v := &visitor{bundle: setup(t, with(anna, nil)), issuer: issuer}
+	session := v.session(v.begin(&mockoidc.MockUser{Subject: "1", Email: "anna@books.example", EmailVerified: true}))
+	require.Equal(t, http.StatusOK, v.pause(session))
+	require.Equal(t, http.StatusForbidden, serve(t, v.feed, with(bert, anna)).pause(session), "a viewer now")
+	require.Equal(t, http.StatusUnauthorized, serve(t, v.feed, with(bert, nil)).pause(session), "gone")
+	require.Equal(t, http.StatusUnauthorized, serve(t, v.feed, func(c *console.ConsoleConfig) {
+		with(anna, nil)(c)
+		c.OIDCIssuer = "https://accounts.elsewhere.example"
+	}).pause(session), "another issuer")
+}
+
+// A login that was begun ten minutes ago is no more.
+func TestOIDC_ALoginUnderWayEnds(t *testing.T) {
+	issuer, err := mockoidc.Run()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, issuer.Shutdown()) })
+	b := setup(t, func(c *console.ConsoleConfig) {
+		c.PublicURL, c.OIDCIssuer = public, issuer.Issuer()
+		c.OIDCClientID, c.OIDCSecret = issuer.Config().ClientID, secret.String(issuer.Config().ClientSecret)
+		c.Operators = []string{"anna@books.example"}
+	})
+	v := &visitor{bundle: b, issuer: issuer}
+	back := v.begin(&mockoidc.MockUser{Subject: "1", Email: "anna@books.example", EmailVerified: true})
+	later := time.Now().Add(11 * time.Minute)
+	b.clock.Store(&later)
+	resp, body := v.ask(http.MethodGet, back, nil, "Cookie", v.cookie)
+	require.Equal(t, http.StatusUnauthorized, resp.StatusCode, body)
 }

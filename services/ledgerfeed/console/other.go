@@ -21,6 +21,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/webhook"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 )
 
 // budgetView is the page Budget.
@@ -83,18 +84,18 @@ func (s *Server) audit(c echo.Context) (any, error) {
 
 // actionsView is the page Actions.
 type actionsView struct {
-	Skip    int            `json:"-"`
-	Next    int            `json:"next,omitempty"`
-	Actions []state.Action `json:"actions"`
+	Skip    int             `json:"-"`
+	Next    int             `json:"next,omitempty"`
+	Actions []action.Stored `json:"actions"`
 }
 
 const actionsShown = 100
 
 func (s *Server) actions(c echo.Context) (any, error) {
 	skip, _ := strconv.Atoi(c.QueryParam("skip")) // what is no number begins at the first
-	v := actionsView{Skip: max(0, skip)}
-	var err error
-	v.Actions, err = s.o.State.Actions(c.Request().Context(), v.Skip, actionsShown)
+	v := actionsView{Skip: max(0, skip), Actions: []action.Stored{}}
+	entries, err := action.Newest(c.Request().Context(), s.o.Stream, s.o.State, v.Skip, actionsShown)
+	v.Actions = append(v.Actions, entries...)
 	if len(v.Actions) == actionsShown {
 		v.Next = v.Skip + actionsShown
 	}

@@ -53,7 +53,7 @@ func (s *Server) realmList(c echo.Context) (any, error) {
 	q := realm.Query{After: v.After, Limit: pageSize, Prefix: v.Q}
 	if v.State != "" {
 		if !slices.Contains(v.States, v.State) {
-			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked and disconnected.")
+			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, pending_approval and disconnected.")
 		}
 		q.States = []realm.State{v.State}
 	}
@@ -93,10 +93,13 @@ type happening struct {
 // realmView is the page of one company.
 type realmView struct {
 	realmRow
-	Reason     string      `json:"reason,omitempty"`
-	TokenEnds  time.Time   `json:"refresh_token_ends,omitzero"`
-	AccessEnds time.Time   `json:"access_token_ends,omitzero"`
-	Loaded     int         `json:"entities_loaded"`
+	Reason     string    `json:"reason,omitempty"`
+	TokenEnds  time.Time `json:"refresh_token_ends,omitzero"`
+	AccessEnds time.Time `json:"access_token_ends,omitzero"`
+	Loaded     int       `json:"entities_loaded"`
+	// ConsentApp and ConsentAt are of a consent that waits for approval.
+	ConsentApp string      `json:"consent_app,omitempty"`
+	ConsentAt  time.Time   `json:"consent_waits_since,omitzero"`
 	Job        *jobView    `json:"scan,omitempty"` // the last that was asked for
 	Entities   []entityRow `json:"entities"`
 	Timeline   []happening `json:"timeline"`
@@ -126,6 +129,7 @@ func (s *Server) realm(c echo.Context) (any, error) {
 	}
 	v := realmView{
 		realmRow: rowOf(r), Reason: r.Reason, Loaded: len(r.Cursors), TokenEnds: r.Token.RefreshExpires, AccessEnds: r.Token.AccessExpires,
+		ConsentApp: r.Consent.App, ConsentAt: r.Consent.At,
 		Timeline: timeline(seen, gaps), Kinds: scannable(), Connect: s.o.Connect != nil,
 	}
 	if v.Job, err = s.job(ctx, id); err != nil {

@@ -37,7 +37,7 @@ func TestRealms_EveryStateThatIsOfferedCanBeChosen(t *testing.T) {
 	b := setup(t, func(*console.ConsoleConfig) {})
 	_, body := b.ask(http.MethodGet, "/realms", nil)
 	offered := regexp.MustCompile(`<option value="([^"]*)"`).FindAllStringSubmatch(body, -1)
-	require.Len(t, offered, 9, "any, and eight states")
+	require.Len(t, offered, 10, "any, and nine states")
 	for _, o := range offered {
 		resp, body := b.ask(http.MethodGet, "/realms?state="+html.UnescapeString(o[1]), nil)
 		require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", o[1], body)

@@ -2,7 +2,6 @@ package console
 
 import (
 	"bytes"
-	"crypto/rand"
 	"embed"
 	"encoding/base64"
 	"errors"
@@ -75,7 +74,7 @@ func (s *Server) shown(c echo.Context, title, nav string, data any) shown {
 
 func (s *Server) render(c echo.Context, status int, name, title, nav string, data any) error {
 	v := s.shown(c, title, nav, data)
-	if cookie, err := c.Cookie(noteCookie); err == nil {
+	if cookie, err := c.Cookie(s.sessions.cookieName(noteCookie)); err == nil {
 		text, _ := base64.RawURLEncoding.DecodeString(cookie.Value) // one that is not ours shows nothing
 		v.Note = string(text)
 		c.SetCookie(s.sessions.set(noteCookie, "", 0))
@@ -158,16 +157,6 @@ func (s *Server) done(c echo.Context, r result) error {
 	}
 	c.SetCookie(s.sessions.set(noteCookie, base64.RawURLEncoding.EncodeToString([]byte(r.Message)), time.Minute))
 	return c.Redirect(http.StatusSeeOther, ownPath(r.Back))
-}
-
-// note writes to the log of actions. An action that was taken is not undone because it
-// could not be noted; it then stands in the process's log alone.
-func (s *Server) note(c echo.Context, what, on, outcome string) {
-	id := who(c)
-	a := state.Action{ID: rand.Text(), At: s.o.Now().UTC(), Who: id.Who, Role: id.Role.String(), What: what, On: on, Outcome: outcome}
-	if err := s.o.State.LogAction(c.Request().Context(), a); err != nil {
-		s.log.Warn("action not noted", zap.String("what", what), zap.String("on", on), zap.String("outcome", outcome), zap.Error(err))
-	}
 }
 
 func asset(c echo.Context) error {

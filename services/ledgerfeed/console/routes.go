@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 )
 
 // param is one of a route's, in the path, the query or the form.
@@ -60,7 +62,7 @@ func routes() []route {
 		{name: "overview", title: "Overview", nav: "overview", path: "/", api: "/overview", live: true,
 			summary: "How the feed is doing.", params: []param{{"range", "query", "hour or day: how far back the charts go."}}, read: (*Server).overview},
 		{name: "realms", title: "Realms", nav: "realms", path: "/realms", api: "/realms", summary: "Companies, 50 a page.",
-			params: []param{{"q", "query", "Ids that begin so."}, {"state", "query", "live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked or disconnected."}, {"after", "query", "Where the page begins: next of the page before."}},
+			params: []param{{"q", "query", "Ids that begin so."}, {"state", "query", "live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, pending_approval or disconnected."}, {"after", "query", "Where the page begins: next of the page before."}},
 			read:   (*Server).realmList},
 		{name: "realm", title: "Realm", nav: "realms", path: "/realms/:realm", api: "/realms/:realm", live: true,
 			summary: "One company: cursors, last webhooks, coverage, last changes.", params: []param{realmParam()}, read: (*Server).realm},
@@ -70,6 +72,10 @@ func routes() []route {
 			params: []param{realmParam(), {"entity", "form", "Kind of record; empty for all."}}, act: (*Server).backfill},
 		{name: "cancel", path: "/realms/:realm/cancel", api: "/realms/:realm/cancel", summary: "End the scan or backfill that was asked for.",
 			params: []param{realmParam()}, act: (*Server).cancel},
+		{name: "approve-realm", path: "/realms/:realm/approve", api: "/realms/:realm/approve", summary: "Connect a company whose consent waits for approval.",
+			params: []param{realmParam()}, act: (*Server).approveRealm},
+		{name: "reject-realm", path: "/realms/:realm/reject", api: "/realms/:realm/reject", summary: "Give a consent that waits for approval back to Intuit.",
+			params: []param{realmParam()}, act: (*Server).rejectRealm},
 		{name: "gaps", title: "Gaps", nav: "gaps", path: "/gaps", api: "/gaps", summary: "What webhooks did not tell of, why, and what to do.",
 			params: []param{{"realm", "query", "One company."}, {"verdict", "query", "One verdict."}}, read: (*Server).gaps},
 		{name: "deletions", title: "Held deletions", nav: "deletions", path: "/deletions", api: "/deletions", summary: "Deletions that wait for a decision, because many records were absent at once.", read: (*Server).deletions},
@@ -97,6 +103,7 @@ func routes() []route {
 		{name: "actions", title: "Actions", nav: "actions", path: "/actions", api: "/actions", summary: "Who did what, newest first, 100 a page.",
 			params: []param{{"skip", "query", "How many of the newest to leave out."}}, read: (*Server).actions},
 		{name: "settings", title: "Settings", nav: "settings", path: "/settings", api: "/settings", summary: "Durability, versions and the effective settings, without secrets.", read: (*Server).settings},
+		{name: "end-sessions", path: "/sessions/end", api: "/sessions/end", summary: "Log everybody out of the console. Tokens stay valid.", act: (*Server).endSessions},
 		{name: "connecting", title: "Connect a company", nav: "connect", path: "/connecting", summary: "Begin the OAuth flow.", read: (*Server).connecting},
 		{name: "test", title: "Send a test webhook", nav: "test", path: "/test", summary: "The form for it.", read: (*Server).testForm},
 		{name: "send", path: "/test", api: "/test", summary: "Post a signed webhook to the ingress, as Intuit would.",
@@ -138,10 +145,12 @@ func (s *Server) register(e *echo.Echo) {
 // comes back to: browsers do not send a session along with a redirect from another
 // site, and the flow has a binding of its own.
 func (s *Server) guardConnect(next echo.HandlerFunc) echo.HandlerFunc {
-	guarded := s.allow(operator)(s.noting(next))
+	guarded, consented := s.allow(operator)(s.noting(next)), action.Consents(s.trail)(next)
 	return func(c echo.Context) error {
 		switch c.Path() {
-		case "/connect", "/realms/:realm/disconnect", "/realms/:realm/token", "/tokens":
+		case "/connect/callback":
+			return consented(c)
+		case "/connect", "/realms/:realm/disconnect", importOnePath, importPath:
 			return guarded(c)
 		}
 		return next(c)
@@ -151,6 +160,11 @@ func (s *Server) guardConnect(next echo.HandlerFunc) echo.HandlerFunc {
 // noting writes what changed something to the log of actions.
 func (s *Server) noting(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		if isForm(c.Request().Header) && c.Path() != importPath {
+			if err := s.form(c); err != nil {
+				return err
+			}
+		}
 		err := next(c)
 		if c.Request().Method == http.MethodPost {
 			outcome := "done"
@@ -178,6 +192,9 @@ func (s *Server) reading(r route) echo.HandlerFunc {
 
 func (s *Server) acting(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		if err := s.form(c); err != nil {
+			return err
+		}
 		res, err := r.act(s, c)
 		outcome := "done"
 		if res.Message != "" {
@@ -201,12 +218,35 @@ func (s *Server) acting(r route) echo.HandlerFunc {
 // liveEvery is how often a page that is open is made anew.
 const liveEvery = 5 * time.Second
 
-// streaming sends the live part of a page again and again.
+// writeMax is how long a reader may take for one of them.
+const writeMax = 3 * liveEvery
+
+// stillAllowed reports whether the session that a live page was opened with may see it now.
+func (s *Server) stillAllowed(c echo.Context) bool {
+	id := who(c)
+	if id.session == "" {
+		return true // a token of this process's settings, or no login
+	}
+	id, err := s.sessions.check(c.Request().Context(), id.session)
+	return err == nil && id.Role >= viewer
+}
+
+// streaming sends the live part of a page again and again, for as long as the login that
+// began it may see the page.
 func (s *Server) streaming(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
+		leave, ok := s.streams.enter(who(c))
+		if !ok {
+			s.metrics.refused.WithLabelValues("streams").Inc()
+			return problem(http.StatusTooManyRequests, "Too many live pages", "Close some of the pages that are open.")
+		}
+		defer leave()
 		w := c.Response()
 		w.Header().Set(echo.HeaderContentType, "text/event-stream")
 		w.Header().Set("X-Accel-Buffering", "no")
+		deadline(c, time.Now().Add(writeMax))
+		w.WriteHeader(http.StatusOK)
+		w.Flush()
 		tick := time.NewTicker(liveEvery)
 		defer tick.Stop()
 		for {
@@ -217,6 +257,10 @@ func (s *Server) streaming(r route) echo.HandlerFunc {
 				return nil
 			case <-tick.C:
 			}
+			if !s.stillAllowed(c) {
+				return nil
+			}
+			deadline(c, time.Now().Add(writeMax))
 			data, err := r.read(s, c)
 			if err != nil {
 				return nil // the page keeps what it shows, and connects again

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 )
 
 func TestConsole_ScansAreAskedForShownAndCancelled(t *testing.T) {
@@ -83,7 +84,7 @@ func TestConsole_ScansAreAskedForShownAndCancelled(t *testing.T) {
 
 	status, body = act("scan", url.Values{})
 	require.Equal(t, http.StatusOK, status, body)
-	actions, err := b.store.Actions(t.Context(), 0, 10)
+	actions, err := action.Newest(t.Context(), b.broker, nil, 0, 10)
 	require.NoError(t, err)
 	require.Len(t, actions, 6)
 	require.Equal(t, "scan", actions[0].What)

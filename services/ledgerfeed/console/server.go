@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/config"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
@@ -19,6 +19,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
 )
@@ -27,8 +28,8 @@ const (
 	headerTime = 5 * time.Second
 	requestMax = 30 * time.Second
 	drainTime  = 10 * time.Second
-	// Logins a second and at once, by one process: nobody guesses a token.
-	loginRate, loginBurst = 1, 20
+	// answerMax bounds an answer, idleMax the time between two requests of a connection.
+	answerMax, idleMax = 5 * time.Minute, 2 * time.Minute
 )
 
 // Options are what the program passes to New. Config, State, Stream, Connections, QBO
@@ -47,20 +48,26 @@ type Options struct {
 	// Gather returns the metrics of the services; nil scrapes Config.Scrape.
 	Gather func(ctx context.Context) ([]*dto.MetricFamily, error)
 	Logger *zap.Logger
-	Now    func() time.Time
+	// Registerer takes the metrics; nil keeps them.
+	Registerer prometheus.Registerer
+	Now        func() time.Time
 }
 
 // Server is the console. Call Run, or its port stays open.
 type Server struct {
 	o         Options
 	log       *zap.Logger
+	metrics   metrics
 	sessions  *sessions
-	logins    *rate.Limiter
+	failures  *failures
+	streams   *streams
+	readiness readiness
 	origins   *http.CrossOriginProtection
 	oidc      *oidcLogin // nil without one
 	realms    *realm.Directory
 	sampler   *sampler
 	replays   *replays
+	trail     *action.Trail
 	listener  net.Listener
 	http      *http.Server
 	templates templates
@@ -85,24 +92,37 @@ func New(o Options) (*Server, error) {
 	if o.Gather == nil {
 		o.Gather = scraper(o.Config.Scrape)
 	}
+	keys, err := sessionKeys(o.Config)
+	if err != nil {
+		return nil, lifecycle.Usage(err)
+	}
 	directory, err := realm.New(realm.Options{State: o.State, Connections: o.Connections, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		o: o, log: o.Logger, sessions: newSessions(o.Config, o.Now), logins: rate.NewLimiter(loginRate, loginBurst),
-		origins: http.NewCrossOriginProtection(), realms: directory, replays: newReplays(),
+		o: o, log: o.Logger, sessions: &sessions{store: o.State, config: o.Config, keys: keys, now: o.Now}, failures: newFailures(),
+		streams: newStreams(), origins: http.NewCrossOriginProtection(), realms: directory, replays: newReplays(),
 	}
+	s.readiness.ask = s.ready
+	if s.metrics, err = newMetrics(o.Registerer); err != nil {
+		return nil, err
+	}
+	s.trail = action.New(action.Options{
+		Stream: func(context.Context) (*stream.Conn, error) { return o.Stream, nil },
+		State:  func(context.Context) (*state.Store, error) { return o.State, nil },
+		Logger: o.Logger.Named("actions"), Now: o.Now,
+	})
 	if s.templates, err = parseTemplates(); err != nil {
 		return nil, err
 	}
-	if o.Config.PublicURL != "" {
+	if o.Config.secure() {
 		if err := s.origins.AddTrustedOrigin(origin(o.Config.PublicURL)); err != nil {
 			return nil, lifecycle.Usage(fmt.Errorf("console.public_url: %w", err))
 		}
 	}
 	if o.Config.OIDCIssuer != "" {
-		s.oidc = newOIDCLogin(o.Config, s.sessions)
+		s.oidc = newOIDCLogin(s)
 	}
 	s.sampler = newSampler(s)
 	s.stopping, s.stop = context.WithCancel(context.Background())
@@ -114,7 +134,11 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: headerTime, ReadTimeout: requestMax, ErrorLog: httpLog}
+	s.listener = newConnections(s.listener, o.Config.TrustedProxies, s.metrics.refused.WithLabelValues("connections").Inc)
+	s.http = &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: headerTime, ReadTimeout: requestMax, WriteTimeout: answerMax, IdleTimeout: idleMax,
+		MaxHeaderBytes: maxHeader, ErrorLog: httpLog,
+	}
 	return s, nil
 }
 
@@ -129,8 +153,11 @@ func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.http.Serve(s.listener) }()
 	sampling, stop := context.WithCancel(ctx)
-	sampled := make(chan struct{})
+	sampled, drained := make(chan struct{}), make(chan struct{})
 	go func() { defer close(sampled); s.sampler.run(sampling) }()
+	counted := make(chan struct{})
+	go func() { defer close(counted); s.watchReplicas(sampling) }()
+	go func() { defer close(drained); s.trail.Run(sampling) }()
 	var err error
 	select {
 	case err = <-ended:
@@ -146,11 +173,27 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stop()
 	stop()
 	<-sampled
+	<-counted
+	<-drained
 	s.replays.wait()
+	s.trail.Close()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
+}
+
+// watchReplicas warns where several consoles serve the feed, each with a session key of its
+// own: none of them knows the sessions of another.
+func (s *Server) watchReplicas(ctx context.Context) {
+	if s.o.Config.SessionKey != "" || !s.o.Config.login() {
+		return
+	}
+	s.o.State.Members("console", s.log).Run(ctx, func(replicas []string) {
+		if len(replicas) > 1 {
+			s.log.Warn("several consoles without console.session_key: people are logged out as they get to another one", zap.Int("count", len(replicas)))
+		}
+	})
 }
 
 // ready says why the console cannot show anything.
@@ -162,12 +205,11 @@ func (s *Server) handler() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.failed
-	e.Use(s.headers, s.ownHosts)
+	e.IPExtractor = peers(s.o.Config.TrustedProxies)
+	e.Use(requestID, s.headers, s.local, s.bounded)
 	e.GET("/livez", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", func(c echo.Context) error {
-		ctx, cancel := context.WithTimeout(c.Request().Context(), 2*time.Second)
-		defer cancel()
-		if err := s.ready(ctx); err != nil {
+		if err := s.readiness.check(c.Request().Context()); err != nil {
 			s.log.Debug("not ready", zap.Error(err))
 			return c.String(http.StatusServiceUnavailable, "Redis or NATS does not answer\n")
 		}
@@ -196,23 +238,6 @@ func (s *Server) headers(next echo.HandlerFunc) echo.HandlerFunc {
 		h.Set("Cache-Control", "no-store")
 		if s.o.Config.secure() {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
-		}
-		return next(c)
-	}
-}
-
-// ownHosts refuses requests for other names than this machine's where there is no
-// login: a page of another site could make its name lead here.
-func (s *Server) ownHosts(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		if !s.o.Config.login() {
-			host := c.Request().Host
-			if name, _, err := net.SplitHostPort(host); err == nil {
-				host = name
-			}
-			if !loopback(host) {
-				return echo.NewHTTPError(http.StatusMisdirectedRequest, "open the console by the name of this machine, such as localhost, or set console.token")
-			}
 		}
 		return next(c)
 	}

@@ -1,16 +1,20 @@
 package console
 
 import (
+	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 )
 
 // role says what somebody may do; a higher one may do what a lower one may.
@@ -26,9 +30,9 @@ func (r role) String() string { return [...]string{"nobody", "viewer", "operator
 
 // identity is who is asking.
 type identity struct {
-	Who  string `json:"w"`
-	Role role   `json:"r"`
-	Till int64  `json:"t"` // Unix seconds
+	Who     string
+	Role    role
+	session string // the stored name of the session; empty without one
 }
 
 // Operator reports whether they may act; for templates.
@@ -36,56 +40,154 @@ func (i identity) Operator() bool { return i.Role >= operator }
 
 const (
 	sessionCookie = "lf_session"
-	sessionTime   = 12 * time.Hour
+	sessionBytes  = 32
 )
 
-// sessions signs and reads cookies. The key is made from the secrets of the login: all
-// consoles of a feed agree on it, and a new token ends every session.
+// record is what Redis holds of a session. It says how somebody logged in, not what they
+// may do: that follows from the settings at each request.
+type record struct {
+	Who string `json:"who"`
+	// Token identifies the token of the login; empty after one at an issuer.
+	Token  []byte   `json:"token,omitempty"`
+	Issuer string   `json:"issuer,omitempty"`
+	Email  string   `json:"email,omitempty"` // verified
+	Groups []string `json:"groups,omitempty"`
+	Began  int64    `json:"began"` // Unix seconds
+	// Generation is that of all sessions; another one has ended this session.
+	Generation string `json:"generation,omitempty"`
+}
+
+// sessions are in Redis, each under a name made of the id that only its browser has.
+// A reader of Redis cannot use a session, and a writer cannot make one: both lack the key.
 type sessions struct {
-	key    []byte
-	secure bool
+	store  *state.Store
+	config ConsoleConfig
+	keys   keys
 	now    func() time.Time
 }
 
-func newSessions(c ConsoleConfig, now func() time.Time) *sessions {
-	h := sha256.New()
-	h.Write([]byte("ledgerfeed console session 1"))
-	for _, s := range []secret.String{c.Token, c.ViewerToken, c.OIDCSecret} {
-		sum := sha256.Sum256([]byte(s.Reveal()))
-		h.Write(sum[:])
-	}
-	return &sessions{key: h.Sum(nil), secure: c.secure(), now: now}
-}
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-func (s *sessions) sign(payload string) string {
-	mac := hmac.New(sha256.New, s.key)
-	mac.Write([]byte(payload))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
+// name is what the session with the id is stored under.
+func (s *sessions) name(id string) string { return encode(mac(s.keys.session, id)) }
 
-// cookie is a new session of id.
-func (s *sessions) cookie(id identity) *http.Cookie {
-	id.Till = s.now().Add(sessionTime).Unix()
-	text, _ := json.Marshal(id) // strings and numbers always encode
-	payload := base64.RawURLEncoding.EncodeToString(text)
-	return s.set(sessionCookie, payload+"."+s.sign(payload), sessionTime)
-}
-
-// read is who a request's cookie says; nobody without a good one.
-func (s *sessions) read(r *http.Request) (id identity) {
-	c, err := r.Cookie(sessionCookie)
+// nameOf is the name of a request's session, if the request has a cookie of ours.
+func (s *sessions) nameOf(r *http.Request) (string, bool) {
+	c, err := r.Cookie(s.cookieName(sessionCookie))
 	if err != nil {
-		return identity{}
+		return "", false
 	}
-	payload, signature, _ := strings.Cut(c.Value, ".")
-	if !hmac.Equal([]byte(signature), []byte(s.sign(payload))) {
-		return identity{}
+	id, signature, _ := strings.Cut(c.Value, ".")
+	return s.name(id), hmac.Equal([]byte(signature), []byte(encode(mac(s.keys.cookie, id))))
+}
+
+// create stores a session and returns its cookie.
+func (s *sessions) create(ctx context.Context, r record) (*http.Cookie, error) {
+	raw := make([]byte, sessionBytes)
+	if _, err := rand.Read(raw); err != nil {
+		return nil, fmt.Errorf("draw a session id: %w", err)
 	}
-	text, err := base64.RawURLEncoding.DecodeString(payload)
-	if err != nil || json.Unmarshal(text, &id) != nil || s.now().Unix() >= id.Till || id.Role < viewer || id.Role > operator {
-		return identity{}
+	generation, err := s.store.SessionGeneration(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return id
+	r.Began, r.Generation = s.now().Unix(), generation
+	id := encode(raw)
+	name := s.name(id)
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode session: %w", err)
+	}
+	sealed := encode(mac(s.keys.record, name, string(text))) + "." + string(text)
+	if err := s.store.SaveSession(ctx, name, sealed, s.config.SessionIdle); err != nil {
+		return nil, err
+	}
+	return s.set(sessionCookie, id+"."+encode(mac(s.keys.cookie, id)), s.config.SessionMax), nil
+}
+
+// read is who a request's cookie belongs to, and counts as use of the session; nobody
+// without a session.
+func (s *sessions) read(r *http.Request) (identity, error) {
+	name, ok := s.nameOf(r)
+	if !ok {
+		return identity{}, nil
+	}
+	return s.lookUp(r.Context(), name, s.config.SessionIdle)
+}
+
+// check is who a session that was read before belongs to now. It does not count as use,
+// so that an open page keeps no session alive.
+func (s *sessions) check(ctx context.Context, name string) (identity, error) {
+	return s.lookUp(ctx, name, 0)
+}
+
+// lookUp extends the time until the session counts as idle, unless extend is 0.
+func (s *sessions) lookUp(ctx context.Context, name string, extend time.Duration) (identity, error) {
+	sealed, generation, err := s.store.Session(ctx, name, extend)
+	if err != nil || sealed == "" {
+		return identity{}, err
+	}
+	r, ok := s.open(name, sealed)
+	if !ok || r.Generation != generation || s.now().Sub(time.Unix(r.Began, 0)) >= s.config.SessionMax {
+		return identity{}, nil
+	}
+	if role := s.roleOf(r); role > nobody {
+		return identity{Who: r.Who, Role: role, session: name}, nil
+	}
+	return identity{}, nil
+}
+
+// open returns the record if this console, or another with the same key, wrote it under
+// that name.
+func (s *sessions) open(name, sealed string) (r record, ok bool) {
+	signature, text, _ := strings.Cut(sealed, ".")
+	given, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil || !hmac.Equal(given, mac(s.keys.record, name, text)) {
+		return record{}, false
+	}
+	return r, json.Unmarshal([]byte(text), &r) == nil
+}
+
+// roleOf is what the settings of now make of a login.
+func (s *sessions) roleOf(r record) role {
+	if len(r.Token) == 0 {
+		if r.Issuer == "" || r.Issuer != s.config.OIDCIssuer {
+			return nobody
+		}
+		return max(s.config.byEmail(r.Email), s.config.byGroups(r.Groups))
+	}
+	switch {
+	case s.isToken(r.Token, s.config.Token):
+		return operator
+	case s.isToken(r.Token, s.config.ViewerToken):
+		return viewer
+	}
+	return nobody
+}
+
+func (s *sessions) isToken(mark []byte, token secret.String) bool {
+	return token != "" && hmac.Equal(mark, s.markOf(token.Reveal()))
+}
+
+// markOf identifies a token without giving it away.
+func (s *sessions) markOf(token string) []byte { return mac(s.keys.token, token) }
+
+// end ends the session of a request, if it has one.
+func (s *sessions) end(r *http.Request) error {
+	name, ok := s.nameOf(r)
+	if !ok {
+		return nil
+	}
+	return s.store.EndSession(r.Context(), name)
+}
+
+// cookieName has the prefix that keeps other hosts of the domain from setting the cookie,
+// which browsers allow over HTTPS only.
+func (s *sessions) cookieName(name string) string {
+	if s.config.secure() {
+		return "__Host-" + name
+	}
+	return name
 }
 
 // set makes a cookie; one with no time to live is deleted.
@@ -94,7 +196,9 @@ func (s *sessions) set(name, value string, life time.Duration) *http.Cookie {
 	if age == 0 {
 		age = -1
 	}
-	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteStrictMode}
+	return &http.Cookie{
+		Name: s.cookieName(name), Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: s.config.secure(), SameSite: http.SameSiteStrictMode,
+	}
 }
 
 // same compares in constant time.

@@ -96,8 +96,8 @@ func DefaultOptions() Options {
 		SimListen:      "127.0.0.1:0",
 		ConsoleListen:  consoleOff,
 		MetricsListen:  telemetry.Off,
-		VerifierToken:  "ledgerfeed-dev",
-		WebhookSecret:  "whsec_bGVkZ2VyZmVlZC1kZXY=", // of "ledgerfeed-dev"
+		VerifierToken:  "ledgerfeed-dev-verifier",
+		WebhookSecret:  "whsec_bGVkZ2VyZmVlZC1kZXYtd2ViaG9vay1zZWNyZXQ=", // of "ledgerfeed-dev-webhook-secret"
 		ReconcileEvery: 30 * time.Second,
 		Log:            telemetry.LogConfig{Level: "warn", Format: "console"},
 		Started:        time.Now(),

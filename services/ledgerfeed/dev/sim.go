@@ -27,9 +27,10 @@ type SimOptions struct {
 	// Redis and Keys are the services' own: each realm is connected there as if
 	// its user had consented. Without them nobody is connected, and QuickBooks
 	// sends no webhooks.
-	Redis secret.String
-	Keys  []secret.String
-	App   string
+	Redis       secret.String
+	RedisCAFile string
+	Keys        []secret.String
+	App         string
 }
 
 // RunSimulator serves the simulated QuickBooks until ctx ends.
@@ -100,7 +101,7 @@ func wireSimulator(ctx context.Context, o SimOptions, group *lifecycle.Group, te
 
 // connectElsewhere connects the realms in the services' Redis.
 func connectElsewhere(ctx context.Context, o SimOptions, sim *simulator, realms []string, founded map[string]bool, log *zap.Logger) error {
-	store, err := state.Open(ctx, state.Options{Config: state.Config{URL: o.Redis}, Logger: log.Named("state")})
+	store, err := state.Open(ctx, state.Options{Config: state.Config{URL: o.Redis, CAFile: o.RedisCAFile}, Logger: log.Named("state")})
 	if err != nil {
 		return serverError("redis-url", err, state.ErrUnreachable)
 	}

@@ -38,6 +38,28 @@ func TestReconciliation_NamesWhatExists(t *testing.T) {
 	requireTests(t, string(page), 5)
 }
 
+var linkedTest = regexp.MustCompile(`\[(Test[A-Za-z0-9_]+)\]\((\.\./[a-z0-9/_]+_test\.go)\)`)
+
+// Each control on the page about security leads to the test that attacks it.
+func TestSecurity_EachControlLeadsToItsTest(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
+	require.NoError(t, err)
+	links := linkedTest.FindAllStringSubmatch(string(page), -1)
+	require.Greater(t, len(links), 30)
+	for _, m := range links {
+		file, err := os.ReadFile(filepath.Join(root, "docs", m[2]))
+		require.NoError(t, err)
+		require.Contains(t, string(file), "func "+m[1]+"(", "%s has no such test", m[2])
+	}
+	_, controls, _ := strings.Cut(string(page), "## Controls")
+	controls, _, _ = strings.Cut(controls, "## Retention")
+	for line := range strings.Lines(controls) {
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| attack |") {
+			require.Regexp(t, linkedTest, line, "a control without a test")
+		}
+	}
+}
+
 // requireTests wants page to name tests, more than least, and each to be there.
 func requireTests(t *testing.T, page string, least int) {
 	t.Helper()

@@ -23,6 +23,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
@@ -88,7 +89,7 @@ func registered(t *testing.T) map[string][]metric {
 
 	in := newRecorder()
 	cfg := ingress.DefaultIngressConfig()
-	cfg.Apps = "production=token"
+	cfg.Apps = "production=verifier-token-1"
 	_, err := ingress.New(ingress.Options{Config: cfg, Publisher: noPublisher{}, Registerer: in})
 	require.NoError(t, err)
 	all["ingress"] = in.metrics
@@ -133,9 +134,22 @@ func registered(t *testing.T) map[string][]metric {
 		_, err = reconciler.New(reconciler.Options{
 			Config: reconciler.DefaultReconcilerConfig(), Stream: b.Stream, State: b.State, QBO: b.QBO, Connections: b.Connections, Registerer: rec,
 		})
+		if err != nil {
+			return nil, err
+		}
 		all["reconciler"] = rec.metrics
+		con := newRecorder()
+		cc := console.DefaultConsoleConfig()
+		cc.Listen = "127.0.0.1:0"
+		server, err := console.New(console.Options{
+			Config: cc, State: b.State, Stream: b.Stream, Connections: b.Connections, QBO: b.QBO, Budget: b.Budget, Registerer: con,
+		})
+		if err != nil {
+			return nil, err
+		}
+		all["console"] = con.metrics
 		cancel()
-		return func(context.Context) error { return nil }, err
+		return server.Run, nil
 	})
 	require.NoError(t, err)
 	return all
@@ -144,7 +158,7 @@ func registered(t *testing.T) map[string][]metric {
 func metricsPage(all map[string][]metric) string {
 	var b strings.Builder
 	b.WriteString(metricsIntro)
-	for _, service := range []string{"ingress", "processor", "reconciler", "processor, reconciler", "ingress, processor, reconciler"} {
+	for _, service := range []string{"ingress", "processor", "reconciler", "console", "processor, reconciler", "ingress, processor, reconciler"} {
 		fmt.Fprintf(&b, "\n## %s\n| metric | labels | meaning |\n|---|---|---|\n", strings.ToUpper(service[:1])+service[1:])
 		metrics := slices.Clone(all[service])
 		slices.SortFunc(metrics, func(x, y metric) int { return cmp.Compare(x.name, y.name) })

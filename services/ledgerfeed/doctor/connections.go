@@ -46,6 +46,7 @@ func (x *exam) connections(ctx context.Context) {
 		return
 	}
 	x.lostRecords()
+	x.foreignApps(ctx)
 	x.states()
 	x.refusals()
 	x.disconnected()

@@ -1,6 +1,6 @@
 // Package doctor looks for what keeps webhooks and changes from arriving: Intuit's
 // list of reasons for missing webhooks and the settings of the servers below,
-// each as a check.
+// each as a check; and for what lets others in.
 //
 // It guarantees that every check says ok, warn or fail in one line, and what to do
 // unless it is ok; that a server that does not answer is a finding and hides none of
@@ -27,7 +27,9 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
+	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 	"github.com/ledgerfeed/ledgerfeed/services/ingress"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/console"
 	"github.com/ledgerfeed/ledgerfeed/services/processor"
 )
 
@@ -39,6 +41,8 @@ type Config struct {
 	Connection connection.Config         `koanf:"connection"`
 	Ingress    ingress.IngressConfig     `koanf:"ingress"`
 	Processor  processor.ProcessorConfig `koanf:"processor"`
+	Console    console.ConsoleConfig     `koanf:"console"`
+	Admin      telemetry.AdminConfig     `koanf:"admin"`
 }
 
 // DefaultConfig is the services' default.
@@ -46,12 +50,15 @@ func DefaultConfig() Config {
 	return Config{
 		NATS: stream.DefaultConfig(), Redis: state.DefaultConfig(), QBO: qbo.DefaultConfig(),
 		Ingress: ingress.DefaultIngressConfig(), Processor: processor.DefaultProcessorConfig(),
+		Console: console.DefaultConsoleConfig(), Admin: telemetry.DefaultAdminConfig(),
 	}
 }
 
 // Options say what to look at. Only Config is required.
 type Options struct {
 	Config Config
+	// Environ is where Config is from: it says which settings are files. nil: none are.
+	Environ []string
 	// PublicURL is where Intuit posts, as the portal has it; nil leaves those checks out.
 	PublicURL *url.URL
 	// Token signs the probes; empty is that of the app that PublicURL names.
@@ -119,7 +126,7 @@ func Look(ctx context.Context, o Options) Report {
 	x := &exam{Options: o.withDefaults()}
 	defer x.close()
 	for _, check := range []func(context.Context){
-		x.endpoint, x.redis, x.stream, x.intuit, x.app, x.connections, x.webhooks, x.calls, x.sinks,
+		x.endpoint, x.redis, x.stream, x.intuit, x.app, x.connections, x.webhooks, x.calls, x.sinks, x.security,
 	} {
 		if ctx.Err() != nil {
 			break

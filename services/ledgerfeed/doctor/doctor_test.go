@@ -38,7 +38,7 @@ import (
 
 const (
 	host  = "hooks.example.com"
-	token = "verifier"
+	token = "verifier-token-1"
 	realm = "9130347712345678"
 )
 
@@ -415,5 +415,30 @@ func TestConnections_SayWhyACompanyIsNotRead(t *testing.T) {
 	text = fmt.Sprint(s.look(false).Findings)
 	for _, part := range []string{"You do not have access", "1-xyz", connection.NoAccess.Remedy(), realm} {
 		require.Contains(t, text, part)
+	}
+}
+
+// Webhooks of another app than the company's are named, with both apps.
+func TestConnections_NameWebhooksOfAnotherApp(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	now := time.Now()
+	require.NoError(t, s.connections.Connect(t.Context(), realm, "production", qbo.Token{Access: "a", Refresh: "r", AccessExpires: now.Add(time.Hour)}))
+	_, err := s.store.NoteForeign(t.Context(), state.Foreign{Realm: realm, App: "sandbox", Connected: "production", Events: 3})
+	require.NoError(t, err)
+	report := doctor.Look(t.Context(), s.options)
+	var found []string
+	for _, f := range report.Findings {
+		if f.Level == doctor.Fail && strings.Contains(f.Text, "another app") {
+			found = append(found, f.Text+" "+f.Do)
+		}
+	}
+	require.Len(t, found, 1)
+	require.Contains(t, found[0], realm+" (connected to production, 3 events of sandbox")
+	require.Contains(t, found[0], "processor.app_aliases")
+
+	s.options.Now = func() time.Time { return now.Add(25 * time.Hour) }
+	for _, f := range doctor.Look(t.Context(), s.options).Findings {
+		require.NotContains(t, f.Text, "another app")
 	}
 }

@@ -67,7 +67,7 @@ func newGuardedFeed(t *testing.T, host string) *guardedFeed {
 	f.listen["ingress"], f.listen["console"] = f.free(), f.free()
 	f.startIntuit()
 	f.secrets = map[string]string{
-		"redis": f.servers.RedisURL("first-password"), "nats": "first-password", "apps": "books=first-verifier",
+		"redis": f.servers.RedisURL("first-password"), "nats": "first-password", "apps": "books=first-verifier-token",
 		"sinks": "postgres:" + f.servers.PostgresURL("first-password"), "client-id": "app", "client-secret": "first-client-secret",
 		"keys": ringKey("k1"),
 	}
@@ -86,7 +86,7 @@ func (f *guardedFeed) free() string {
 func (f *guardedFeed) startIntuit() {
 	var err error
 	f.sim, err = qbosim.New(qbosim.Options{
-		Seed: 3, ClientID: "app", ClientSecret: "hush", VerifierToken: "first-verifier", Aggregate: 50 * time.Millisecond, RetryScale: 0.01,
+		Seed: 3, ClientID: "app", ClientSecret: "hush", VerifierToken: "first-verifier-token", Aggregate: 50 * time.Millisecond, RetryScale: 0.01,
 		WebhookURL: "http://" + f.listen["ingress"] + "/webhooks/books",
 	})
 	require.NoError(f.t, err)
@@ -207,7 +207,7 @@ func (f *guardedFeed) run(program string, args []string, env map[string]string) 
 	f.t.Helper()
 	p := &process{t: f.t, cmd: exec.Command(program, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = &p.stdout, &p.stderr, f.t.TempDir()
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + f.t.TempDir()}
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + f.t.TempDir(), "PGPASSFILE=" + os.Getenv("PGPASSFILE")}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		p.cmd.Env = append(p.cmd.Env, "LEDGERFEED_"+name+"="+env[name])
 	}

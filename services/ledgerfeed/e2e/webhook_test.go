@@ -16,7 +16,7 @@ import (
 // secret: the example of docs/examples/inventory is run so.
 func TestDev_PostsToAnEndpoint(t *testing.T) {
 	t.Parallel()
-	verifier, err := standardwebhooks.NewWebhook("whsec_bGVkZ2VyZmVlZC1kZXY=")
+	verifier, err := standardwebhooks.NewWebhook("whsec_bGVkZ2VyZmVlZC1kZXYtd2ViaG9vay1zZWNyZXQ=")
 	require.NoError(t, err)
 	got := make(chan error, 1)
 	endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -43,7 +43,7 @@ type Options struct {
 // DefaultOptions is ten seconds of 100 requests a second to `ledgerfeed dev`.
 func DefaultOptions() Options {
 	return Options{
-		URL: "http://127.0.0.1:8080/webhooks/dev", Token: "ledgerfeed-dev",
+		URL: "http://127.0.0.1:8080/webhooks/dev", Token: "ledgerfeed-dev-verifier",
 		Rate: 100, Connections: 64, Duration: 10 * time.Second, Events: 10, Realms: 2,
 		Format: webhook.CloudEvents, Timeout: 10 * time.Second,
 	}

@@ -214,7 +214,7 @@ func (d *Directory) Summary(ctx context.Context, maxAge time.Duration) (Summary,
 	if err != nil {
 		return Summary{}, err
 	}
-	for _, health := range []State{NoAccess, SubscriptionEnded, WrongEnvironment, Parked, Disconnected} {
+	for _, health := range []State{NoAccess, SubscriptionEnded, WrongEnvironment, Parked, PendingApproval, Disconnected} {
 		for _, c := range health.connections() {
 			if counts[c] > 0 {
 				s.Counts[health] += counts[c]

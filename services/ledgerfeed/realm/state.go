@@ -31,13 +31,15 @@ const (
 	WrongEnvironment State = "wrong_environment"
 	// Parked: nothing can or shall be read; the cursors wait.
 	Parked State = "parked"
+	// PendingApproval: its consent waits for a person, and nothing is read.
+	PendingApproval State = "pending_approval"
 	// Disconnected: the tokens were forgotten because a person asked.
 	Disconnected State = "disconnected"
 )
 
 // States are all of them.
 func States() []State {
-	return []State{Live, CatchingUp, GapSuspected, NoAccess, SubscriptionEnded, WrongEnvironment, Parked, Disconnected}
+	return []State{Live, CatchingUp, GapSuspected, NoAccess, SubscriptionEnded, WrongEnvironment, Parked, PendingApproval, Disconnected}
 }
 
 // Refused reports whether Intuit refuses a company in that state.
@@ -53,6 +55,8 @@ func (s State) connections() []connection.State {
 		return []connection.State{connection.State(s)} // they have the same names
 	case Parked:
 		return []connection.State{connection.ReauthRequired, connection.Parked}
+	case PendingApproval:
+		return []connection.State{connection.Pending}
 	case Disconnected:
 		return []connection.State{connection.Disconnected}
 	}
@@ -82,6 +86,8 @@ func judge(now time.Time, c connection.Connection, p state.Progress, w state.Wat
 			why += fmt.Sprintf("; %d webhooks came since, the last at %s: the authorisation is active, %s", c.Late.Events, moment(c.Late.Last), connection.OwnerEnds)
 		}
 		return Disconnected, why
+	case connection.Pending:
+		return PendingApproval, "a consent for app " + c.Consent.App + " waits since " + moment(c.Consent.At) + "; " + connection.Pending.Remedy()
 	case connection.ReauthRequired:
 		return Parked, refused(c)
 	case connection.Parked:

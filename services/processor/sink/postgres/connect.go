@@ -56,6 +56,13 @@ func (c *connector) login(conn *pgx.ConnConfig) {
 	if known := c.known.Load(); known != nil {
 		conn.User, conn.Password = known.user, known.password
 	}
+	if err == nil && conn.TLSConfig != nil && read.TLSConfig != nil && sameServer(conn, read) {
+		conn.TLSConfig = read.TLSConfig // its authorities and certificate may be others by now
+	}
+}
+
+func sameServer(conn *pgx.ConnConfig, read *pgconn.Config) bool {
+	return conn.Host == read.Host && conn.Port == read.Port
 }
 
 // SamePlace reports whether two connection strings differ in user and password at most.

@@ -135,6 +135,8 @@ func (s *Sink) names() *strings.Replacer {
 		"{{gap}}", s.gap(),
 		"{{audit}}", s.audit(),
 		"{{position}}", s.position(),
+		"{{schema}}", pgx.Identifier{s.schema}.Sanitize(),
+		"{{migrations}}", s.in(s.table+"_migrations"),
 		"{{company}}", s.company(),
 		"{{sequence}}", s.in(s.logName()+"_seq_seq"),
 		"{{begin}}", s.in(s.logName()+"_begin"),

@@ -44,6 +44,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
+	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
@@ -63,6 +64,9 @@ type Options struct {
 	// partitions of Table. Rows that are there already move at the next Open; a
 	// table that was split stays so.
 	PerEntity bool
+	// Verify has Open make nothing: see [SetUp]. What is missing is stream.ErrNotSetUp. An
+	// entity type without a table of its own stays in the other one.
+	Verify bool
 	// NoLog writes no change log.
 	NoLog bool
 	// KeepLog is how long a row of the log stays, KeepGaps one of the gaps; 0 is for
@@ -86,7 +90,7 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,47}$`)
 // Sink writes to one table and its log. It is safe for concurrent use.
 type Sink struct {
 	name, schema, table string
-	perEntity           bool
+	perEntity, verify   bool
 	statement           string // of Write
 	connector           *connector
 	pool                *pgxpool.Pool
@@ -110,7 +114,7 @@ func newSink(o Options) (*Sink, error) {
 		name:      orDefault(o.Name, "postgres"),
 		schema:    orDefault(o.Schema, "ledgerfeed"),
 		table:     orDefault(o.Table, defaultTable),
-		perEntity: o.PerEntity,
+		perEntity: o.PerEntity, verify: o.Verify,
 		migrating: make(chan struct{}, 1),
 	}
 	for what, name := range map[string]string{"schema": s.schema, "table": s.table} {
@@ -147,7 +151,7 @@ func Open(ctx context.Context, o Options) (*Sink, error) {
 	if s.pool, err = s.connector.newPool(ctx, config); err != nil {
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
-	if err := s.ready(ctx); err != nil && !away(err) {
+	if err := s.ready(ctx); err != nil && (!away(err) || errors.Is(err, stream.ErrNotSetUp)) {
 		s.pool.Close()
 		return nil, fmt.Errorf("postgres sink: %w", err)
 	}
@@ -183,14 +187,18 @@ func (s *Sink) ready(ctx context.Context) (err error) {
 	if s.migrated.Load() {
 		return nil
 	}
-	err = s.migrate(ctx)
+	look := s.migrate
+	if s.verify {
+		look = s.verifyTables
+	}
+	err = look(ctx)
 	if errors.Is(err, errPooled) {
-		err = s.migrate(ctx) // by connections that a pooler can share
+		err = look(ctx) // by connections that a pooler can share
 	}
 	if err != nil {
 		return err
 	}
-	if s.perEntity {
+	if s.perEntity && !s.verify {
 		if err := s.split(ctx); err != nil {
 			return fmt.Errorf("split %s: %w", s.qualified(), err)
 		}

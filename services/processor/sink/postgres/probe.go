@@ -73,7 +73,9 @@ func (s *Sink) probe(ctx context.Context, tx pgx.Tx) error {
 }
 
 // unmigrated reports whether the tables are those of an earlier version.
-func (s *Sink) unmigrated(ctx context.Context, tx pgx.Tx) (bool, error) {
+func (s *Sink) unmigrated(ctx context.Context, tx interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) (bool, error) {
 	steps, err := s.migrations()
 	if err != nil {
 		return false, err

@@ -82,7 +82,11 @@ func (s *Sink) makeTables(ctx context.Context, changes []*ledgerfeedv1.Change) e
 			missing = append(missing, c.GetEntity())
 		}
 	}
-	for _, entity := range missing {
+	return s.makeTablesOf(ctx, missing)
+}
+
+func (s *Sink) makeTablesOf(ctx context.Context, entities []string) error {
+	for _, entity := range entities {
 		if err := s.alone(ctx, func(tx pgx.Tx) error { return s.makeTable(ctx, tx, entity) }); err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func (s *Sink) Write(ctx context.Context, changes []*ledgerfeedv1.Change) error 
 	if err := s.ready(ctx); err != nil {
 		return fmt.Errorf("write to %s: %w", s.qualified(), named(err))
 	}
-	if s.perEntity {
+	if s.perEntity && !s.verify {
 		if err := s.makeTables(ctx, changes); err != nil {
 			return fmt.Errorf("write to %s: %w", s.qualified(), s.classify(err))
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -122,6 +123,19 @@ func Open(o Options) (*Sink, error) {
 	return s, nil
 }
 
+// How many bytes a secret has, from the specification of Standard Webhooks: "between 24
+// bytes (192 bits) and 64 bytes (512 bits)".
+const leastSecret, mostSecret = 24, 64
+
+// secretSize is how many bytes a secret has that is base64.
+func secretSize(text secret.String) int {
+	b, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text.Reveal(), "whsec_"))
+	if err != nil {
+		return 0
+	}
+	return len(b)
+}
+
 // SetSecrets replaces what requests are signed with, and their headers, from the next
 // request on.
 func (s *Sink) SetSecrets(secrets []secret.String, headers http.Header) error {
@@ -131,8 +145,11 @@ func (s *Sink) SetSecrets(secrets []secret.String, headers http.Header) error {
 	next := &with{headers: headers}
 	for i, text := range secrets {
 		signer, err := standardwebhooks.NewWebhook(text.Reveal())
-		if err != nil || strings.TrimPrefix(text.Reveal(), "whsec_") == "" {
+		if err != nil {
 			return fmt.Errorf("webhook sink: secret %d is not base64 (whsec_…)", i+1)
+		}
+		if n := secretSize(text); n < leastSecret || n > mostSecret {
+			return fmt.Errorf("webhook sink: secret %d has %d bytes, and must have %d to %d: make one with echo whsec_$(openssl rand -base64 32)", i+1, n, leastSecret, mostSecret)
 		}
 		next.signers = append(next.signers, signer)
 	}

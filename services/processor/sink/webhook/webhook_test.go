@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -445,4 +446,18 @@ func TestSink_TakesOtherSecrets(t *testing.T) {
 	require.NoError(t, s.Write(t.Context(), changes(1)))
 	got := e.got()
 	require.Equal(t, "two", got[len(got)-1].header.Get("X-Key"))
+}
+
+// Standard Webhooks: secrets have 24 to 64 bytes.
+func TestSink_RefusesSecretsThatCanBeGuessed(t *testing.T) {
+	for size, taken := range map[int]bool{1: false, 16: false, 23: false, 24: true, 32: true, 64: true, 65: false} {
+		text := base64.StdEncoding.EncodeToString(make([]byte, size))
+		for _, spelt := range []string{text, "whsec_" + text} {
+			_, err := webhook.Open(webhook.Options{URL: "https://example.com/", Secrets: []secret.String{secret.String(spelt)}})
+			require.Equal(t, taken, err == nil, "%d bytes: %v", size, err)
+			if err != nil {
+				require.NotContains(t, err.Error(), text)
+			}
+		}
+	}
 }
