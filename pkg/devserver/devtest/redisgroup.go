@@ -13,42 +13,25 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 )
 
 // RedisCluster starts a Redis Cluster of three masters and returns the URL of one of them.
 func RedisCluster(t testing.TB) string {
 	t.Helper()
-	const nodes, slots = 3, 16384
+	const masters = 3
 	var servers []*RedisServer
-	var clients []*redis.Client
-	ports, err := freePorts(nodes)
+	var nodes []devserver.RedisNode
+	ports, err := freePorts(masters)
 	if err != nil {
 		t.Fatalf("devtest: %v", err)
 	}
-	for i := range nodes {
+	for i := range masters {
 		s := StartRealRedisWith(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(ports[i]))
-		c := s.client(t)
-		servers, clients = append(servers, s), append(clients, c)
-		if err := c.ClusterAddSlotsRange(t.Context(), i*slots/nodes, (i+1)*slots/nodes-1).Err(); err != nil {
-			t.Fatalf("devtest: assign slots: %v", err)
-		}
-		if i == 0 {
-			continue
-		}
-		meet := c.Do(t.Context(), "CLUSTER", "MEET", "127.0.0.1", servers[0].port, ports[0])
-		if err := meet.Err(); err != nil {
-			t.Fatalf("devtest: join the cluster: %v", err)
-		}
+		servers, nodes = append(servers, s), append(nodes, devserver.RedisNode{Port: s.port, Bus: ports[i]})
 	}
-	eventually(t, "the cluster is complete", func() bool {
-		for _, c := range clients {
-			info := c.ClusterInfo(t.Context()).Val()
-			if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", nodes)) {
-				return false
-			}
-		}
-		return true
-	})
+	eventually(t, "the cluster is complete", func() bool { return devserver.JoinRedisCluster(t.Context(), nodes) == nil })
 	return servers[0].URL()
 }
 

@@ -10,8 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/ledgerfeed/ledgerfeed/pkg/devserver"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/secrets"
@@ -71,6 +70,7 @@ type cache struct {
 type cacheNode struct {
 	process *process
 	port    int
+	bus     int // of a cluster
 	dir     string
 }
 
@@ -104,6 +104,7 @@ func (c *cache) add(ctx context.Context, dir, name, binary string, free ports, j
 	if err != nil {
 		return err
 	}
+	node := &cacheNode{port: port, dir: filepath.Join(dir, name)}
 	own := []string{"--port", strconv.Itoa(port)}
 	switch c.kind {
 	case redisSecured:
@@ -113,15 +114,13 @@ func (c *cache) add(ctx context.Context, dir, name, binary string, free ports, j
 			"--tls-cert-file", filepath.Join(from, "redis.crt"), "--tls-key-file", filepath.Join(from, "redis.key"), "--tls-ca-cert-file", filepath.Join(from, "ca.crt"),
 		}
 	case redisCluster:
-		bus, err := free.next(ctx)
-		if err != nil {
+		if node.bus, err = free.next(ctx); err != nil {
 			return err
 		}
-		own = append(own, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "2000")
+		own = append(own, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(node.bus), "--cluster-node-timeout", "2000")
 	case redisSentinel:
 		own = append(own, "--repl-diskless-sync-delay", "0")
 	}
-	node := &cacheNode{port: port, dir: filepath.Join(dir, name)}
 	if err := os.MkdirAll(node.dir, 0o755); err != nil {
 		return err
 	}
@@ -239,102 +238,50 @@ func (c *cache) assemble(ctx context.Context) error {
 	return nil
 }
 
-const redisSlots = 16384
-
 func (c *cache) join(ctx context.Context) error {
-	for i, node := range c.nodes {
-		err := node.do(ctx, func(r *redis.Client) error {
-			if err := r.ClusterAddSlotsRange(ctx, i*redisSlots/len(c.nodes), (i+1)*redisSlots/len(c.nodes)-1).Err(); err != nil && !strings.Contains(err.Error(), "already busy") {
-				return err
-			}
-			if i == 0 {
-				return nil
-			}
-			bus, err := r.ConfigGet(ctx, "cluster-port").Result()
-			if err != nil {
-				return err
-			}
-			own := strconv.Itoa(node.port)
-			return c.nodes[0].do(ctx, func(r *redis.Client) error {
-				return r.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", own, bus["cluster-port"]).Err()
-			})
-		})
-		if err != nil {
-			return err
-		}
+	var nodes []devserver.RedisNode
+	for _, n := range c.nodes {
+		nodes = append(nodes, devserver.RedisNode{Port: n.port, Bus: n.bus})
 	}
-	for _, node := range c.nodes {
-		err := node.do(ctx, func(r *redis.Client) error {
-			info, err := r.ClusterInfo(ctx).Result()
-			if err == nil && (!strings.Contains(info, "cluster_state:ok") || infoNumber(info, "cluster_known_nodes") != len(c.nodes)) {
-				err = errors.New("the cluster is not complete yet")
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return until(ctx, func(ctx context.Context) error { return devserver.JoinRedisCluster(ctx, nodes) })
 }
 
 func (c *cache) replicate(ctx context.Context) error {
-	err := c.nodes[1].do(ctx, func(r *redis.Client) error { return r.ReplicaOf(ctx, "127.0.0.1", strconv.Itoa(c.nodes[0].port)).Err() })
+	err := until(ctx, func(ctx context.Context) error { return devserver.FollowRedis(ctx, c.nodes[1].port, c.nodes[0].port) })
 	if err != nil {
 		return err
 	}
-	_ = c.watcher.do(ctx, func(r *redis.Client) error {
-		// It asks the servers every ten seconds otherwise. A Redis before 7.0 cannot be told.
-		_ = r.Do(ctx, "SENTINEL", "DEBUG", "INFO-PERIOD", "500").Err()
-		return r.Ping(ctx).Err()
-	})
+	_ = c.sentinel().Hasten(ctx) // or it takes ten seconds
 	return c.replicated(ctx)
+}
+
+func (c *cache) sentinel() devserver.RedisSentinel {
+	return devserver.RedisSentinel{Port: c.watcher.port, Master: masterName}
 }
 
 // replicated waits until the replica follows the master, and the Sentinel knows both.
 func (c *cache) replicated(ctx context.Context) error {
-	return c.watcher.do(ctx, func(r *redis.Client) error {
-		sentinel := redis.NewSentinelClient(r.Options())
-		defer func() { _ = sentinel.Close() }()
-		all, err := sentinel.Replicas(ctx, masterName).Result()
-		if err != nil {
-			return err
+	return until(ctx, func(ctx context.Context) error {
+		follows, err := c.sentinel().Replicated(ctx)
+		if err == nil && !follows {
+			err = errors.New("no replica follows the master yet")
 		}
-		for _, replica := range all {
-			if replica["master-link-status"] == "ok" && replica["flags"] == "slave" {
-				return nil
-			}
-		}
-		return errors.New("no replica follows the master yet")
+		return err
 	})
 }
 
-// master is the place among the nodes of the server that takes writes, as the Sentinel says.
-func (c *cache) master(ctx context.Context) (int, error) {
-	at := -1
-	err := c.watcher.do(ctx, func(r *redis.Client) error {
-		sentinel := redis.NewSentinelClient(r.Options())
-		defer func() { _ = sentinel.Close() }()
-		addr, err := sentinel.GetMasterAddrByName(ctx, masterName).Result()
-		if err != nil {
-			return err
+// master is the server that takes writes, as the Sentinel says.
+func (c *cache) master(ctx context.Context) (*cacheNode, error) {
+	port, err := c.sentinel().Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range c.nodes {
+		if n.port == port {
+			return n, nil
 		}
-		for i, node := range c.nodes {
-			if addr[1] == strconv.Itoa(node.port) {
-				at = i
-				return nil
-			}
-		}
-		return fmt.Errorf("the Sentinel names port %s", addr[1])
-	})
-	return at, err
-}
-
-// do repeats f at the server until it succeeds.
-func (n *cacheNode) do(ctx context.Context, f func(*redis.Client) error) error {
-	r := redis.NewClient(&redis.Options{Addr: local(n.port)})
-	defer func() { _ = r.Close() }()
-	return until(ctx, func(context.Context) error { return f(r) })
+	}
+	return nil, fmt.Errorf("the Sentinel names port %d", port)
 }
 
 // copyFile copies what a restart would read. The server runs on: its file is

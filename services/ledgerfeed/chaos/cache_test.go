@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -72,24 +71,22 @@ func TestRedis_FailsOverAndBack(t *testing.T) {
 	s, err := state.Open(t.Context(), state.Options{Config: c.config()})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
-	client, ok := s.Redis().(*redis.Client)
-	require.True(t, ok)
-	require.NoError(t, client.Set(t.Context(), "kept", "yes", 0).Err())
-	n, err := client.Wait(t.Context(), 1, time.Minute).Result() // for the replica
+	require.NoError(t, s.Redis().Set(t.Context(), "kept", "yes", 0).Err())
+	n, err := s.Redis().Do(t.Context(), "WAIT", 1, 60_000).Int() // for the replica
 	require.NoError(t, err)
-	require.EqualValues(t, 1, n)
+	require.Equal(t, 1, n)
 	for range 2 {
 		require.NoError(t, c.replicated(t.Context()))
 		old, err := c.master(t.Context())
 		require.NoError(t, err)
-		c.nodes[old].process.kill()
+		old.process.kill()
 		moved := func() bool { now, err := c.master(t.Context()); return err == nil && now != old }
 		if !assert.Eventually(t, moved, failoverWait, poll) {
 			t.Fatal(tail(c.watcher.process.log))
 		}
-		c.nodes[old].process.up()
+		old.process.up()
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			kept, err := client.Get(t.Context(), "kept").Result()
+			kept, err := s.Redis().Get(t.Context(), "kept").Result()
 			require.NoError(c, err)
 			require.Equal(c, "yes", kept)
 		}, failoverWait, poll)

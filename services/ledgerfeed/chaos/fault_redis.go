@@ -48,10 +48,9 @@ func failRedisOver(ctx context.Context, r *run, _ *rand.Rand) (func(context.Cont
 		return nil, "", err
 	}
 	r.cursors.watch(false)
-	node := c.nodes[old]
-	node.process.kill()
+	old.process.kill()
 	end := func(context.Context) error {
-		node.process.up()
+		old.process.up()
 		r.cursors.watch(true)
 		return nil
 	}
@@ -65,7 +64,7 @@ func failRedisOver(ctx context.Context, r *run, _ *rand.Rand) (func(context.Cont
 	if err != nil {
 		return nil, "", errors.Join(err, end(context.WithoutCancel(ctx)))
 	}
-	return end, node.process.name, nil
+	return end, old.process.name, nil
 }
 
 const (
