@@ -2,11 +2,11 @@ package devserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -21,32 +21,46 @@ func redisAt(port int) *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))})
 }
 
-// JoinRedisCluster makes masters of the servers, which share the slots. It may be repeated; the
-// cluster is complete when it returns no error.
+// PingRedis asks a server on loopback for a sign of life.
+func PingRedis(ctx context.Context, port int) error {
+	c := redisAt(port)
+	defer func() { _ = c.Close() }()
+	return c.Ping(ctx).Err()
+}
+
+// JoinRedisCluster makes masters of servers that take connections, which share the slots, and
+// returns when the cluster is complete.
 func JoinRedisCluster(ctx context.Context, nodes []RedisNode) error {
 	for i, n := range nodes {
 		if err := joinRedis(ctx, nodes[0], n, i*redisSlots/len(nodes), (i+1)*redisSlots/len(nodes)-1); err != nil {
 			return err
 		}
 	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for _, n := range nodes {
-		c := redisAt(n.Port)
-		info, err := c.ClusterInfo(ctx).Result()
-		_ = c.Close()
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", len(nodes))) {
-			return errors.New("the cluster is not complete")
+		for !completeRedis(ctx, n, len(nodes)) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("the cluster is not complete at port %d: %w", n.Port, context.Cause(ctx))
+			}
 		}
 	}
 	return nil
 }
 
+func completeRedis(ctx context.Context, n RedisNode, nodes int) bool {
+	c := redisAt(n.Port)
+	defer func() { _ = c.Close() }()
+	info, err := c.ClusterInfo(ctx).Result()
+	return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", nodes))
+}
+
 func joinRedis(ctx context.Context, first, n RedisNode, from, to int) error {
 	c := redisAt(n.Port)
 	defer func() { _ = c.Close() }()
-	if err := c.ClusterAddSlotsRange(ctx, from, to).Err(); err != nil && !strings.Contains(err.Error(), "already busy") {
+	if err := c.ClusterAddSlotsRange(ctx, from, to).Err(); err != nil {
 		return fmt.Errorf("assign slots: %w", err)
 	}
 	if n == first {

@@ -31,7 +31,11 @@ func RedisCluster(t testing.TB) string {
 		s := StartRealRedisWith(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(ports[i]))
 		servers, nodes = append(servers, s), append(nodes, devserver.RedisNode{Port: s.port, Bus: ports[i]})
 	}
-	eventually(t, "the cluster is complete", func() bool { return devserver.JoinRedisCluster(t.Context(), nodes) == nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := devserver.JoinRedisCluster(ctx, nodes); err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
 	return servers[0].URL()
 }
 

@@ -242,8 +242,11 @@ func (c *cache) join(ctx context.Context) error {
 	var nodes []devserver.RedisNode
 	for _, n := range c.nodes {
 		nodes = append(nodes, devserver.RedisNode{Port: n.port, Bus: n.bus})
+		if err := until(ctx, func(ctx context.Context) error { return devserver.PingRedis(ctx, n.port) }); err != nil {
+			return err
+		}
 	}
-	return until(ctx, func(ctx context.Context) error { return devserver.JoinRedisCluster(ctx, nodes) })
+	return devserver.JoinRedisCluster(ctx, nodes)
 }
 
 func (c *cache) replicate(ctx context.Context) error {
