@@ -84,6 +84,7 @@ func TestPoints_NothingIsLostAtAnyOfThem(t *testing.T) {
 	wrong, moves := r.cursors.verdict()
 	require.Empty(t, wrong)
 	require.Positive(t, moves)
+	r.tombstones.look(t.Context()) // the last restored record may be newer than its last look
 	v := r.tombstones.verdict(time.Now())
 	require.Empty(t, v.problems)
 	require.Zero(t, v.open)

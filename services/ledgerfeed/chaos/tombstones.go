@@ -18,6 +18,8 @@ import (
 type tombstones struct {
 	plant *plant
 
+	looking sync.Mutex // held by a look: what one read must not follow what a later one read
+
 	mu      sync.Mutex // guards the rest
 	open    map[heldBy]time.Time
 	seen    int // tombstones, of records that are gone too
@@ -47,6 +49,8 @@ func (t *tombstones) run(ctx context.Context) {
 
 // look compares the tombstones of the table with the books.
 func (t *tombstones) look(ctx context.Context) {
+	t.looking.Lock()
+	defer t.looking.Unlock()
 	rows, err := t.plant.database.tombstones(ctx)
 	if err != nil {
 		return // the database is away
