@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/docs"
 )
 
 const (
@@ -189,4 +191,31 @@ func TestGlossary_NamesWhatExists(t *testing.T) {
 			require.Contains(t, "/"+strings.ReplaceAll(string(out), "\n", "\n/"), folder, "%s: the code has no such name", m[0])
 		}
 	}
+}
+
+var (
+	setting  = regexp.MustCompile("`([a-z]+\\.[a-z_]+)`")
+	variable = regexp.MustCompile(`LEDGERFEED_[A-Z_]+[A-Z]\b`)
+)
+
+// A page names the settings that there are: those of an ADR were there when it was written.
+func TestPages_NameSettingsThatExist(t *testing.T) {
+	configuration := docs.Configuration()
+	eachPage(t, func(t *testing.T, name, text string) {
+		if filepath.Base(filepath.Dir(name)) == "adr" {
+			return
+		}
+		for _, m := range setting.FindAllStringSubmatch(text, -1) {
+			group, _, _ := strings.Cut(m[1], ".")
+			if strings.Contains(configuration, "\n## "+group+"\n") {
+				require.Contains(t, configuration, "`LEDGERFEED_"+strings.ToUpper(strings.ReplaceAll(m[1], ".", "_"))+"`", m[1])
+			}
+		}
+		for _, env := range variable.FindAllString(text, -1) {
+			if env == "LEDGERFEED_VERSION" || env == "LEDGERFEED_CONFIG" { // of compose; of every program
+				continue
+			}
+			require.Contains(t, configuration, "`"+strings.TrimSuffix(env, "_FILE"), "no setting")
+		}
+	})
 }
