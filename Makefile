@@ -73,8 +73,9 @@ gapless: ## play RUNS (50) scripts of each kind of chaos against the books, and 
 	go test -count=1 -v -timeout 12h -run '^TestGapless_' ./services/reconciler -args -gapless.runs=$(RUNS) -gapless.seed=$(SEED)
 
 # What takes minutes under the detector and runs what other tests of its package do: the
-# simulated days, the random scripts, and a wait for longer than the probes of a pod.
-LONG := ^(TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$|TestProperty_AnySetOfLostEvents|TestGapless_AnyChaos|TestContainers_NoOutageRestartsAPod$$)
+# simulated days, the random scripts, and a wait for longer than the probes of a pod; and the
+# attacks, which are judged by the memory and the time they take.
+LONG := ^(TestAttacks$$|TestDay_|TestRefuse_ADayOfTheSchedule$$|TestOutage_OfADayOverManyRealms$$|TestProperty_AnySetOfLostEvents|TestGapless_AnyChaos|TestContainers_NoOutageRestartsAPod$$)
 .PHONY: race
 race: servers ## run the tests under the race detector, but for the longest
 	go test -race -timeout 20m -p $(PACKAGES) -skip '$(LONG)' $(LONGEST) work

@@ -155,8 +155,9 @@ func TestProcessor_AFilterThatIsWidenedHasTheRestLoaded(t *testing.T) {
 			require.NoError(t, p.EnlistAgain(t.Context()))
 			require.Equal(t, cursor, cursors(), "the other replica would keep it back once more")
 			old.stop()
-			require.NoError(t, p.EnlistAgain(t.Context()))
-			require.Empty(t, cursors())
+			require.Eventually(t, func() bool { // a replica may be listed for a moment after its end
+				return p.EnlistAgain(t.Context()) == nil && len(cursors()) == 0
+			}, patient, 10*time.Millisecond)
 			require.LessOrEqual(t, b.marks("b", "Bill", bill.ID).Version, int64(1))
 			require.Positive(t, b.marks("a", "Bill", bill.ID).Version)
 			due, err := b.store.Due(t.Context(), realm)

@@ -107,7 +107,7 @@ func (r *processorReport) judge() (bars []bar) {
 		}
 	}
 	if to, ok := r.Ratios["events_to_bare"]; ok {
-		claim(to >= 0.7, "events/s are at least 0.7 of the bare limit: %.2f", to)
+		claim(to >= 0.75, "events/s are at least 0.75 of the bare limit: %.2f", to)
 	}
 	if to, ok := r.Ratios["events_to_river"]; ok {
 		claim(to > 1, "ahead of river in events/s: %.2f times", to)

@@ -3,8 +3,9 @@
 //
 // # What runs
 //
-// Three nats-servers in a cluster, redis-server with its file synced on every
-// write, PostgreSQL (in some runs behind PgBouncer, or with a standby), an endpoint
+// Three nats-servers in a cluster, Redis with its files synced on every write (one server,
+// one with TLS and a user for each service, a Redis Cluster, or a master with a replica and
+// a Sentinel), PostgreSQL (in some runs behind PgBouncer, or with a standby), an endpoint
 // that logs every delivery, a simulated QuickBooks, and two replicas each of ingress,
 // processor and reconciler. Every link of a replica goes through a proxy of its own
 // that can be slow, cut, deaf or lossy.

@@ -21,6 +21,8 @@ type fault struct {
 	steers bool
 	// pools: it needs a pooler in front of the database.
 	pools bool
+	// redis names the kinds of Redis that it can be done to; "" is any.
+	redis string
 	begin func(ctx context.Context, r *run, rng *rand.Rand) (end func(context.Context) error, about string, err error)
 }
 

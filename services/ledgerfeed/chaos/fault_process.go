@@ -22,8 +22,8 @@ func processFaults() []fault {
 	return append(all,
 		fault{name: "kill-broker", group: "broker", kills: 1, least: 0, most: 5 * time.Second, weight: 3, effects: effects{repeats: true}, begin: killBroker},
 		fault{name: "pause-broker", group: "broker", least: 3 * time.Second, most: 7 * time.Second, weight: 2, effects: effects{repeats: true}, begin: pauseBroker},
-		fault{name: "kill-redis", group: "redis", kills: 1, least: 0, most: 3 * time.Second, weight: 2, effects: effects{repeats: true}, begin: killRedis},
-		fault{name: "pause-redis", group: "redis", least: 3 * time.Second, most: 7 * time.Second, weight: 1, effects: effects{repeats: true}, begin: pauseRedis},
+		fault{name: "kill-redis", group: "redis", kills: 1, least: 0, most: 3 * time.Second, weight: 2, redis: anyMaster, effects: effects{repeats: true}, begin: killRedis},
+		fault{name: "pause-redis", group: "redis", least: 3 * time.Second, most: 7 * time.Second, weight: 1, redis: anyMaster, effects: effects{repeats: true}, begin: pauseRedis},
 		fault{name: "kill-postgres", group: "postgres", kills: 1, least: 0, most: 4 * time.Second, weight: 2, effects: effects{repeats: true}, begin: killPostgres},
 		fault{name: "clock-skew", group: "processor", least: time.Second, most: 2 * time.Second, weight: 1, begin: skewOne},
 	)
@@ -79,12 +79,12 @@ func pauseBroker(_ context.Context, r *run, rng *rand.Rand) (func(context.Contex
 	return paused(choose(rng, r.plant.cluster.members))
 }
 
-func killRedis(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
-	return killed(r.plant.cache.process)
+func killRedis(_ context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
+	return killed(choose(rng, r.plant.cache.nodes).process)
 }
 
-func pauseRedis(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
-	return paused(r.plant.cache.process)
+func pauseRedis(_ context.Context, r *run, rng *rand.Rand) (func(context.Context) error, string, error) {
+	return paused(choose(rng, r.plant.cache.nodes).process)
 }
 
 func killPostgres(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {

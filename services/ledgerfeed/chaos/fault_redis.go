@@ -17,9 +17,55 @@ import (
 // redisFaults are what others do to the keys in Redis.
 func redisFaults() []fault {
 	return []fault{
-		{name: "redis-evict", group: "redis", least: 4 * time.Second, most: 8 * time.Second, weight: 1, effects: effects{repeats: true, forgets: true, lapses: true}, begin: evictKeys},
+		{name: "redis-evict", group: "redis", least: 4 * time.Second, most: 8 * time.Second, weight: 1, redis: oneRedis, effects: effects{repeats: true, forgets: true, lapses: true}, begin: evictKeys},
 		{name: "redis-keys", group: "redis", least: 0, most: time.Second, weight: 2, effects: effects{repeats: true}, begin: deleteKeys},
+		{name: "redis-failover", group: "redis", kills: 1, least: time.Second, most: 4 * time.Second, weight: 3, redis: redisSentinel, effects: effects{repeats: true, forgets: true, lapses: true}, begin: failRedisOver},
 	}
+}
+
+// The kinds of Redis that have one server, and those that wait for a master that is away.
+const (
+	oneRedis  = redisSingle + " " + redisSecured
+	anyMaster = oneRedis + " " + redisCluster
+)
+
+// failoverWait bounds how long the Sentinel may take, and before that the replica that was
+// the master, which the Sentinel has follow some ten seconds after it is back.
+const failoverWait = 40 * time.Second
+
+// failRedisOver kills the master and leaves its replica, to which the last writes may not
+// have come, to the Sentinel. The old master follows the new one afterwards. A company whose
+// new token was among those writes is connected again, see attend.
+func failRedisOver(ctx context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
+	c := r.plant.cache
+	within, cancel := context.WithTimeout(ctx, failoverWait)
+	defer cancel()
+	if err := c.replicated(within); err != nil { // after the one before
+		return nil, "", err
+	}
+	old, err := c.master(within)
+	if err != nil {
+		return nil, "", err
+	}
+	r.cursors.watch(false)
+	node := c.nodes[old]
+	node.process.kill()
+	end := func(context.Context) error {
+		node.process.up()
+		r.cursors.watch(true)
+		return nil
+	}
+	err = until(within, func(ctx context.Context) error {
+		now, err := c.master(ctx)
+		if err == nil && now == old {
+			err = errors.New("the Sentinel keeps the old master")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, "", errors.Join(err, end(context.WithoutCancel(ctx)))
+	}
+	return end, node.process.name, nil
 }
 
 const (
@@ -131,7 +177,12 @@ func deleteKeys(ctx context.Context, r *run, rng *rand.Rand) (func(context.Conte
 	defer r.cursors.watch(true)
 	for _, name := range names {
 		err := until(ctx, func(ctx context.Context) error {
-			return r.plant.state.Redis().Del(ctx, kinds[name]...).Err()
+			for _, key := range kinds[name] { // each by itself: those of a cluster are apart
+				if err := r.plant.state.Redis().Del(ctx, key).Err(); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			return nil, "", err

@@ -23,8 +23,8 @@ func serverFaults() []fault {
 		{name: "broker-full", group: "processor", least: 2 * time.Second, most: 4 * time.Second, weight: 1, effects: effects{repeats: true}, begin: fillStream},
 		{name: "broker-disk", group: "broker", least: 2 * time.Second, most: 5 * time.Second, weight: 1, effects: effects{repeats: true}, begin: fillDisk},
 		{name: "broker-tail", group: "broker", kills: brokers, least: 2 * time.Second, most: 5 * time.Second, weight: 1, effects: effects{repeats: true, loses: true}, begin: loseTail},
-		{name: "redis-old", group: "redis", kills: 1, least: 3 * time.Second, most: 8 * time.Second, weight: 1, effects: effects{repeats: true, forgets: true, lapses: true}, begin: rollRedisBack},
-		{name: "redis-empty", group: "redis", kills: 1, least: 0, most: time.Second, weight: 1, effects: effects{repeats: true, forgets: true, lapses: true}, begin: emptyRedis},
+		{name: "redis-old", group: "redis", kills: 1, least: 3 * time.Second, most: 8 * time.Second, weight: 1, redis: oneRedis, effects: effects{repeats: true, forgets: true, lapses: true}, begin: rollRedisBack},
+		{name: "redis-empty", group: "redis", kills: 1, least: 0, most: time.Second, weight: 1, redis: oneRedis, effects: effects{repeats: true, forgets: true, lapses: true}, begin: emptyRedis},
 	}
 }
 
@@ -135,7 +135,7 @@ func loseTail(ctx context.Context, r *run, _ *rand.Rand) (func(context.Context) 
 // rollRedisBack takes Redis back to what it held at its beginning. Tokens that
 // were replaced meanwhile are lost: a person connects those companies again.
 func rollRedisBack(ctx context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
-	c, dir := r.plant.cache, filepath.Join(r.scratch(), "redis")
+	c, dir := r.plant.cache.nodes[0], filepath.Join(r.scratch(), "redis")
 	if err := c.copyFile(ctx, dir); err != nil {
 		return nil, "", err
 	}
@@ -154,7 +154,7 @@ func rollRedisBack(ctx context.Context, r *run, _ *rand.Rand) (func(context.Cont
 
 // emptyRedis leaves Redis nothing. A person connects all companies again.
 func emptyRedis(_ context.Context, r *run, _ *rand.Rand) (func(context.Context) error, string, error) {
-	c := r.plant.cache
+	c := r.plant.cache.nodes[0]
 	c.process.kill()
 	err := c.empty()
 	return func(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,8 @@ type Options struct {
 	// now in its version, now in this one, the other at each start. "" is this one
 	// alone.
 	Beside string
+	// Redis is how Redis is set up, one of [RedisKinds]; "" draws it from the seed.
+	Redis string
 	// Mutant is a bug to plant, see package sabotage; "" for none.
 	Mutant string
 	// Dir is where each run keeps its files while it runs; "" is the system's
@@ -72,6 +75,10 @@ func (o Options) Validate() error {
 	for _, name := range o.Faults {
 		bad(slices.Contains(known, name), "faults", name, "there is no such fault; there are "+strings.Join(known, ", "))
 	}
+	bad(o.Redis == "" || slices.Contains(RedisKinds(), o.Redis), "redis", o.Redis, "give one of "+strings.Join(RedisKinds(), ", "))
+	if slices.Contains(RedisKinds(), o.Redis) {
+		bad(len(fitting(o.faults(), o.Redis)) > 0, "faults", strings.Join(o.Faults, ","), "cannot be made with --redis "+o.Redis)
+	}
 	_, planted := mutants[o.Mutant]
 	bad(o.Mutant == "" || planted, "mutant", o.Mutant, "there is no such bug; there are "+strings.Join(Mutants(), ", "))
 	bad(o.Mutant == "" || o.Beside == "", "beside", o.Beside, "another version has no planted bugs; leave --mutant out")
@@ -90,11 +97,26 @@ func (o Options) faults() []fault {
 	return slices.DeleteFunc(catalogue(), func(f fault) bool { return !slices.Contains(names, f.name) })
 }
 
+// redisKind is how the run of a seed has Redis. Planted bugs are for a single one; another
+// version may know no other.
+func (o Options) redisKind(seed uint64) string {
+	switch {
+	case o.Redis != "":
+		return o.Redis
+	case o.Mutant != "" || o.Beside != "":
+		return redisSingle
+	}
+	return drawRedis(rand.New(rand.NewPCG(seed, 0xcac4e)), o.faults())
+}
+
 // command repeats the run of a seed.
 func (o Options) command(seed uint64) string {
 	c := fmt.Sprintf("ledgerfeed chaos --seed %d --for %s --rate %v --realms %d", seed, o.For, o.Rate, o.Realms)
 	if len(o.Faults) > 0 {
 		c += " --faults " + strings.Join(o.Faults, ",")
+	}
+	if o.Redis != "" {
+		c += " --redis " + o.Redis
 	}
 	if o.Mutant != "" {
 		c += " --mutant " + o.Mutant

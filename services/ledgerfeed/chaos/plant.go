@@ -48,6 +48,8 @@ type plant struct {
 	steers bool
 	// pools: a pooler is in front of the database, where there is one on the machine.
 	pools bool
+	// redis is how Redis is set up.
+	redis string
 	// scanEvery is reconciler.interval, a time.Duration, from the next start of a
 	// reconciler on.
 	scanEvery atomic.Int64
@@ -92,7 +94,7 @@ func (p *plant) open(ctx context.Context, o Options, seed uint64, speed float64)
 	if p.cluster, err = newCluster(ctx, p.dir, p.bin.broker, free, p.journal); err != nil {
 		return err
 	}
-	if p.cache, err = newCache(ctx, p.dir, p.bin.redis, free, p.journal); err != nil {
+	if p.cache, err = newCache(ctx, p.dir, p.bin.redis, p.redis, free, p.journal); err != nil {
 		return err
 	}
 	if p.database, err = newDatabase(ctx, p.dir, p.bin.initdb, free, p.journal); err != nil {
@@ -173,7 +175,7 @@ func (p *plant) servers() []*process {
 		all = append(all, p.cluster.members...)
 	}
 	if p.cache != nil {
-		all = append(all, p.cache.process)
+		all = append(all, p.cache.processes()...)
 	}
 	if p.database != nil {
 		all = append(all, p.database.processes()...)
@@ -211,8 +213,11 @@ func (p *plant) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the brokers: %w", err)
 	}
+	if err := p.cache.assemble(ctx); err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
 	err = until(ctx, func(ctx context.Context) (err error) {
-		p.state, err = state.Open(ctx, state.Options{Config: state.Config{URL: secret.String(p.cache.url(p.cache.port))}})
+		p.state, err = state.Open(ctx, state.Options{Config: p.cache.config()})
 		return err
 	})
 	if err != nil {

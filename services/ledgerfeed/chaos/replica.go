@@ -73,7 +73,7 @@ func (p *plant) newReplica(ctx context.Context, free ports, kind string, i int) 
 
 // backendEnv is what processor and reconciler have in common, and their own.
 func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
-	redis, err := p.link(ctx, r, "redis", local(p.cache.port))
+	redis, err := p.link(ctx, r, "redis", local(p.cache.port()))
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +81,15 @@ func (p *plant) backendEnv(ctx context.Context, r *replica) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := []string{
-		"LEDGERFEED_REDIS_URL=redis://" + redis.Addr() + "/0", "LEDGERFEED_CONNECTION_KEYS=" + connectionKey.Reveal(),
-		"LEDGERFEED_QBO_BASE_URL=http://" + api.Addr(), "LEDGERFEED_QBO_TOKEN_URL=http://" + api.Addr() + "/oauth2/v1/tokens/bearer",
-		"LEDGERFEED_QBO_CLIENT_ID=" + clientID, "LEDGERFEED_QBO_CLIENT_SECRET=" + clientSecret, "LEDGERFEED_QBO_TIMEOUT=6s",
+	env, err := p.cache.env(redis.Addr(), r.kind)
+	if err != nil {
+		return nil, err
 	}
+	env = append(env,
+		"LEDGERFEED_CONNECTION_KEYS="+connectionKey.Reveal(),
+		"LEDGERFEED_QBO_BASE_URL=http://"+api.Addr(), "LEDGERFEED_QBO_TOKEN_URL=http://"+api.Addr()+"/oauth2/v1/tokens/bearer",
+		"LEDGERFEED_QBO_CLIENT_ID="+clientID, "LEDGERFEED_QBO_CLIENT_SECRET="+clientSecret, "LEDGERFEED_QBO_TIMEOUT=6s",
+	)
 	if r.kind == "reconciler" {
 		return append(env,
 			"LEDGERFEED_RECONCILER_START_JITTER=500ms", "LEDGERFEED_RECONCILER_GRACE=10s", "LEDGERFEED_RECONCILER_RETRY_INTERVAL=2s",

@@ -80,17 +80,19 @@ func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 	rng := rand.New(rand.NewPCG(seed, 0xb00c))
 	r := &run{
 		o: o, seed: seed, dir: dir, speed: choose(rng, []float64{10, 20, 30}), scans: choose(rng, []time.Duration{4 * time.Second, 8 * time.Second, never}),
-		plan: schedule(seed, o.For, o.faults()), begun: time.Now(), differs: map[string]difference{},
+		begun: time.Now(), differs: map[string]difference{},
 		made: map[string]bool{}, unauthorized: map[string]bool{}, ended: map[sink.Ref]bool{}, purged: map[sink.Ref]bool{},
 	}
 	if m, ok := mutants[o.Mutant]; ok {
 		r.speed, r.scans = m.speed, m.scans
 	}
+	kind := o.redisKind(seed)
+	r.plan = schedule(seed, o.For, fitting(o.faults(), kind))
 	j, err := newJournal(filepath.Join(dir, "run.jsonl"))
 	if err != nil {
 		return nil, err
 	}
-	r.plant = &plant{dir: dir, journal: j, bin: bin, mutant: o.Mutant}
+	r.plant = &plant{dir: dir, journal: j, bin: bin, mutant: o.Mutant, redis: kind}
 	for _, p := range r.plan {
 		r.plant.steers = r.plant.steers || p.steers
 		r.plant.pools = r.plant.pools || p.pools
@@ -103,7 +105,7 @@ func newRun(o Options, seed uint64, dir string, bin binaries) (*run, error) {
 // do runs it to the end. An error means that it could not be run; what it found is
 // in the result.
 func (r *run) do(ctx context.Context) (Result, error) {
-	r.note("run", "", fmt.Sprintf("seed %d, Intuit's clock ×%v, scans every %s", r.seed, r.speed, r.scans))
+	r.note("run", "", fmt.Sprintf("seed %d, Intuit's clock ×%v, scans every %s, Redis: %s", r.seed, r.speed, r.scans, r.plant.redis))
 	for _, p := range r.plan {
 		r.note("plan", p.name, fmt.Sprintf("at %s for %s", p.at.Round(time.Millisecond), p.length.Round(time.Millisecond)))
 	}
@@ -263,7 +265,7 @@ func (r *run) attend(ctx context.Context) {
 		for _, realm := range r.plant.realms {
 			c, err := r.plant.connections.Get(ctx, realm)
 			refused := c.State == connection.ReauthRequired || c.Refusal != nil
-			if err != nil || !refused || !r.plant.books.TokenUnheard(realm) {
+			if err != nil || !refused || !r.tokenLost(realm) {
 				continue
 			}
 			r.mu.Lock()
@@ -273,6 +275,17 @@ func (r *run) attend(ctx context.Context) {
 			r.note("person", realm, fmt.Sprintf("its new token was lost on the way, it is connected again: %v", err))
 		}
 	}
+}
+
+// tokenLost reports whether nobody may know the new token of a company: it was lost on the
+// way, or with the last writes of a master of Redis.
+func (r *run) tokenLost(realm string) bool {
+	if r.plant.books.TokenUnheard(realm) {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.made["redis-failover"]
 }
 
 // approve is a person who looks at deletions that a scan held back (docs/operations.md):

@@ -20,6 +20,7 @@ type chaosCmd struct {
 	Settle time.Duration `default:"4m" placeholder:"D" help:"How long the feed may take to be equal to the books after the last fault (${default})."`
 	Dir    string        `placeholder:"DIR" help:"Where the runs keep their files; those of a run that fails stay there."`
 	Keep   bool          `help:"Keep the files of runs that are good too."`
+	Redis  string        `placeholder:"KIND" help:"How Redis is set up: single, secured, cluster or sentinel; drawn from the seed by default."`
 	Mutant string        `placeholder:"NAME" help:"Plant a bug into the services and expect the run to catch it; --list names them."`
 	Beside string        `placeholder:"REVISION" help:"Run the services now in this version, now in that of another git revision, the other one at each start."`
 	List   bool          `help:"Print the names of the faults and of the bugs, and exit."`
@@ -59,6 +60,7 @@ func (c *chaosCmd) Run(ctx context.Context, p process) error {
 	}
 	o := chaos.DefaultOptions()
 	o.Seed, o.For, o.Runs, o.Faults, o.Rate, o.Realms = c.Seed, c.For, c.Runs, c.Faults, c.Rate, c.Realms
+	o.Redis = c.Redis
 	o.Settle, o.Dir, o.Keep, o.Mutant, o.Beside, o.JSON, o.Stdout, o.Stderr = c.Settle, c.Dir, c.Keep, c.Mutant, c.Beside, c.JSON, p.stdout, p.stderr
 	if err := o.Validate(); err != nil {
 		return lifecycle.Usage(err)

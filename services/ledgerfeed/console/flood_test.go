@@ -141,7 +141,9 @@ func TestFlood_OfLoginsTakesLittleMemory(t *testing.T) {
 		}
 		require.NoError(t, g.Wait())
 		t.Logf("%d logins of %d bytes: most %d MiB, %d before", wave.times, len(wave.body), peakMiB(t, pid), idle)
-		require.Less(t, peakMiB(t, pid), limit)
+		if !raceDetector {
+			require.Less(t, peakMiB(t, pid), limit)
+		}
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+overview, nil)
 	require.NoError(t, err)

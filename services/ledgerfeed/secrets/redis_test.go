@@ -51,7 +51,7 @@ func TestRedis_RefusesStrangers(t *testing.T) {
 		want   string
 	}{
 		"anonymous":       {func(c *state.Config) { c.URL = secret.String("rediss://" + address + "/0") }, "NOAUTH"},
-		"default user":    {func(c *state.Config) { c.URL = secret.String("rediss://:ledgerfeed@" + address + "/0") }, "AUTH"},
+		"default user":    {func(c *state.Config) { c.URL = secret.String("rediss://:ledgerfeed@" + address + "/0") }, "user is disabled"},
 		"wrong password":  {func(c *state.Config) { c.URL = secret.String("rediss://processor:wrong@" + address + "/0") }, "WRONGPASS"},
 		"no TLS":          {func(c *state.Config) { c.URL, c.CAFile = secret.String("redis://"+address+"/0"), "" }, ""},
 		"other authority": {func(c *state.Config) { c.CAFile = given(t) + "/ca.crt" }, "unknown authority"},
@@ -99,6 +99,24 @@ func TestRedis_NoServiceHarmsTheServer(t *testing.T) {
 	one := client(t, h)
 	require.ErrorContains(t, one.Get(t.Context(), "lf:1:sinks").Err(), "NOPERM")
 	require.ErrorContains(t, one.Info(t.Context()).Err(), "NOPERM")
+}
+
+// What a service wrote by a script or a transaction is there after Redis was killed.
+func TestRedis_KeepsTransactionsOverARestart(t *testing.T) {
+	dir, data := given(t), t.TempDir()
+	address, kill := secretstest.RedisIn(t, deploy, dir, data)
+	c := client(t, redisConfig(t, dir, address, "processor"))
+	require.NoError(t, c.Eval(t.Context(), "redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 2) return 1", []string{"lf:1:a", "lf:1:b"}).Err())
+	_, err := c.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		p.Set(t.Context(), "lf:1:c", 3, 0)
+		p.Set(t.Context(), "lf:1:d", 4, 0)
+		return nil
+	})
+	require.NoError(t, err)
+	kill()
+	address, _ = secretstest.RedisIn(t, deploy, dir, data)
+	c = client(t, redisConfig(t, dir, address, "processor"))
+	require.Equal(t, []any{"1", "2", "3", "4"}, c.MGet(t.Context(), "lf:1:a", "lf:1:b", "lf:1:c", "lf:1:d").Val())
 }
 
 // What Redis does not tell without CONFIG is no reason not to start.

@@ -44,11 +44,17 @@ func NATSOptions(t testing.TB, from, secrets string) *devtest.NATSConfig {
 // Redis starts a redis-server by deploy/redis/redis.conf and returns its address.
 func Redis(t testing.TB, deploy, secrets string) string {
 	t.Helper()
+	address, _ := RedisIn(t, deploy, secrets, t.TempDir())
+	return address
+}
+
+// RedisIn is [Redis] with its data in a directory that another one may have left. kill ends it.
+func RedisIn(t testing.TB, deploy, secrets, data string) (address string, kill func()) {
+	t.Helper()
 	text := read(t, deploy, "redis", "redis.conf")
-	address, _ := devtest.StartRedisFile(t, func(port int, data string) string {
+	return devtest.StartRedisFile(t, func(port int, _ string) string {
 		return strings.NewReplacer("/run/secrets/", secrets+"/", "tls-port 6379", fmt.Sprint("tls-port ", port), "dir /data", "dir "+data).Replace(text) + "bind 127.0.0.1\n"
 	})
-	return address
 }
 
 // Sentinels starts a master, its replica and a Sentinel that needs nobody else's vote, by the
