@@ -59,10 +59,11 @@ func eachPage(t *testing.T, what func(t *testing.T, name, text string)) {
 	}
 }
 
-// prose are the lines of a page by their number, without code and comments.
+// prose are the lines of a page by their number, without code, comments and what a
+// measurement wrote between two of them.
 func prose(text string) map[int]string {
 	lines := map[int]string{}
-	code := false
+	code, measured := false, false
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
@@ -70,7 +71,9 @@ func prose(text string) map[int]string {
 		switch {
 		case strings.HasPrefix(trimmed, "```"):
 			code = !code
-		case code, trimmed == "", strings.HasPrefix(line, "    "), strings.HasPrefix(trimmed, "<!--"):
+		case strings.HasPrefix(trimmed, "<!--"):
+			measured = strings.Contains(trimmed, ": begin")
+		case code, measured, trimmed == "", strings.HasPrefix(line, "    "):
 		default:
 			lines[n] = strings.TrimRight(line, "\n")
 		}
