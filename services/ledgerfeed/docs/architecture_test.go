@@ -31,11 +31,11 @@ func TestArchitecture_NamesWhatExists(t *testing.T) {
 	}
 }
 
-// So does the page about scans.
-func TestReconciliation_NamesWhatExists(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(root, "docs", "reconciliation.md"))
+// So does the page that names the tests behind the pages for users.
+func TestEvidence_NamesWhatExists(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "lab", "evidence.md"))
 	require.NoError(t, err)
-	requireTests(t, string(page), 5)
+	requireTests(t, string(page), 45)
 }
 
 var linkedTest = regexp.MustCompile(`\[(Test[A-Za-z0-9_]+)\]\((\.\./[a-z0-9/_]+_test\.go)\)`)

@@ -16,11 +16,16 @@ const intro = `# Configuration
 
 <!-- Made from the Config structs by make generate; do not edit. -->
 
-Every service reads a YAML file (` + "`--config FILE` or `LEDGERFEED_CONFIG`" + `) and then the environment, which goes before the file. The setting
-` + "`nats.url` is `LEDGERFEED_NATS_URL` in the environment and `url` under `nats`" + ` in the file. A secret may be given as a file instead:
-` + "`LEDGERFEED_INGRESS_APPS_FILE`" + `, and so may ` + "`nats.user`, `qbo.client_id` and `processor.sinks`" + `; see [secrets](deployment.md#secrets). Durations are written like ` + "`30s` or `24h`" + `, lists with commas. An unknown setting is refused with the name of the
-nearest known one; settings of another service are left alone, so that one environment can serve all of them. Every error names the setting and says what to do;
-exit code 2 means that the configuration is wrong. Commands end with 3 where a server does not answer; services wait for it.
+Every service reads a YAML file (` + "`--config FILE` or `LEDGERFEED_CONFIG`" + `) and then the environment,
+which takes precedence. The setting ` + "`nats.url` is `LEDGERFEED_NATS_URL`" + ` in the environment and
+` + "`url` under `nats`" + ` in the file. Durations are written like ` + "`30s` or `24h`" + `, lists with commas.
+
+- A secret can be given as a file instead: ` + "`LEDGERFEED_INGRESS_APPS_FILE`" + `. So can ` + "`nats.user`" + `,
+  ` + "`qbo.client_id` and `processor.sinks`" + `; see [secrets](deployment.md#secrets).
+- An unknown setting is refused with the name of the nearest known one. Settings of other services
+  are ignored, so that one environment can serve all of them.
+- Every error names the setting and the remedy. Exit code 2 means that the configuration is wrong.
+  Commands exit with 3 if a server does not answer; services wait for it.
 
 `
 

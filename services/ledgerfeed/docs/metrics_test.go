@@ -32,8 +32,9 @@ const metricsIntro = `# Metrics
 
 <!-- Made from what the services register by make generate; do not edit. -->
 
-Each service serves its own under /metrics at ` + "`admin.listen`" + `, for Prometheus, with the usual ones of the Go runtime and the process beside them. Labels are
-bounded: none holds a company, a record or a text of somebody else. What to watch and what to do is in [operations.md](operations.md).
+Each service serves its metrics for Prometheus under /metrics at ` + "`admin.listen`" + `, beside the usual
+ones of the Go runtime and the process. Labels are bounded: none holds a company, a record or foreign
+text. What to alert on and what to do: [operations.md](operations.md#alerts).
 `
 
 // metric is one as it is registered.

@@ -13,9 +13,9 @@ const responsesIntro = `# Responses of QuickBooks
 
 <!-- Made from the table in pkg/qbo/responses.go by make generate; do not edit. -->
 
-How Ledgerfeed reads each response of Intuit's API and OAuth endpoints that somebody has recorded,
-and what follows. The status alone says little: the same 403 is a lapsed company or a gateway's
-moment, and a 200 can hold a fault.
+How Ledgerfeed reads each recorded response of Intuit's API and OAuth endpoints, and what follows.
+The status alone says little: the same 403 is a lapsed company or a passing gateway error, and a 200
+can hold a fault.
 
 ## Meanings
 

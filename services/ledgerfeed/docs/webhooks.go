@@ -10,12 +10,15 @@ import (
 const eventTypesIntro = `
 <!-- Made from pkg/qbo/entity by make generate; do not edit. -->
 
-What Intuit's portal offers webhooks for. An event's type is ` + "`qbo.ENTITY.OPERATION.v1`" + ` with the entity in lower case (` + "`qbo.creditmemo.void.v1`" + `); the legacy format
-writes name and operation as the table does (` + "`CreditMemo`, `Void`" + `). A type that is not in the table is taken all the same: it keeps its name.
+The event types that Intuit's portal offers. An event's type is ` + "`qbo.ENTITY.OPERATION.v1`" + ` with the
+entity in lower case (` + "`qbo.creditmemo.void.v1`" + `); the legacy format writes name and operation as in
+the table (` + "`CreditMemo`, `Void`" + `). A type that is not in the table is accepted under its own name.
 
-Source: the subscription page of the portal, as ballerina-platform/asyncapi-triggers lists it (pull request 193; ` + "`pkg/qbo/entity/testdata/portal_108.txt`" + `): 31 entities.
-Intuit's documentation (page "configure-webhooks") has 101 types of 29 entities; it lacks ChangeOrder, CompanyCurrency, and Delete for Currency.
-No captured delivery shows whether Intuit writes ` + "`void`, as the list has it, or `voided`" + `, as many integrations expect: both are read.
+Source: the subscription page of the portal, as ballerina-platform/asyncapi-triggers lists it (pull
+request 193; ` + "`pkg/qbo/entity/testdata/portal_108.txt`" + `): 31 entities. Intuit's documentation
+("configure-webhooks") has 101 types of 29 entities; it lacks ChangeOrder, CompanyCurrency, and
+Delete for Currency. No captured delivery shows whether Intuit writes ` + "`void` or `voided`" + `: both are
+read.
 
 `
 

@@ -36,9 +36,3 @@ func TestWebhooks_EventTypesAre108Of31Entities(t *testing.T) {
 	require.Contains(t, docs.EventTypes(), "| **31 entities** | **108 types** |")
 	require.Equal(t, 108, strings.Count(docs.EventTypes(), "✓"))
 }
-
-func TestWebhooks_NamesTestsThatExist(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join(root, "docs", "webhooks.md"))
-	require.NoError(t, err)
-	requireTests(t, string(page), 20)
-}
