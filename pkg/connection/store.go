@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
@@ -71,8 +72,9 @@ type Store struct {
 	rejectWindow time.Duration
 	metrics      *metrics
 
+	flights singleflight.Group // refreshes, by realm
+
 	mu      sync.Mutex // guards the rest
-	flights map[string]*flight
 	unsaved map[string]answer
 	known   map[string]known
 	// reindexed is when a list last made the index anew.
@@ -105,7 +107,7 @@ func New(o Options) (*Store, error) {
 	s := &Store{
 		state: o.State, db: o.State.Redis(), refresher: o.Refresher, client: func() string { return "" },
 		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, retryEvery: o.RetryEvery, saveFor: defaultSaveFor, rejectWindow: rejectWindow,
-		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
+		unsaved: map[string]answer{}, known: map[string]known{},
 	}
 	s.keys.Store(keys)
 	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
