@@ -17,8 +17,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -150,18 +150,18 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		err := s.connect(ctx, realm, app, sealed, given)
-		if err == nil {
-			break
-		}
-		if lifecycle.Sleep(ctx, wait) != nil {
-			return fmt.Errorf("connect realm %s: %w", realm, err)
-		}
+	if err := untilStored(ctx, func() error { return s.connect(ctx, realm, app, sealed, given) }); err != nil {
+		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
 	s.connected(ctx, realm)
 	s.log.Info("realm connected", telemetry.Realm(realm), telemetry.App(app))
 	return nil
+}
+
+// untilStored repeats do until it succeeds or ctx ends. It returns what do failed on.
+func untilStored(ctx context.Context, do func() error) (err error) {
+	_ = retry.Policy{First: 50 * time.Millisecond}.Do(ctx, func() error { err = do(); return err })
+	return err
 }
 
 // connected brings up to date what goes by the record of a realm that was connected.
