@@ -136,7 +136,8 @@ scale: servers ## the reconciler with 10,000 realms and with 5,000,000 records: 
 	go test -run '^$$' -bench QuietScans -benchtime 3x -timeout 30m ./services/reconciler -args -scale.realms=10000
 
 .PHONY: lint
-lint: ## import rules, gofmt, vet, staticcheck and friends
+lint: ## import rules, gofmt, vet, staticcheck and friends, commit messages
+	@.ci/commits
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
 	go vet work
 	go test -count=1 ./pkg/internal/archtest
