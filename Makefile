@@ -4,8 +4,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 MODULES  := proto pkg services/ingress services/processor services/reconciler services/ledgerfeed services/ledgerfeed/bench docs/examples/inventory
+# Modules that nobody outside the repository needs.
+UNRELEASED := services/ledgerfeed/bench docs/examples/inventory
 SERVICES := ingress processor reconciler ledgerfeed
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Of the tags of a release, vX.Y.Z is that of the programs, PATH/vX.Y.Z that of a module.
+VERSION  ?= $(shell git describe --tags --match 'v[0-9]*' --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X github.com/ledgerfeed/ledgerfeed/pkg/lifecycle.version=$(VERSION)
 
@@ -25,7 +28,7 @@ SEQUENCES ?= 10000
 RUNS ?= 50
 SEED ?= 1
 # The version that `make skew` runs beside this one.
-PREVIOUS ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-list --first-parent --max-count=1 --skip=20 HEAD 2>/dev/null)
+PREVIOUS ?= $(shell git describe --tags --match 'v[0-9]*' --abbrev=0 2>/dev/null || git rev-list --first-parent --max-count=1 --skip=20 HEAD 2>/dev/null)
 CHAOS_SEED ?= 1
 SOAK_TIME ?= 60m
 
@@ -62,7 +65,7 @@ servers:
 .PHONY: test
 test: servers ## run every test (installs redis-server, PostgreSQL and PgBouncer from Debian's packages when missing)
 	go test -p $(PACKAGES) -parallel $(TESTS) $(LONGEST) work
-	cd deploy && GOWORK=off go test ./k8s ./observe
+	cd deploy && GOWORK=off go test ./k8s ./observe ./release
 
 .PHONY: property
 property: servers ## try SEQUENCES (10000) random interleavings of events and crashes on three replicas
@@ -137,7 +140,8 @@ scale: servers ## the reconciler with 10,000 realms and with 5,000,000 records: 
 	go test -run '^$$' -bench QuietScans -benchtime 3x -timeout 30m ./services/reconciler -args -scale.realms=10000
 
 .PHONY: lint
-lint: ## import rules, gofmt, vet, staticcheck and friends
+lint: ## import rules, gofmt, vet, staticcheck and friends, commit messages
+	@.ci/commits
 	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
 	go vet work
 	go test -count=1 ./pkg/internal/archtest
@@ -186,6 +190,14 @@ bench-doc: ## put the figures of the last bench-ingress and bench-processor into
 .PHONY: images
 images: ## build the container images, ledgerfeed/SERVICE:VERSION, and print digests and sizes (ARGS=-check builds twice and compares)
 	@cd deploy && GOWORK=off go run ./images -root .. -docker $(DOCKER) -version $(VERSION) -revision $(REVISION) $(ARGS)
+
+.PHONY: release
+release: ## try a release of VERSION=vX.Y.Z: modules, programs, images, SBOMs, checksums in build/release; pushes and tags nothing
+	@cd deploy && GOWORK=off go run ./release -root .. -version '$(VERSION)' -unreleased '$(UNRELEASED)' -docker $(DOCKER)
+
+.PHONY: release-write
+release-write: ## have the modules require VERSION=vX.Y.Z of each other, for the commit that is tagged
+	@cd deploy && GOWORK=off go run ./release -root .. -version '$(VERSION)' -unreleased '$(UNRELEASED)' -write
 
 .PHONY: e2e-compose
 e2e-compose: servers ## build the images and run the stack of docker-compose.yml under load, restarts and a cut network (needs a container engine)

@@ -22,14 +22,15 @@ func (s *Store) RefreshOnEvery401() { s.rejectWindow = 0 }
 
 // Landing is a refresh whose token is in Redis, but that does not know so yet. land ends it.
 func (s *Store) Landing(realm string, access secret.String) (land func()) {
-	f, _ := s.board(realm)
+	landed := make(chan struct{})
+	done := s.flights.DoChan(realm, func() (any, error) {
+		<-landed
+		return flight{token: access}, nil
+	})
 	s.keepUnsaved(realm, answer{token: stored{Token: qbo.Token{Access: access}}})
 	return func() {
 		s.saved(realm)
-		s.mu.Lock()
-		delete(s.flights, realm)
-		s.mu.Unlock()
-		f.token = access
-		close(f.done)
+		close(landed)
+		<-done
 	}
 }

@@ -3,59 +3,48 @@ package connection
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 )
 
-// flight is a refresh that several callers of this process wait for: while
-// Intuit does not answer, one of them finds out, not each in turn.
+// flight is what a refresh came to that several callers may have waited for.
 type flight struct {
-	done chan struct{} // closed at its end, then the rest is readable
+	token secret.String
 	// abandoned: the caller that did the work gave up, which says nothing about it.
 	abandoned bool
-	token     secret.String
-	err       error
 }
 
-// share makes a refresh or waits for the one under way. That one may have read
-// the token before it became useless, so that it is no answer to this caller.
+// share makes a refresh or waits for the one under way: while Intuit does not answer, one
+// caller of this process finds out, not each in turn. The one under way may have read the
+// token before it became useless, so that it is no answer to this caller.
 func (s *Store) share(ctx context.Context, realm string, useless secret.String) (secret.String, error) {
 	for {
-		f, mine := s.board(realm)
-		if mine {
-			s.fly(ctx, realm, f)
-			return f.token, f.err
-		}
+		var mine atomic.Bool
+		done := s.flights.DoChan(realm, func() (any, error) {
+			mine.Store(true)
+			if err := ctx.Err(); err != nil {
+				return flight{abandoned: true}, fmt.Errorf("refresh the token of realm %s: %w", realm, err)
+			}
+			token, err := s.refresh(ctx, realm, demand{})
+			return flight{token, err != nil && ctx.Err() != nil}, err
+		})
+		var result singleflight.Result
 		select {
+		case result = <-done:
 		case <-ctx.Done():
-			return "", fmt.Errorf("wait for the refresh of realm %s: %w", realm, ctx.Err())
-		case <-f.done:
+			if !mine.Load() {
+				return "", fmt.Errorf("wait for the refresh of realm %s: %w", realm, ctx.Err())
+			}
+			// The answer may be the only valid token: a process that stops must not leave
+			// before it is stored.
+			result = <-done
 		}
-		if !f.abandoned && (f.err != nil || f.token != useless) {
-			return f.token, f.err
+		f := result.Val.(flight)
+		if mine.Load() || !f.abandoned && (result.Err != nil || f.token != useless) {
+			return f.token, result.Err
 		}
 	}
-}
-
-func (s *Store) board(realm string) (f *flight, mine bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f, ok := s.flights[realm]; ok {
-		return f, false
-	}
-	f = &flight{done: make(chan struct{})}
-	s.flights[realm] = f
-	return f, true
-}
-
-func (s *Store) fly(ctx context.Context, realm string, f *flight) {
-	f.abandoned = true // if the Refresher panics
-	defer func() {
-		s.mu.Lock()
-		delete(s.flights, realm)
-		s.mu.Unlock()
-		close(f.done)
-	}()
-	f.token, f.err = s.refresh(ctx, realm, demand{})
-	f.abandoned = f.err != nil && ctx.Err() != nil
 }

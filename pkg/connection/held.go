@@ -10,7 +10,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -55,14 +54,8 @@ func (s *Store) Hold(ctx context.Context, realm, app string, t qbo.Token) error 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		err := s.hold(ctx, realm, app, sealed)
-		if err == nil {
-			break
-		}
-		if lifecycle.Sleep(ctx, wait) != nil {
-			return fmt.Errorf("hold the consent of realm %s: %w", realm, err)
-		}
+	if err := untilStored(ctx, func() error { return s.hold(ctx, realm, app, sealed) }); err != nil {
+		return fmt.Errorf("hold the consent of realm %s: %w", realm, err)
 	}
 	s.forgetKnown(realm)
 	s.foundAgain(ctx, realm)

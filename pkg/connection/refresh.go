@@ -282,18 +282,14 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 	// A caller that gives up now must not take the token with it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		first, err := s.persist(ctx, realm, a, sealed)
-		if err == nil {
-			s.saved(realm)
-			s.index(ctx, realm)
-			return first, nil
-		}
-		if lifecycle.Sleep(ctx, wait) != nil {
-			s.log.Error("new token not stored, it is kept in memory", telemetry.Realm(realm), telemetry.Error(err))
-			return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
-		}
+	var first bool
+	if err := untilStored(ctx, func() (err error) { first, err = s.persist(ctx, realm, a, sealed); return err }); err != nil {
+		s.log.Error("new token not stored, it is kept in memory", telemetry.Realm(realm), telemetry.Error(err))
+		return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
 	}
+	s.saved(realm)
+	s.index(ctx, realm)
+	return first, nil
 }
 
 func (s *Store) persist(ctx context.Context, realm string, a answer, sealed string) (bool, error) {

@@ -206,6 +206,7 @@ func TestToken_CallerThatGivesUpLosesNoToken(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		b.intuit.set(func() { b.intuit.after = func(string) { cancel() } })
 		s.Token(ctx, realm)
+		require.EqualValues(t, 2, b.get(other).Generation, "stored before the call returned: the process may end after it")
 		b.intuit.set(func() { b.intuit.after = nil })
 
 		token, err := other.Token(withTimeout(t, 5*time.Second), realm)

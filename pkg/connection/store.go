@@ -15,9 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
@@ -71,8 +72,9 @@ type Store struct {
 	rejectWindow time.Duration
 	metrics      *metrics
 
+	flights singleflight.Group // refreshes, by realm
+
 	mu      sync.Mutex // guards the rest
-	flights map[string]*flight
 	unsaved map[string]answer
 	known   map[string]known
 	// reindexed is when a list last made the index anew.
@@ -105,7 +107,7 @@ func New(o Options) (*Store, error) {
 	s := &Store{
 		state: o.State, db: o.State.Redis(), refresher: o.Refresher, client: func() string { return "" },
 		now: o.Now, log: o.Logger, ahead: o.RefreshAhead, retryEvery: o.RetryEvery, saveFor: defaultSaveFor, rejectWindow: rejectWindow,
-		flights: map[string]*flight{}, unsaved: map[string]answer{}, known: map[string]known{},
+		unsaved: map[string]answer{}, known: map[string]known{},
 	}
 	s.keys.Store(keys)
 	if s.metrics, err = newMetrics(o.Registerer, s.unsavedTokens); err != nil {
@@ -148,18 +150,18 @@ func (s *Store) Connect(ctx context.Context, realm, app string, t qbo.Token) err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.saveFor)
 	defer cancel()
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
-		err := s.connect(ctx, realm, app, sealed, given)
-		if err == nil {
-			break
-		}
-		if lifecycle.Sleep(ctx, wait) != nil {
-			return fmt.Errorf("connect realm %s: %w", realm, err)
-		}
+	if err := untilStored(ctx, func() error { return s.connect(ctx, realm, app, sealed, given) }); err != nil {
+		return fmt.Errorf("connect realm %s: %w", realm, err)
 	}
 	s.connected(ctx, realm)
 	s.log.Info("realm connected", telemetry.Realm(realm), telemetry.App(app))
 	return nil
+}
+
+// untilStored repeats do until it succeeds or ctx ends. It returns what do failed on.
+func untilStored(ctx context.Context, do func() error) (err error) {
+	_ = retry.Policy{First: 50 * time.Millisecond}.Do(ctx, func() error { err = do(); return err })
+	return err
 }
 
 // connected brings up to date what goes by the record of a realm that was connected.

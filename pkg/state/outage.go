@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -285,11 +284,4 @@ func (s *Store) SetPosition(ctx context.Context, p Position) error {
 		return fmt.Errorf("note the position of the stream: %w", err)
 	}
 	return nil
-}
-
-// Overlapping returns those of the outages that reach into the time, within slack.
-func Overlapping(outages []Outage, at time.Time, slack time.Duration) []Outage {
-	return slices.DeleteFunc(slices.Clone(outages), func(o Outage) bool {
-		return at.Before(o.From.Add(-slack)) || at.After(o.To.Add(slack)) && !o.Open
-	})
 }

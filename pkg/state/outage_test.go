@@ -1,7 +1,6 @@
 package state_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -171,18 +170,6 @@ func TestPosition_Survives(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, p)
 	})
-}
-
-func TestOverlapping_AllowsForClocks(t *testing.T) {
-	t.Parallel()
-	all := []state.Outage{{Kind: "a", From: minute(10), To: minute(20)}, {Kind: "b", From: minute(15), To: minute(16), Open: true}}
-	for at, want := range map[int]string{8: "", 9: "a", 14: "ab", 17: "ab", 21: "ab", 22: "b", 99: "b"} {
-		got := ""
-		for _, o := range state.Overlapping(all, minute(at), time.Minute) {
-			got += o.Kind
-		}
-		require.Equal(t, want, got, fmt.Sprint(at))
-	}
 }
 
 // A replica of an older version says once that it is a year later.

@@ -28,16 +28,13 @@ type Tally struct {
 	Lags      Lags
 }
 
-// Lags is a histogram: how many webhooks took no longer than each of [LagBounds] and
+// Lags is a histogram: how many webhooks took no longer than each of lagBounds and
 // longer than the one before; the last are those above all.
 type Lags [len(lagBounds) + 1]int64
 
 var lagBounds = [...]time.Duration{
 	5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour,
 }
-
-// LagBounds are the upper bounds of [Lags].
-func LagBounds() []time.Duration { return append([]time.Duration(nil), lagBounds[:]...) }
 
 func (l *Lags) observe(d time.Duration) {
 	for i, bound := range lagBounds {

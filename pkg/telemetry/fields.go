@@ -27,23 +27,14 @@ func Entity(name string) zap.Field { return zap.String("entity", name) }
 // EntityID is the record's id, unique per realm and entity only.
 func EntityID(id string) zap.Field { return zap.String("entity_id", id) }
 
-// Version is the version of a record (see the Change message).
-func Version(v int64) zap.Field { return zap.Int64("version", v) }
-
 // Sink is where changes go.
 func Sink(name string) zap.Field { return zap.String("sink", name) }
-
-// Sinks are several of them.
-func Sinks(names []string) zap.Field { return zap.Strings("sinks", names) }
 
 // App is the Intuit app, by the name the configuration gives it.
 func App(name string) zap.Field { return zap.String("app", name) }
 
 // EnvelopeID is the message on the stream.
 func EnvelopeID(id string) zap.Field { return zap.String("envelope_id", id) }
-
-// EventID is Intuit's event id, or a derived one.
-func EventID(id string) zap.Field { return zap.String("event_id", id) }
 
 // TID is Intuit's trace id, which their support asks for.
 func TID(id string) zap.Field { return zap.String("intuit_tid", id) }
@@ -53,9 +44,6 @@ func Trace(parent string) zap.Field { return zap.String("traceparent", parent) }
 
 // Source is how a change was learned of: webhook, cdc, query, replay.
 func Source(name string) zap.Field { return zap.String("source", name) }
-
-// Operation is what was done to the record.
-func Operation(name string) zap.Field { return zap.String("operation", name) }
 
 // Outcome is how a piece of work ended, in one word.
 func Outcome(name string) zap.Field { return zap.String("outcome", name) }

@@ -16,8 +16,8 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/access"
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -249,17 +249,12 @@ func (p *Processor) Run(ctx context.Context) error {
 // persist does a step of the start until it succeeds: Redis or the broker may go away at any
 // moment of it. It reports false when ctx ends first.
 func (p *Processor) persist(ctx context.Context, what string, step func(context.Context) error) bool {
-	for failures := 1; ; failures++ {
-		err := step(ctx)
-		if err == nil || ctx.Err() != nil {
-			return err == nil
-		}
-		pause := min(stream.Backoff(failures), 5*time.Second)
+	failures := 0
+	again := retry.Policy{First: time.Second, Most: 5 * time.Second, Jitter: true, Notify: func(err error, pause time.Duration) {
+		failures++
 		p.log.Warn("step of the start failed, it is tried again", telemetry.Part(what), telemetry.Attempt(failures), telemetry.After(pause), telemetry.Error(err))
-		if lifecycle.Sleep(ctx, pause) != nil {
-			return false
-		}
-	}
+	}}
+	return again.Do(ctx, func() error { return step(ctx) }) == nil
 }
 
 // consume takes the messages of a queue; those of a group of partitions with the

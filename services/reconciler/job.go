@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
@@ -114,17 +114,20 @@ func (w *running) run(ctx context.Context) outcome {
 			})
 		},
 	}
-	for try := 1; ; try++ {
-		out := w.r.patient(ctx, w.Realm, o)
-		if !passing(out.err) || try == jobTries {
-			return out
-		}
-		w.r.log.Info("job is tried again", telemetry.Realm(w.Realm), telemetry.Attempt(try), telemetry.Error(out.err))
-		if err := lifecycle.Sleep(ctx, stream.Backoff(try)); err != nil {
-			return out
-		}
-		w.change(func(j *state.Job) { j.State = state.JobRunning })
+	var out outcome
+	try := 0
+	again := retry.Calls(jobTries, passing)
+	again.Notify = func(err error, _ time.Duration) {
+		w.r.log.Info("job is tried again", telemetry.Realm(w.Realm), telemetry.Attempt(try), telemetry.Error(err))
 	}
+	_ = again.Do(ctx, func() error { // its error is that of the last outcome, or the end of ctx
+		if try++; try > 1 {
+			w.change(func(j *state.Job) { j.State = state.JobRunning })
+		}
+		out = w.r.patient(ctx, w.Realm, o)
+		return out.err
+	})
+	return out
 }
 
 // passing reports whether trying again may mend err.

@@ -2,13 +2,12 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/sabotage"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -69,15 +68,7 @@ func (s *scan) deliver(ctx context.Context, envs []*ledgerfeedv1.Envelope) error
 }
 
 func (s *scan) repeat(ctx context.Context, publish func() error) error {
-	for try := 1; ; try++ {
-		err := publish()
-		if err == nil || !errors.Is(err, stream.ErrNotDurable) || try == publishTries {
-			return err
-		}
-		if err := lifecycle.Sleep(ctx, stream.Backoff(try)); err != nil {
-			return err
-		}
-	}
+	return retry.Calls(publishTries, retry.If(stream.ErrNotDurable)).Do(ctx, publish)
 }
 
 // conclude ends the reading of findings that are whole. Those that lack nothing

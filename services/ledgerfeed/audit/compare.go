@@ -9,15 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/retrypolicy"
-
 	"github.com/ledgerfeed/ledgerfeed/pkg/idset"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/processor/sink"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
@@ -83,13 +80,8 @@ func (c *comparison) query(ctx context.Context, statement string) (res qbo.Query
 
 // call makes a call that is counted, again while repeating may mend it.
 func (c *comparison) call(ctx context.Context, do func() error) error {
-	again := retrypolicy.NewBuilder[any]().
-		HandleIf(func(_ any, err error) bool { return qbo.Temporary(err) && !errors.Is(err, state.ErrBudget) }).
-		WithMaxAttempts(tries).
-		WithDelayFunc(func(e failsafe.ExecutionAttempt[any]) time.Duration { return stream.Backoff(e.Attempts()) }).
-		ReturnLastFailure().
-		Build()
-	return failsafe.With(again).WithContext(ctx).Run(func() error {
+	again := retry.Calls(tries, func(err error) bool { return qbo.Temporary(err) && !errors.Is(err, state.ErrBudget) })
+	return again.Do(ctx, func() error {
 		if n := c.a.calls.Add(1); c.a.o.MaxCalls > 0 && n > int64(c.a.o.MaxCalls) {
 			c.a.calls.Add(-1)
 			return fmt.Errorf("%w: %d", ErrMaxCalls, c.a.o.MaxCalls)

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
@@ -90,17 +90,10 @@ func (c *comparison) publish(ctx context.Context, source ledgerfeedv1.Source, si
 	for _, e := range envs {
 		e.Sink = sink
 	}
-	for try := 1; ; try++ {
-		// Repeating is safe: an envelope has the same id each time.
-		err := c.a.o.Stream.PublishLater(ctx, envs...)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, stream.ErrNotDurable) || try == tries {
-			return fmt.Errorf("publish %d repairs: %w", len(events), err)
-		}
-		if err := lifecycle.Sleep(ctx, stream.Backoff(try)); err != nil {
-			return err
-		}
+	// Repeating is safe: an envelope has the same id each time.
+	again := retry.Calls(tries, retry.If(stream.ErrNotDurable))
+	if err := again.Do(ctx, func() error { return c.a.o.Stream.PublishLater(ctx, envs...) }); err != nil {
+		return fmt.Errorf("publish %d repairs: %w", len(events), err)
 	}
+	return nil
 }

@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"testing"
@@ -50,7 +51,7 @@ func TestMutants_AreCaught(t *testing.T) {
 				require.NoError(t, os.RemoveAll(result.Dir))
 				t.Log(result)
 				if slices.ContainsFunc(m.breaks, func(i string) bool { return len(result.Problems[i]) > 0 }) {
-					fmt.Printf("| %s | %s | %d |\n", name, result.broken(), seed+1)
+					fmt.Printf("| %s | %s | %d |\n", name, slices.Sorted(maps.Keys(result.Problems)), seed+1)
 					return
 				}
 			}

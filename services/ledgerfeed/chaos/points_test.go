@@ -143,3 +143,10 @@ func (r *run) makeWrongTombstones(t *testing.T) {
 	require.Eventually(t, func() bool { return r.tombstones.verdict(time.Now()).open > 0 }, time.Minute, poll)
 	r.plant.books.alter(func(f *qbosim.Faults) { f.ReadLag = 0 })
 }
+
+// setDeadly has it die at a point, "" for nowhere, from the next start on.
+func (r *replica) setDeadly(at sabotage.Point) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deadly = at
+}

@@ -171,13 +171,6 @@ func (r *replica) setSkew(d time.Duration) {
 	r.skew = d
 }
 
-// setDeadly has it die at a point, "" for nowhere, from the next start on.
-func (r *replica) setDeadly(at sabotage.Point) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.deadly = at
-}
-
 // steer tells the replica what package sabotage makes of its control file; "" ends it.
 // The file is replaced at once: the replica may read it at any moment.
 func (r *replica) steer(text string) error {

@@ -3,7 +3,6 @@ package chaos
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -167,6 +166,3 @@ func (s Summary) Line() string {
 	}
 	return string(line)
 }
-
-// broken are the names of the invariants that did not hold.
-func (r Result) broken() []string { return slices.Sorted(maps.Keys(r.Problems)) }

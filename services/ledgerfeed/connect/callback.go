@@ -11,8 +11,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
-	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/telemetry"
 )
 
@@ -152,22 +152,18 @@ func (h *Handler) company(ctx context.Context, realm string, token qbo.Token) (s
 	if h.Company == nil {
 		return "", nil
 	}
-	for wait := companyWait; ; wait *= 2 {
-		name, err := h.ask(ctx, realm, token)
-		if err == nil || !qbo.Temporary(err) || wait >= companyWait<<companyTries {
-			return name, err
-		}
-		if lifecycle.Sleep(ctx, wait) != nil {
-			return "", err
-		}
-	}
+	again := retry.Policy{First: companyWait, Tries: companyTries, Temporary: qbo.Temporary}
+	var name string
+	var err error
+	_ = again.Do(ctx, func() error { name, err = h.ask(ctx, realm, token); return err }) // err says more than the end of ctx
+	return name, err
 }
 
 const (
 	// companyTime bounds one question for the company's name, companyTries how often it
-	// is repeated, the first time after companyWait.
+	// is asked, the second time after companyWait.
 	companyTime  = 10 * time.Second
-	companyTries = 2
+	companyTries = 3
 	companyWait  = 500 * time.Millisecond
 )
 

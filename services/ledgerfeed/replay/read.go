@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/services/reconciler"
 )
 
@@ -43,20 +44,20 @@ func (r *run) reading(name string) reconciler.Reading {
 func (r *run) client() *qbo.Client { return r.o.QBO.With(qbo.Backfill) }
 
 func (r *run) query(ctx context.Context, statement string) (res qbo.QueryResult, err error) {
-	err = again(ctx, func() error {
+	err = retry.Calls(tries, qbo.Temporary).Do(ctx, func() error {
 		r.result.Calls++
 		res, err = r.client().Query(ctx, r.o.Realm, statement)
 		return err
-	}, qbo.Temporary)
+	})
 	return res, err
 }
 
 func (r *run) cdc(ctx context.Context, names []string) (res qbo.CDCResult, err error) {
-	err = again(ctx, func() error {
+	err = retry.Calls(tries, qbo.Temporary).Do(ctx, func() error {
 		r.result.Calls++
 		res, err = r.client().CDC(ctx, r.o.Realm, names, r.cdcSince())
 		return err
-	}, qbo.Temporary)
+	})
 	if err != nil {
 		return res, fmt.Errorf("cdc: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/envelope"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
+	"github.com/ledgerfeed/ledgerfeed/pkg/retry"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	ledgerfeedv1 "github.com/ledgerfeed/ledgerfeed/proto/ledgerfeed/v1"
 )
@@ -186,10 +187,8 @@ func (r *run) publish(ctx context.Context, events []*ledgerfeedv1.Event) error {
 		e.Sink = r.o.Sink
 	}
 	// Repeating is safe: an envelope has the same id each time.
-	err := again(ctx, func() error { return r.o.Stream.PublishLater(ctx, envs...) }, func(err error) bool {
-		return errors.Is(err, stream.ErrNotDurable)
-	})
-	if err != nil {
+	again := retry.Calls(tries, retry.If(stream.ErrNotDurable))
+	if err := again.Do(ctx, func() error { return r.o.Stream.PublishLater(ctx, envs...) }); err != nil {
 		return fmt.Errorf("publish %d records: %w", len(events), err)
 	}
 	return nil
@@ -222,23 +221,6 @@ func (r *run) cdcSince() time.Time {
 
 // calls is how many calls of so many records each n need.
 func calls(n, each int) int { return (n + each - 1) / each }
-
-// again repeats do while it fails with what repeating may mend.
-func again(ctx context.Context, do func() error, temporary func(error) bool) error {
-	for try := 1; ; try++ {
-		err := do()
-		if err == nil || !temporary(err) || try == tries {
-			return err
-		}
-		timer := time.NewTimer(stream.Backoff(try))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-	}
-}
 
 // within reports whether a time is in the range.
 func (r *run) within(t time.Time) bool {
