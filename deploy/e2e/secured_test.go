@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,10 +51,9 @@ func apart(t *testing.T, e *engine) {
 				require.NotContains(t, []string{"nats", "redis", "postgres", "setup"}, c.service())
 			}
 		}
-		if slices.Contains([]string{"nats", "redis", "postgres"}, c.service()) {
-			require.NotContains(t, e.must(t, e.docker, "exec", c.ID, "ip", "route"), "default", "the network of %s leads out", c.service())
-		}
 	}
+	// Not by its gateway: engines before 23 give one to a network that leads nowhere, too.
+	require.Equal(t, "true", strings.TrimSpace(e.must(t, e.docker, "network", "inspect", "--format", "{{.Internal}}", project+"_data")))
 }
 
 // permitted checks that no service was denied what it needs: the rights of each are enough.
