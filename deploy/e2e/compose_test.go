@@ -65,6 +65,7 @@ func TestCompose(t *testing.T) {
 	f.Healthy = time.Since(began).Seconds()
 	closed(t, e)
 	apart(t, e)
+	permitted(t, e)
 	strangers(t, e)
 	q.relay = startRelay(t, e.one(t, "quickbooks").gateway(), port)
 	q.viaPort(t)
@@ -75,6 +76,7 @@ func TestCompose(t *testing.T) {
 	f.Peak = q.disturb(t)
 	consoleShows(t, consolePort, realms)
 	f.Changes = stopLoad()
+	permitted(t, e)
 
 	last := time.Now()
 	d, truth := q.settle(t, realms)

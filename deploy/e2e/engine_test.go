@@ -123,17 +123,18 @@ func (c container) healthy() bool {
 // address is where this machine reaches the container: in the network that leads out, if it
 // is in one.
 func (c container) address() (address string) {
-	for _, n := range c.NetworkSettings.Networks {
-		if address == "" || n.Gateway != "" {
+	for network, n := range c.NetworkSettings.Networks {
+		if address == "" || strings.HasSuffix(network, "_edge") {
 			address = n.IPAddress
 		}
 	}
 	return address
 }
 
+// gateway is this machine in the network that leads out.
 func (c container) gateway() (gateway string) {
-	for _, n := range c.NetworkSettings.Networks {
-		if n.Gateway != "" {
+	for network, n := range c.NetworkSettings.Networks {
+		if strings.HasSuffix(network, "_edge") {
 			gateway = n.Gateway
 		}
 	}

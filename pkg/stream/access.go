@@ -90,6 +90,9 @@ func LeastAccessOf(service string) (a Access, known bool) {
 			a.publish(on("CONSUMER.INFO.%s.*", q))
 		}
 		a.publish(nil, "$JS.API.CONSUMER.DELETE."+EventStream+".processor")
+		// It records that it ran, as each command does.
+		a.publish(on("STREAM.MSG.GET.%s", ActionStream), actionSubject)
+		a.Subscribe = append(a.Subscribe, inboxOf("ledgerfeed")+".>")
 	default:
 		return Access{}, false
 	}

@@ -83,10 +83,16 @@ func (b *broker) file(name string) string { return filepath.Join(b.dir, name) }
 // connect is the connection that a service itself makes.
 func (b *broker) connect(t *testing.T, user string, setup stream.Setup) *stream.Conn {
 	t.Helper()
+	return b.connectAs(t, user, user, setup)
+}
+
+// connectAs is that of a program whose connections have another name than its user.
+func (b *broker) connectAs(t *testing.T, user, name string, setup stream.Setup) *stream.Conn {
+	t.Helper()
 	c := stream.DefaultConfig()
 	c.URL, c.CAFile, c.NkeyFile, c.Setup, c.Profile = b.url(), b.file("ca.crt"), b.file("nats_"+user+".nk"), setup, stream.Dev
 	c.EventsMaxBytes, c.RetryMaxBytes, c.DeadMaxBytes, c.ChangesMaxBytes = 64<<20, 64<<20, 64<<20, 64<<20
-	conn, err := stream.Connect(t.Context(), stream.Options{Config: c, Name: user})
+	conn, err := stream.Connect(t.Context(), stream.Options{Config: c, Name: name})
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
 	return conn
@@ -336,5 +342,21 @@ func TestNATS_ServicesWaitForTheSetup(t *testing.T) {
 		require.NoError(t, conns[user].EnsureTopology(ctx), user)
 		require.NoError(t, conns[user].RequireAccess(ctx), user)
 		require.NoError(t, conns[user].Ready(ctx), user)
+	}
+}
+
+// The commands that the users of the console and of the setup run leave a record.
+func TestNATS_CommandsRecordWhatTheyDid(t *testing.T) {
+	b := startBroker(t)
+	job := b.connect(t, "setup", stream.SetupCreate)
+	require.NoError(t, job.EnsureActions(t.Context()))
+	for i, user := range []string{"setup", "console", "setup"} {
+		command := b.connectAs(t, user, "ledgerfeed", stream.SetupVerify)
+		stored, err := command.AppendAction(t.Context(), stream.ActionMessage{
+			ID:     fmt.Sprint(i),
+			Encode: func(*stream.StoredAction) ([]byte, error) { return []byte("{}"), nil },
+		})
+		require.NoError(t, err, user)
+		require.EqualValues(t, i+1, stored.Seq)
 	}
 }
