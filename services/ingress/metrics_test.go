@@ -28,7 +28,7 @@ func TestMetrics_AreAsDocumented(t *testing.T) {
 	}
 	documented := map[string]bool{}
 	component := ""
-	for _, m := range documentedName.FindAllStringSubmatch(section(t, "Watching it"), -1) {
+	for _, m := range documentedName.FindAllStringSubmatch(section(t, "Monitoring"), -1) {
 		if m[1] != "" {
 			component = m[1] // a name that begins with _ has that of the one before
 		}
