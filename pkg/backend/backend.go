@@ -231,7 +231,7 @@ func (b *Backend) giveUp(ctx context.Context, err error) error {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	if ctx.Err() != nil {
-		b.Log.Info("asked to end before it had started", telemetry.Error(err))
+		b.Log.Info("shutdown requested during startup", telemetry.Error(err))
 		return b.Group.Run(ended) // no failure
 	}
 	return errors.Join(startError(err), b.Group.Run(ended))

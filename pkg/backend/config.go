@@ -72,7 +72,7 @@ func CheckKeys(api qbo.Config, keys connection.Config) error {
 	for _, key := range keys.Keys {
 		id, text, _ := strings.Cut(key.Reveal(), ":")
 		if id == "demo" || isDemoKey(text) {
-			return errors.New(`connection.keys: there is the public key of the demo and must not encrypt real tokens: make one with echo "k1:$(openssl rand -base64 32)"`)
+			return errors.New(`connection.keys holds the public demo key, which must not encrypt real tokens: make one with echo "k1:$(openssl rand -base64 32)"`)
 		}
 	}
 	return nil

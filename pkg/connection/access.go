@@ -51,7 +51,7 @@ var (
 // returns how many it refused so far and since when. The next one is due after wait.
 func (s *Store) NoteAccessRefusal(ctx context.Context, realm string, r AccessRefusal, wait time.Duration) (AccessRefusal, error) {
 	if !r.As.Refused() {
-		return AccessRefusal{}, fmt.Errorf("refusal of realm %s: %q is no such state", realm, r.As)
+		return AccessRefusal{}, fmt.Errorf("refusal of realm %s: %q is not a state for a refusal", realm, r.As)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -61,7 +61,7 @@ func (s *Store) NoteAccessRefusal(ctx context.Context, realm string, r AccessRef
 	case errors.Is(err, redis.Nil):
 		return AccessRefusal{}, fmt.Errorf("realm %s: %w", realm, ErrNotConnected)
 	case err != nil:
-		return AccessRefusal{}, fmt.Errorf("note the refusal of realm %s: %w", realm, err)
+		return AccessRefusal{}, fmt.Errorf("record the refusal of realm %s: %w", realm, err)
 	}
 	r.Probes, r.Since = int(got[0]), time.UnixMilli(got[1]).UTC()
 	return r, nil
@@ -103,7 +103,7 @@ func (s *Store) Answered(ctx context.Context, realm string) (State, error) {
 	was, err := accessEndScript.Run(ctx, s.db, []string{connKey(realm)}, s.stamp()).Text()
 	s.forgetKnown(realm)
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return "", fmt.Errorf("note that realm %s is answered: %w", realm, err)
+		return "", fmt.Errorf("record the answer for realm %s: %w", realm, err)
 	}
 	if was != "" {
 		s.index(ctx, realm)

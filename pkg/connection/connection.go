@@ -14,10 +14,10 @@ var (
 	ErrNotConnected = errors.New("realm not connected")
 	// ErrReauthRequired: Intuit takes no refresh token of the realm any more; a
 	// person must connect it anew. Its cursors wait for that.
-	ErrReauthRequired = errors.New("realm must be connected anew")
+	ErrReauthRequired = errors.New("realm needs reauthorisation")
 	// ErrSealed: the stored token cannot be opened with the keys there are; it is
 	// there, and the key that opens it may come back.
-	ErrSealed = errors.New("the stored token cannot be opened")
+	ErrSealed = errors.New("the stored token cannot be decrypted")
 	// ErrParked: a person has put the realm aside. Its cursors wait until it is put
 	// back.
 	ErrParked = errors.New("realm is parked")

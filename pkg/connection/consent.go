@@ -17,7 +17,7 @@ import (
 const ConsentTime = 15 * time.Minute
 
 // ErrNoConsent: the state was never given out, has run out, or was used already.
-var ErrNoConsent = errors.New("no such consent is under way")
+var ErrNoConsent = errors.New("no such consent in progress")
 
 // Consent is what is remembered of a person who was sent to Intuit. It holds no
 // secret.
@@ -34,13 +34,13 @@ type Consent struct {
 func (s *Store) BeginConsent(ctx context.Context, c Consent) (state string, err error) {
 	text, err := json.Marshal(c)
 	if err != nil {
-		return "", fmt.Errorf("begin a consent: %w", err)
+		return "", fmt.Errorf("start a consent: %w", err)
 	}
 	state = rand.Text()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.db.Set(ctx, consentKey(state), text, ConsentTime).Err(); err != nil {
-		return "", fmt.Errorf("begin a consent: %w", err)
+		return "", fmt.Errorf("start a consent: %w", err)
 	}
 	return state, nil
 }

@@ -94,7 +94,7 @@ func (s *Store) Watch(ctx context.Context) error {
 			err = s.warn(ctx)
 		}
 		if err != nil && !errors.Is(err, state.ErrHeld) && ctx.Err() == nil {
-			s.log.Debug("deadlines of tokens not looked at", telemetry.Error(err))
+			s.log.Debug("token deadlines not checked", telemetry.Error(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -115,10 +115,10 @@ func (s *Store) warn(ctx context.Context) error {
 			return err
 		}
 		for _, d := range near {
-			s.log.Warn("authorisation of a realm ends", telemetry.Realm(d.RealmID), telemetry.Reason(kind.advice()), telemetry.At(d.At))
+			s.log.Warn("realm authorisation ends soon", telemetry.Realm(d.RealmID), telemetry.Reason(kind.advice()), telemetry.At(d.At))
 		}
 		if total > len(near) {
-			s.log.Warn("authorisations of more realms end", telemetry.Reason(kind.advice()), telemetry.Count(total-len(near)))
+			s.log.Warn("more realm authorisations end soon", telemetry.Reason(kind.advice()), telemetry.Count(total-len(near)))
 		}
 	}
 	return nil
@@ -127,7 +127,7 @@ func (s *Store) warn(ctx context.Context) error {
 // advice is what to do about it.
 func (k DeadlineKind) advice() string {
 	if k == HardDeadline {
-		return "five years after the consent: have the company connected anew before"
+		return "five years after the consent: have the company connected again before"
 	}
 	return "nobody has refreshed its token for long: ledgerfeed token refresh"
 }

@@ -39,7 +39,7 @@ func (s *Store) Erase(ctx context.Context, realm, reason string) error {
 		pipe.ZRem(ctx, indexKey(name), realm)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("take realm %s off the lists: %w", realm, err)
+		return fmt.Errorf("remove realm %s from the lists: %w", realm, err)
 	}
 	s.log.Info("connection erased", telemetry.Realm(realm))
 	return nil

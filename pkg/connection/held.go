@@ -137,13 +137,13 @@ func (s *Store) Waiting(ctx context.Context) (realms []string, err error) {
 	defer cancel()
 	listed, err := s.db.SMembers(called, heldKey).Result()
 	if err != nil {
-		return nil, fmt.Errorf("list consents that wait: %w", err)
+		return nil, fmt.Errorf("list pending consents: %w", err)
 	}
 	slices.Sort(listed)
 	for _, realm := range listed {
 		there, err := s.db.HExists(called, connKey(realm), fieldPending).Result()
 		if err != nil {
-			return nil, fmt.Errorf("list consents that wait: %w", err)
+			return nil, fmt.Errorf("list pending consents: %w", err)
 		}
 		if there {
 			realms = append(realms, realm)

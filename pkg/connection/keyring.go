@@ -81,7 +81,7 @@ func (r *keyring) seal(realm string, plain []byte) string {
 func (r *keyring) open(realm, record string) ([]byte, error) {
 	parts := strings.Split(record, ".")
 	if len(parts) != 3 || parts[0] != sealedVersion {
-		return nil, errors.New("the stored token is not one this version knows")
+		return nil, errors.New("the stored token has a format that this version does not know")
 	}
 	id := parts[1]
 	aead, ok := r.keys[id]
@@ -95,7 +95,7 @@ func (r *keyring) open(realm, record string) ([]byte, error) {
 	nonce, text := sealed[:aead.NonceSize()], sealed[aead.NonceSize():]
 	plain, err := aead.Open(nil, nonce, text, additional(realm))
 	if err != nil {
-		return nil, fmt.Errorf("the stored token does not open with the key %q: another key had this id, or the record was altered", id)
+		return nil, fmt.Errorf("the stored token cannot be decrypted with key %q: another key had this id, or the record was altered", id)
 	}
 	return plain, nil
 }

@@ -35,7 +35,7 @@ func (s *Store) NoteLost(ctx context.Context, realm string) (bool, error) {
 	listed := pipe.SIsMember(within, realmsKey, realm)
 	cursors := pipe.Exists(within, state.Key("cur", realm))
 	if _, err := pipe.Exec(within); err != nil {
-		return false, fmt.Errorf("look for traces of realm %s: %w", realm, err)
+		return false, fmt.Errorf("find traces of realm %s: %w", realm, err)
 	}
 	if record.Val() > 0 {
 		s.forgetKnown(realm)
@@ -53,7 +53,7 @@ func (s *Store) NoteLost(ctx context.Context, realm string) (bool, error) {
 func (s *Store) addLost(ctx context.Context, realm string) error {
 	n, err := s.db.SAdd(ctx, lostKey, realm).Result()
 	if err != nil {
-		return fmt.Errorf("note the lost connection of realm %s: %w", realm, err)
+		return fmt.Errorf("record the lost connection of realm %s: %w", realm, err)
 	}
 	if n > 0 {
 		s.log.Error("connection record lost", telemetry.Realm(realm), zap.String("remedy", LostRemedy))
@@ -123,7 +123,7 @@ func (s *Store) haveRecord(ctx context.Context, realms []string) (map[string]boo
 		exist[i] = pipe.Exists(ctx, connKey(realm))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("look for the records of %d realms: %w", len(realms), err)
+		return nil, fmt.Errorf("find the records of %d realms: %w", len(realms), err)
 	}
 	found := map[string]bool{}
 	for i, realm := range realms {

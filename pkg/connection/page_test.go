@@ -203,13 +203,13 @@ func TestWatch_WarnsOnceADay(t *testing.T) {
 		for _, replica := range []*connection.Store{s, other} {
 			go func() { done <- replica.Watch(ctx) }()
 		}
-		warned := func() int { return b.logs.FilterMessage("authorisation of a realm ends").Len() }
+		warned := func() int { return b.logs.FilterMessage("realm authorisation ends soon").Len() }
 		require.Eventually(t, func() bool { return warned() >= 2 }, 30*time.Second, 10*time.Millisecond)
 		stop()
 		require.NoError(t, <-done)
 		require.NoError(t, <-done)
 		require.Equal(t, 2, warned())
-		for _, line := range b.logs.FilterMessage("authorisation of a realm ends").All() {
+		for _, line := range b.logs.FilterMessage("realm authorisation ends soon").All() {
 			require.Equal(t, "1", line.ContextMap()["realm_id"])
 		}
 	})

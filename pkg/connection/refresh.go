@@ -227,7 +227,7 @@ func (s *Store) askPrevious(ctx context.Context, lease *state.Lease, r record, r
 	if !s.mayPresentPrevious(ctx, r) {
 		return qbo.Token{}, refused
 	}
-	s.log.Warn("refresh token refused, trying the one before it", telemetry.Realm(r.RealmID))
+	s.log.Warn("refresh token refused; trying the previous one", telemetry.Realm(r.RealmID))
 	return s.ask(ctx, lease, previous.Refresh)
 }
 
@@ -260,7 +260,7 @@ func (s *Store) renew(ctx context.Context, lease *state.Lease) {
 			return
 		case <-tick.C:
 			if err := lease.Renew(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("lease of a refresh not renewed", telemetry.Error(err))
+				s.log.Warn("refresh lease not renewed", telemetry.Error(err))
 			}
 		}
 	}
@@ -284,7 +284,7 @@ func (s *Store) saveUnsaved(ctx context.Context, realm string) (bool, error) {
 	defer cancel()
 	var first bool
 	if err := untilStored(ctx, func() (err error) { first, err = s.persist(ctx, realm, a, sealed); return err }); err != nil {
-		s.log.Error("new token not stored, it is kept in memory", telemetry.Realm(realm), telemetry.Error(err))
+		s.log.Error("new token not stored; kept in memory", telemetry.Realm(realm), telemetry.Error(err))
 		return false, fmt.Errorf("store the token of realm %s: %w", realm, err)
 	}
 	s.saved(realm)

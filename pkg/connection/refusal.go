@@ -192,7 +192,7 @@ func (s *Store) noteRefused(ctx context.Context, r record, next Refusal) state.A
 	}
 	found, err := s.state.NoteRefused(ctx, r.App, r.RealmID, state.AppRefusal{By: state.RefusedByOAuth, Message: next.String(), TID: next.TID})
 	if err != nil {
-		s.log.Warn("refusal not noted", telemetry.Realm(r.RealmID), telemetry.Error(err))
+		s.log.Warn("refusal not recorded", telemetry.Realm(r.RealmID), telemetry.Error(err))
 	}
 	if !found {
 		return state.AppProblem{}
@@ -208,14 +208,14 @@ func (s *Store) noteUnauthorizedApp(ctx context.Context, r record, err error) {
 	}
 	refusal := state.AppRefusal{By: state.RefusedByOAuth, Message: answer.Error(), TID: answer.TID, App: true}
 	if _, err := s.state.NoteRefused(ctx, r.App, r.RealmID, refusal); err != nil {
-		s.log.Warn("refusal not noted", telemetry.Realm(r.RealmID), telemetry.Error(err))
+		s.log.Warn("refusal not recorded", telemetry.Realm(r.RealmID), telemetry.Error(err))
 	}
 }
 
 func (s *Store) appProblem(ctx context.Context, app string) state.AppProblem {
 	problem, err := s.state.AppProblem(ctx, app)
 	if err != nil {
-		s.log.Debug("problem of the app not read", telemetry.App(app), telemetry.Error(err))
+		s.log.Debug("app problem not read", telemetry.App(app), telemetry.Error(err))
 		return state.AppProblem{}
 	}
 	if problem.By != state.RefusedByOAuth {
@@ -250,7 +250,7 @@ func (s *Store) freeOthers(ctx context.Context, r record) {
 		next := *other.refused
 		next.App, next.Next = true, s.now().Add(appHold)
 		if _, err := s.refuse(ctx, realm, next, refuseFree); err != nil {
-			s.log.Warn("realm stays parked, it is tried again", telemetry.Realm(realm), telemetry.Error(err))
+			s.log.Warn("realm stays parked, will retry", telemetry.Realm(realm), telemetry.Error(err))
 		}
 	}
 }
@@ -259,13 +259,13 @@ func (s *Store) freeOthers(ctx context.Context, r record) {
 func (s *Store) refuse(ctx context.Context, realm string, next Refusal, what string) (bool, error) {
 	text, err := json.Marshal(next)
 	if err != nil {
-		return false, fmt.Errorf("note that the token of realm %s was refused: %w", realm, err)
+		return false, fmt.Errorf("record the refused token of realm %s: %w", realm, err)
 	}
 	called, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	done, err := refuseScript.Run(called, s.db, []string{connKey(realm)}, next.Generation, text, what, next.String(), s.stamp()).Bool()
 	if err != nil {
-		return false, fmt.Errorf("note that the token of realm %s was refused: %w", realm, err)
+		return false, fmt.Errorf("record the refused token of realm %s: %w", realm, err)
 	}
 	s.forgetKnown(realm)
 	s.index(ctx, realm)
@@ -359,7 +359,7 @@ func (s *Store) takeTurn(ctx context.Context, app string, hold time.Duration) (t
 func (s *Store) refreshed(ctx context.Context, r record) {
 	ended, err := s.state.NoteAnswered(ctx, r.App, state.RefusedByOAuth)
 	if err != nil {
-		s.log.Debug("answer not noted", telemetry.App(r.App), telemetry.Error(err))
+		s.log.Debug("app answer not recorded", telemetry.App(r.App), telemetry.Error(err))
 	}
 	if ended {
 		s.log.Info("app is accepted again", telemetry.App(r.App))
@@ -400,7 +400,7 @@ func (s *Store) CheckSoon(ctx context.Context, realm string) error {
 	called, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.db.HSet(called, connKey(realm), fieldCheck, s.now().UnixMilli()).Err(); err != nil {
-		return fmt.Errorf("have the token of realm %s checked: %w", realm, err)
+		return fmt.Errorf("schedule a check of the token of realm %s: %w", realm, err)
 	}
 	s.index(ctx, realm)
 	return nil
@@ -415,7 +415,7 @@ func (s *Store) RetryDue(ctx context.Context) error {
 	due := &redis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(s.now().Unix(), 10), Count: retriedAtOnce}
 	realms, err := s.db.ZRangeByScore(called, indexKey(indexRetry), due).Result()
 	if err != nil {
-		return fmt.Errorf("read which tokens are to be tried again: %w", err)
+		return fmt.Errorf("list the tokens to check again: %w", err)
 	}
 	for _, realm := range realms {
 		if ctx.Err() != nil {
@@ -423,7 +423,7 @@ func (s *Store) RetryDue(ctx context.Context) error {
 		}
 		err := s.retry(ctx, realm)
 		if err != nil && !errors.Is(err, ErrReauthRequired) && ctx.Err() == nil {
-			s.log.Debug("token not tried again", telemetry.Realm(realm), telemetry.Error(err))
+			s.log.Debug("refused token not checked", telemetry.Realm(realm), telemetry.Error(err))
 		}
 		s.index(ctx, realm)
 	}
@@ -455,7 +455,7 @@ func (s *Store) reindexRetries(ctx context.Context) error {
 	defer cancel()
 	realms, err := s.db.ZRange(called, indexKey(indexRetry), 0, -1).Result()
 	if err != nil {
-		return fmt.Errorf("read which tokens are to be tried again: %w", err)
+		return fmt.Errorf("list the tokens to check again: %w", err)
 	}
 	for len(realms) > 0 {
 		part := realms[:min(batch, len(realms))]
@@ -478,7 +478,7 @@ func (s *Store) watchRetries(ctx context.Context) {
 		if err := step(ctx); err == nil {
 			step = s.RetryDue
 		} else if ctx.Err() == nil {
-			s.log.Debug("refused tokens not looked at", telemetry.Error(err))
+			s.log.Debug("refused tokens not checked", telemetry.Error(err))
 		}
 		if lifecycle.Sleep(ctx, s.retryEvery) != nil {
 			return

@@ -29,7 +29,7 @@ func (s *Store) Relist(ctx context.Context, realms []string) (added int, err err
 		}
 		cancel()
 		if err != nil {
-			return added, fmt.Errorf("list realm %s again: %w", realm, err)
+			return added, fmt.Errorf("add realm %s to the list again: %w", realm, err)
 		}
 	}
 	return added, nil
@@ -86,7 +86,7 @@ func (s *Store) realmsOf(ctx context.Context, kind string) (realms []string, err
 		err = look(ctx, s.db)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for realms: %w", err)
+		return nil, fmt.Errorf("find realms: %w", err)
 	}
 	return realms, nil
 }

@@ -72,7 +72,7 @@ func (s *Store) noteRevoked(ctx context.Context, r record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	if err := s.db.HSet(ctx, connKey(r.RealmID), fieldRevoked, r.Generation).Err(); err != nil {
-		s.log.Debug("revocation not noted", telemetry.Realm(r.RealmID), telemetry.Error(err))
+		s.log.Debug("revocation not recorded", telemetry.Realm(r.RealmID), telemetry.Error(err))
 	}
 }
 
@@ -108,7 +108,7 @@ func (s *Store) revokeAny(ctx context.Context, lease *state.Lease, r record, by 
 		if !unknown(err) {
 			return false, err
 		}
-		s.log.Info("Intuit does not know a token that is to be revoked", telemetry.Realm(r.RealmID), telemetry.Count(i+1), telemetry.Error(err))
+		s.log.Info("token to revoke is unknown to intuit", telemetry.Realm(r.RealmID), telemetry.Count(i+1), telemetry.Error(err))
 	}
 	return false, nil
 }
@@ -138,7 +138,7 @@ func (s *Store) waitForLease(ctx context.Context, realm string) (*state.Lease, e
 			return lease, err
 		}
 		if err := lifecycle.Sleep(ctx, lookAgain); err != nil {
-			return nil, fmt.Errorf("wait for a refresh that is under way: %w", err)
+			return nil, fmt.Errorf("wait for the refresh in progress: %w", err)
 		}
 	}
 }

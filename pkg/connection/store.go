@@ -176,7 +176,7 @@ func (s *Store) connected(ctx context.Context, realm string) {
 // not take it the reconciler notices the realm by itself, some seconds later.
 func (s *Store) ScanSoon(ctx context.Context, realm string) {
 	if err := s.state.ScheduleIn(context.WithoutCancel(ctx), realm, 0); err != nil {
-		s.log.Warn("realm not made due, its scan comes later", telemetry.Realm(realm), telemetry.Error(err))
+		s.log.Warn("realm not scheduled; its scan is delayed", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }
 
@@ -220,7 +220,7 @@ func Realms(ctx context.Context, s *state.Store) ([]string, error) {
 // without a token cannot be made live; connect it.
 func (s *Store) SetState(ctx context.Context, realm string, to State, reason string) error {
 	if !slices.Contains(States(), to) {
-		return fmt.Errorf("state of realm %s: %q is none", realm, to)
+		return fmt.Errorf("state of realm %s: %q is not a state", realm, to)
 	}
 	_, err := s.setState(ctx, realm, "", to, reason)
 	return err
@@ -333,7 +333,7 @@ func (s *Store) parse(realm string, fields map[string]string) (record, error) {
 	}
 	generation, err := strconv.ParseInt(fields[fieldGeneration], 10, 64)
 	if err != nil {
-		return record{}, fmt.Errorf("read the connection of realm %s: its generation is no number", realm)
+		return record{}, fmt.Errorf("read the connection of realm %s: its generation is not a number", realm)
 	}
 	r := record{
 		Connection: Connection{

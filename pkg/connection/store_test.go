@@ -219,13 +219,13 @@ func TestKeys_WrongOrMisplacedRecordsDoNotOpen(t *testing.T) {
 	everywhere(t, func(t *testing.T, b *bundle) {
 		b.connect(b.replica(key("k1")))
 		fake := secret.String("k1:" + strings.TrimPrefix(key("k2").Reveal(), "k2:"))
-		require.ErrorContains(t, b.tokenErr(b.replica(fake)), `does not open with the key "k1"`)
+		require.ErrorContains(t, b.tokenErr(b.replica(fake)), `cannot be decrypted with key "k1"`)
 
 		s := b.replica()
 		require.NoError(t, s.Connect(t.Context(), "other", "books", b.intuit.authorize(b.now())))
 		b.copyToken(realm, "other")
 		_, err := s.Token(t.Context(), "other")
-		require.ErrorContains(t, err, "does not open")
+		require.ErrorContains(t, err, "cannot be decrypted")
 		b.see(err)
 		for _, odd := range []string{"", "x", "2.k1.AAAA", "1.k1.!", "1.k1.AAAA", "1.k1.AAAA.B"} {
 			b.setToken(realm, odd)

@@ -56,7 +56,7 @@ func (r *keyring) openToken(realm, record string) (stored, error) {
 	var t tokenRecord
 	if err := json.Unmarshal(plain, &t); err != nil {
 		// The decoder's error could quote the token.
-		return stored{}, sealedError{errors.New("the stored token is not one this version knows")}
+		return stored{}, sealedError{errors.New("the stored token has a format that this version does not know")}
 	}
 	return stored{
 		Token: qbo.Token{

@@ -54,7 +54,7 @@ func (s *Store) noteUnanswered(ctx context.Context, r record, answer *qbo.OAuthE
 	}
 	next.Next = next.At.Add(hold)
 	err := s.storeUnanswered(ctx, r.RealmID, next)
-	s.log.Warn("token not refreshed, next try later", telemetry.Realm(r.RealmID), telemetry.App(r.App),
+	s.log.Warn("token not refreshed, will retry", telemetry.Realm(r.RealmID), telemetry.App(r.App),
 		telemetry.Count(next.Count), telemetry.After(hold), telemetry.TID(next.TID), telemetry.Error(errors.Join(cause, err)))
 	return s.wait(r.RealmID, next.Next, fmt.Errorf("refresh the token: %w", cause))
 }
@@ -62,12 +62,12 @@ func (s *Store) noteUnanswered(ctx context.Context, r record, answer *qbo.OAuthE
 func (s *Store) storeUnanswered(ctx context.Context, realm string, next RefreshRefusal) error {
 	text, err := json.Marshal(next)
 	if err != nil {
-		return fmt.Errorf("note that no token of realm %s was given: %w", realm, err)
+		return fmt.Errorf("record the failed refresh of realm %s: %w", realm, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.db.HSet(ctx, connKey(realm), fieldUnanswered, text).Err(); err != nil {
-		return fmt.Errorf("note that no token of realm %s was given: %w", realm, err)
+		return fmt.Errorf("record the failed refresh of realm %s: %w", realm, err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ Flags:
 func (p Program) Main(args, environ []string, stdout, stderr io.Writer) int {
 	run, err := p.parse(args, environ, stdout)
 	if err != nil {
-		err = Usage(fmt.Errorf("%w (%s --help shows what there is)", err, p.Name))
+		err = Usage(fmt.Errorf("%w (see %s --help)", err, p.Name))
 		return report(stderr, p.Name, err)
 	}
 	ctx, stop := Context(context.Background())

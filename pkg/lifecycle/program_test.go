@@ -28,7 +28,7 @@ func TestProgram_RunsWhatTheArgumentsAskFor(t *testing.T) {
 		{name: "no file", args: []string{"--config"}, code: 2, stderr: "flag needs an argument: --config"},
 		{name: "version", args: []string{"--version"}, stdout: "prog "},
 		{name: "help", args: []string{"-h"}, stdout: "Does nothing."},
-		{name: "unknown flag", args: []string{"--port=hunter2"}, code: 2, stderr: "prog: unknown flag: --port (prog --help shows what there is)\n"},
+		{name: "unknown flag", args: []string{"--port=hunter2"}, code: 2, stderr: "prog: unknown flag: --port (see prog --help)\n"},
 		{name: "single dash", args: []string{"-version"}, code: 2, stderr: "unknown shorthand flag: 'v'"},
 		{name: "run", args: []string{"run"}, ran: "serve", environ: []string{"A=1"}},
 		{name: "unknown command", args: []string{"serve"}, code: 2, stderr: "unexpected argument serve"},

@@ -140,7 +140,7 @@ func (c *Client) once(ctx context.Context, r request, token secret.String, decod
 	if c.options.Limiter != nil {
 		var err error
 		if release, err = c.options.Limiter.Acquire(ctx, r.realm, c.priority); err != nil {
-			return fmt.Errorf("%s: wait for a turn of realm %s: %w", r.kind, r.realm, err)
+			return fmt.Errorf("%s: wait for the limiter of realm %s: %w", r.kind, r.realm, err)
 		}
 	}
 	begun := time.Now()

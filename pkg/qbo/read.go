@@ -50,7 +50,7 @@ func readPath(realm, name, id string) (path string, query url.Values, err error)
 	case exchangeRate:
 		currency, date, ok := splitRate(id)
 		if !ok {
-			return "", nil, fmt.Errorf("read: %q is no currency and date, as in EUR-2026-11-30", id)
+			return "", nil, fmt.Errorf("read: %q is not a currency and a date, as in EUR-2026-11-30", id)
 		}
 		query.Set("sourcecurrencycode", currency)
 		query.Set("asofdate", date)
@@ -91,7 +91,7 @@ func decodeRead(name, id string, body []byte) (Entity, time.Time, error) {
 		}
 	}
 	if record == nil {
-		return Entity{}, time.Time{}, fmt.Errorf("%w: read %s: the answer holds none", ErrMalformed, name)
+		return Entity{}, time.Time{}, fmt.Errorf("%w: read %s: the answer has no record", ErrMalformed, name)
 	}
 	e, err := decodeEntity(name, record)
 	if err != nil {
@@ -99,7 +99,7 @@ func decodeRead(name, id string, body []byte) (Entity, time.Time, error) {
 	}
 	single := name == "CompanyInfo" || name == "Preferences"
 	if e.ID == "" || e.ID != id && !single {
-		return Entity{}, time.Time{}, fmt.Errorf("%w: read %s: the answer is of another id", ErrMalformed, name)
+		return Entity{}, time.Time{}, fmt.Errorf("%w: read %s: the answer has another id", ErrMalformed, name)
 	}
 	return e, at, nil
 }

@@ -112,7 +112,7 @@ func (h *Health) Wait(ctx context.Context, what string, temporary func(error) bo
 		if err == nil || !temporary(err) {
 			h.note(what, nil)
 			if err == nil && !began.IsZero() {
-				h.log.Info("server answers, start goes on", telemetry.Part(what), telemetry.Took(time.Since(began)))
+				h.log.Info("server reachable; startup continues", telemetry.Part(what), telemetry.Took(time.Since(began)))
 			}
 			return err
 		}
@@ -121,7 +121,7 @@ func (h *Health) Wait(ctx context.Context, what string, temporary func(error) bo
 		}
 		h.note(what, err)
 		if now := time.Now(); now.Sub(said) >= sayEvery {
-			h.log.Warn("start waits for a server", telemetry.Part(what), telemetry.Error(err))
+			h.log.Warn("startup waits for a server", telemetry.Part(what), telemetry.Error(err))
 			said = now
 			if began.IsZero() {
 				began = now

@@ -49,10 +49,10 @@ func TestHealth_SaysWhatIsMissing(t *testing.T) {
 		time.Sleep(150 * time.Second)
 		synctest.Wait()
 		require.ErrorContains(t, h.Ready(t.Context()), "starting for 2m30s; redis: connection refused")
-		require.Equal(t, 3, logs.FilterMessage("start waits for a server").Len())
+		require.Equal(t, 3, logs.FilterMessage("startup waits for a server").Len())
 		answers.Store(true)
 		require.NoError(t, <-done)
-		require.Equal(t, 1, logs.FilterMessage("server answers, start goes on").Len())
+		require.Equal(t, 1, logs.FilterMessage("server reachable; startup continues").Len())
 		require.NotContains(t, h.Ready(t.Context()).Error(), "redis")
 
 		own := errors.New("the broker does not answer")

@@ -44,7 +44,7 @@ func (s *Store) NoteAbsences(ctx context.Context, realm string, all []Absence) (
 		}
 		left, err := s.noteAbsences(ctx, realm, args)
 		if err != nil {
-			return full, fmt.Errorf("note %d absent records of realm %s: %w", n, realm, err)
+			return full, fmt.Errorf("record %d absent records of realm %s: %w", n, realm, err)
 		}
 		full = full || left > 0
 		all = all[n:]
@@ -118,7 +118,7 @@ func (s *Store) EndAbsences(ctx context.Context, realm string, refs []Ref) error
 			fields[i] = pairField(r.Entity, r.ID)
 		}
 		if err := s.endAbsences(ctx, realm, fields); err != nil {
-			return fmt.Errorf("end %d absent records of realm %s: %w", n, realm, err)
+			return fmt.Errorf("remove %d absent records of realm %s: %w", n, realm, err)
 		}
 		refs = refs[n:]
 	}

@@ -8,7 +8,7 @@ import (
 // maxQueuedActions is how many actions wait for the broker at most.
 const maxQueuedActions = 10000
 
-var errActionsFull = fmt.Errorf("%d actions wait already", maxQueuedActions)
+var errActionsFull = fmt.Errorf("%d actions are queued already", maxQueuedActions)
 
 // QueueAction keeps an action, as text, that could not be stored on the broker.
 func (s *Store) QueueAction(ctx context.Context, text string) error {

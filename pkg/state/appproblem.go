@@ -86,7 +86,7 @@ func (s *Store) NoteRefused(ctx context.Context, app, realm string, r AppRefusal
 	found, err := appRefusedScript.Run(ctx, s.db, appKeys(app, r.By), realm, AppWindow.Milliseconds(), enough,
 		r.Message, r.TID, s.ClockArg(), appKept.Milliseconds()).Bool()
 	if err != nil {
-		return false, fmt.Errorf("note a refusal of app %s: %w", app, err)
+		return false, fmt.Errorf("record a refusal of app %s: %w", app, err)
 	}
 	if found {
 		// For those who look for problems. Who knows the app finds it without this.
@@ -94,7 +94,7 @@ func (s *Store) NoteRefused(ctx context.Context, app, realm string, r AppRefusal
 		pipe.SAdd(ctx, appProblemsKey, app)
 		pipe.PExpire(ctx, appProblemsKey, appKept)
 		if _, err := pipe.Exec(ctx); err != nil {
-			return true, fmt.Errorf("note the problem of app %s: %w", app, err)
+			return true, fmt.Errorf("record the problem of app %s: %w", app, err)
 		}
 	}
 	return found, nil
@@ -110,7 +110,7 @@ func (s *Store) NoteAnswered(ctx context.Context, app string, by RefusedBy) (boo
 	ended := pipe.Del(ctx, keys[1])
 	pipe.Del(ctx, keys[0])
 	if _, err := pipe.Exec(ctx); err != nil {
-		return false, fmt.Errorf("note an answer to app %s: %w", app, err)
+		return false, fmt.Errorf("record an answer to app %s: %w", app, err)
 	}
 	return ended.Val() > 0, nil
 }
@@ -164,7 +164,7 @@ func (s *Store) AppProblems(ctx context.Context) ([]AppProblem, error) {
 	defer cancel()
 	apps, err := s.db.SMembers(bounded, appProblemsKey).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read which apps have problems: %w", err)
+		return nil, fmt.Errorf("list the apps with problems: %w", err)
 	}
 	slices.Sort(apps)
 	var all []AppProblem

@@ -45,7 +45,7 @@ func (s *Store) NoteBehind(ctx context.Context, realm, sink string, oldest map[s
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := behindNoteScript.Run(ctx, s.db, []string{behindKey(sink)}, args...).Err(); err != nil {
-		return fmt.Errorf("note that sink %s is behind: %w", sink, err)
+		return fmt.Errorf("record that sink %s is behind: %w", sink, err)
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (s *Store) Behind(ctx context.Context, sink string, cursor uint64) ([]Behin
 	defer cancel()
 	page, next, err := s.db.HScan(ctx, behindKey(sink), cursor, "", batch).Result()
 	if err != nil {
-		return nil, 0, fmt.Errorf("list what sink %s did not get: %w", sink, err)
+		return nil, 0, fmt.Errorf("list the undelivered changes of sink %s: %w", sink, err)
 	}
 	var all []Behind
 	for i := 0; i+1 < len(page); i += 2 {
@@ -83,7 +83,7 @@ func (s *Store) EndBehind(ctx context.Context, sink string, notes []Behind) erro
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := behindEndScript.Run(ctx, s.db, []string{behindKey(sink)}, args...).Err(); err != nil {
-		return fmt.Errorf("forget what sink %s did not get: %w", sink, err)
+		return fmt.Errorf("delete the undelivered changes of sink %s: %w", sink, err)
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (s *Store) CountBehind(ctx context.Context, sink string) (int64, error) {
 	defer cancel()
 	n, err := s.db.HLen(ctx, behindKey(sink)).Result()
 	if err != nil {
-		return 0, fmt.Errorf("count what sink %s did not get: %w", sink, err)
+		return 0, fmt.Errorf("count the undelivered changes of sink %s: %w", sink, err)
 	}
 	return n, nil
 }

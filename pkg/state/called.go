@@ -85,7 +85,7 @@ func (s *Store) Calls(ctx context.Context, month time.Time) ([]DayCalls, error) 
 		d, err1 := strconv.Atoi(number)
 		n, err2 := strconv.ParseInt(text, 10, 64)
 		if err1 != nil || err2 != nil || d < 1 || d > 31 {
-			return nil, fmt.Errorf("read the calls of %s: %s is no day", first.Format("January 2006"), field)
+			return nil, fmt.Errorf("read the calls of %s: %s is not a day", first.Format("January 2006"), field)
 		}
 		for len(days) < d { // a replica's clock may be ahead
 			days = append(days, DayCalls{Day: first.AddDate(0, 0, len(days))})

@@ -152,7 +152,7 @@ func (s *Store) CompaniesRead(ctx context.Context, since time.Time, n int) ([]Re
 		Key: companiesKey, ByScore: true, Start: millis(since), Stop: "+inf", Count: int64(n),
 	}).Result()
 	if err != nil {
-		return nil, fmt.Errorf("list the companies that were read: %w", err)
+		return nil, fmt.Errorf("list companies by time of reading: %w", err)
 	}
 	realms := make([]RealmTime, len(zs))
 	for i, z := range zs {

@@ -179,13 +179,13 @@ func (s *Store) Heard(ctx context.Context) (map[Kind]time.Time, error) {
 	defer cancel()
 	fields, err := s.db.HGetAll(ctx, heardKey).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read which webhooks came: %w", err)
+		return nil, fmt.Errorf("read the received webhooks: %w", err)
 	}
 	heard := make(map[Kind]time.Time, len(fields))
 	for field, text := range fields {
 		ms, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("read which webhooks came: %s: %w", field, err)
+			return nil, fmt.Errorf("read the received webhooks: %s: %w", field, err)
 		}
 		entity, operation := pairOf(field)
 		heard[Kind{entity, operation}] = fromMillis(ms)

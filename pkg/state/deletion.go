@@ -186,7 +186,7 @@ func (s *Store) decide(ctx context.Context, realm, entity, by string, change fun
 	}
 	now, err := s.HeldDeletion(ctx, realm, entity)
 	if err == nil && now.State != h.State {
-		err = fmt.Errorf("%s of realm %s changed meanwhile: %w", entity, realm, ErrNotHeld)
+		err = fmt.Errorf("%s of realm %s changed in the meantime: %w", entity, realm, ErrNotHeld)
 	}
 	return now, err
 }

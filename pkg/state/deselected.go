@@ -78,7 +78,7 @@ func (s *Store) noteUnheard(ctx context.Context, live map[int64]bool, changes []
 		args = append(args, c.field(), also.field(), c.realm, c.span)
 	}
 	if err := unheardScript.Run(ctx, s.db, keys, args...).Err(); err != nil {
-		return fmt.Errorf("note changes without a webhook: %w", err)
+		return fmt.Errorf("record changes without a webhook: %w", err)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (s *Store) Deselected(ctx context.Context) (map[Kind]Deselection, error) {
 	}
 	live, err := s.liveSpans(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read when webhooks came: %w", err)
+		return nil, fmt.Errorf("read the times of webhooks: %w", err)
 	}
 	found := map[Kind]Deselection{}
 	for k, realms := range evidence {

@@ -80,11 +80,11 @@ func (s *Store) schedule(ctx context.Context, realm, how string, ms int64) error
 func (s *Store) ClaimDue(ctx context.Context, shards []int, late, visibility time.Duration, n int) ([]string, error) {
 	heads, err := s.heads(ctx, shards)
 	if err != nil {
-		return nil, fmt.Errorf("look for due realms: %w", err)
+		return nil, fmt.Errorf("find due realms: %w", err)
 	}
 	now, err := s.dueNow(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("look for due realms: %w", err)
+		return nil, fmt.Errorf("find due realms: %w", err)
 	}
 	var realms []string
 	for _, h := range heads {
@@ -113,11 +113,11 @@ func (s *Store) claim(ctx context.Context, shard int, late, visibility time.Dura
 func (s *Store) BoundDue(ctx context.Context, shards []int, longest time.Duration) (n int, err error) {
 	heads, err := s.ends(ctx, shards)
 	if err != nil {
-		return 0, fmt.Errorf("look for realms that are due too far ahead: %w", err)
+		return 0, fmt.Errorf("find realms that are due too far ahead: %w", err)
 	}
 	now, err := s.dueNow(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("look for realms that are due too far ahead: %w", err)
+		return 0, fmt.Errorf("find realms that are due too far ahead: %w", err)
 	}
 	for _, h := range heads {
 		if !h.at.After(now.Add(longest)) {
@@ -168,7 +168,7 @@ func (s *Store) Done(ctx context.Context, realm string, next time.Duration) erro
 func (s *Store) NextDue(ctx context.Context, shards []int) (time.Time, error) {
 	heads, err := s.heads(ctx, shards)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look for the next due realm: %w", err)
+		return time.Time{}, fmt.Errorf("find the next due realm: %w", err)
 	}
 	if len(heads) == 0 {
 		return time.Time{}, nil

@@ -58,7 +58,7 @@ func (s *Store) SetRegistration(ctx context.Context, r Registration) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.Set(ctx, registrationKey, text, 0).Err(); err != nil {
-		return fmt.Errorf("keep the registration of the sinks: %w", err)
+		return fmt.Errorf("save the registration of the sinks: %w", err)
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (s *Store) UseConfig(ctx context.Context, service, id, config string) (map[
 	pipe.PExpire(ctx, key, configLife)
 	members := pipe.ZRange(ctx, key, 0, -1)
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("note the configuration of a replica of %s: %w", service, err)
+		return nil, fmt.Errorf("record the configuration of a replica of %s: %w", service, err)
 	}
 	configs := map[string]string{}
 	for _, m := range members.Val() {
@@ -94,7 +94,7 @@ func (s *Store) LeaveConfig(ctx context.Context, service, id, config string) err
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.ZRem(ctx, ephemeralKey("config", service), id+" "+config).Err(); err != nil {
-		return fmt.Errorf("take the configuration of a replica of %s back: %w", service, err)
+		return fmt.Errorf("delete the configuration of a replica of %s: %w", service, err)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func (s *Store) Delivered(ctx context.Context, realm string, sinks, entities []s
 		exist[entity] = pipe.Exists(ctx, keys...).Val
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("look for marks of %d entities of realm %s: %w", len(entities), realm, err)
+		return nil, fmt.Errorf("find marks of %d entities of realm %s: %w", len(entities), realm, err)
 	}
 	for entity, n := range exist {
 		if n() > 0 {

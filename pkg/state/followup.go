@@ -69,7 +69,7 @@ func (s *Store) NoteFollowUps(ctx context.Context, realm string, all []FollowUp)
 		}
 		err := s.script(ctx, followNoteScript, []string{Key("follow", realm)}, args...)
 		if err != nil {
-			return fmt.Errorf("note %d follow-ups of realm %s: %w", n, realm, err)
+			return fmt.Errorf("record %d follow-ups of realm %s: %w", n, realm, err)
 		}
 		all = all[n:]
 	}
@@ -114,7 +114,7 @@ func (s *Store) endFollowUps(ctx context.Context, realm string, all []FollowUp, 
 		}
 		err := s.script(ctx, followEndScript, []string{Key("follow", realm)}, args...)
 		if err != nil {
-			return fmt.Errorf("end %d follow-ups of realm %s: %w", n, realm, err)
+			return fmt.Errorf("remove %d follow-ups of realm %s: %w", n, realm, err)
 		}
 		all = all[n:]
 	}

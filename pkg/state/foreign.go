@@ -43,7 +43,7 @@ func (s *Store) NoteForeign(ctx context.Context, f Foreign) (bool, error) {
 	first, err := foreignScript.Run(ctx, s.db, []string{foreignKey},
 		pairField(f.Realm, f.App), f.Events, f.Connected, s.now().UTC().Format(time.DateOnly), maxForeign, int(foreignLife/time.Second), s.ClockArg()).Bool()
 	if err != nil {
-		return false, fmt.Errorf("note events of app %s for realm %s: %w", f.App, f.Realm, err)
+		return false, fmt.Errorf("record events of app %s for realm %s: %w", f.App, f.Realm, err)
 	}
 	return first, nil
 }
@@ -54,7 +54,7 @@ func (s *Store) ForgetForeign(ctx context.Context, realm, app string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.HDel(ctx, foreignKey, pairField(realm, app)).Err(); err != nil {
-		return fmt.Errorf("forget events of app %s for realm %s: %w", app, realm, err)
+		return fmt.Errorf("delete events of app %s for realm %s: %w", app, realm, err)
 	}
 	return nil
 }

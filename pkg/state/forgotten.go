@@ -43,7 +43,7 @@ func (s *Store) Memory(ctx context.Context) (m Memory, err error) {
 		m.life, err = s.life(ctx)
 	}
 	if err != nil {
-		return Memory{}, fmt.Errorf("ask Redis whether it remembers: %w", err)
+		return Memory{}, fmt.Errorf("read the epoch of Redis: %w", err)
 	}
 	return m, nil
 }
@@ -55,7 +55,7 @@ func (s *Store) Remembering(ctx context.Context, m Memory) (Memory, error) {
 	defer cancel()
 	m.noted = rand.Text()
 	if err := s.db.Set(ctx, lifeKey, m.noted, 0).Err(); err != nil {
-		return Memory{}, fmt.Errorf("note that Redis is told what it lost: %w", err)
+		return Memory{}, fmt.Errorf("record the start of a restore of marks: %w", err)
 	}
 	return m, nil
 }
@@ -72,7 +72,7 @@ func (s *Store) Remembered(ctx context.Context, m Memory) error {
 		err = ErrLostAgain
 	}
 	if err != nil {
-		return fmt.Errorf("note that Redis remembers: %w", err)
+		return fmt.Errorf("record the end of a restore of marks: %w", err)
 	}
 	return nil
 }

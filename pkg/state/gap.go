@@ -103,7 +103,7 @@ func (s *Store) NoteGaps(ctx context.Context, realm string, gaps []Gap) (fresh [
 		n := min(len(rest), batch)
 		noted, err := s.noteGaps(ctx, realm, rest[:n])
 		if err != nil {
-			return fresh, fmt.Errorf("note %d gaps of realm %s: %w", len(gaps), realm, err)
+			return fresh, fmt.Errorf("record %d gaps of realm %s: %w", len(gaps), realm, err)
 		}
 		for _, i := range noted {
 			fresh = append(fresh, rest[i])
@@ -219,7 +219,7 @@ func (s *Store) LastTold(ctx context.Context, realms []string) ([]time.Time, err
 	defer cancel()
 	scores, err := s.db.ZMScore(ctx, toldRealmsKey, realms...).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read when webhooks last came: %w", err)
+		return nil, fmt.Errorf("read the times of the last webhooks: %w", err)
 	}
 	times := make([]time.Time, len(scores))
 	for i, score := range scores {

@@ -137,12 +137,12 @@ func (s *Store) ask(ctx context.Context, j Job, visibility time.Duration) (Job, 
 	defer cancel()
 	asked, err := jobAskScript.Run(bounded, s.db, []string{Key("job", j.Realm)}, text, string(j.State), jobKept.Milliseconds()).Bool()
 	if err != nil {
-		return j, false, fmt.Errorf("ask for a scan of realm %s: %w", j.Realm, err)
+		return j, false, fmt.Errorf("request a scan of realm %s: %w", j.Realm, err)
 	}
 	at := j.Requested.Add(visibility)
 	// A crash in between leaves a job that nobody takes: asking again adds it here.
 	if err := s.db.ZAddNX(bounded, jobsKey, redis.Z{Score: float64(at.UnixMilli()), Member: j.Realm}).Err(); err != nil {
-		return j, false, fmt.Errorf("ask for a scan of realm %s: %w", j.Realm, err)
+		return j, false, fmt.Errorf("request a scan of realm %s: %w", j.Realm, err)
 	}
 	if asked {
 		return j, true, nil
@@ -210,7 +210,7 @@ func (s *Store) Report(ctx context.Context, j Job, visibility time.Duration) (ca
 		pipe.ZAddXX(bounded, jobsKey, redis.Z{Score: float64(now.Add(visibility).UnixMilli()), Member: j.Realm})
 	}
 	if _, err := pipe.Exec(bounded); err != nil && !errors.Is(err, redis.Nil) {
-		return false, fmt.Errorf("report on the job of realm %s: %w", j.Realm, err)
+		return false, fmt.Errorf("update the job of realm %s: %w", j.Realm, err)
 	}
 	return flag.Val() != "", nil
 }

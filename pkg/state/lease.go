@@ -55,7 +55,7 @@ func (s *Store) Lease(ctx context.Context, name string, ttl time.Duration) (*Lea
 	case errors.Is(err, redis.Nil):
 		return nil, fmt.Errorf("%s: %w", name, ErrHeld)
 	case err != nil:
-		return nil, fmt.Errorf("take lease %s: %w", name, err)
+		return nil, fmt.Errorf("acquire lease %s: %w", name, err)
 	}
 	l.Fence = fence
 	return l, nil

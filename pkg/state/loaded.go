@@ -40,7 +40,7 @@ func (s *Store) SetLoaded(ctx context.Context, realm, entity string, at time.Tim
 		err = s.db.HSet(ctx, Key("loaded", realm), entity, seconds(at)).Err()
 	}
 	if err != nil {
-		return fmt.Errorf("note the load of %s of realm %s: %w", entity, realm, err)
+		return fmt.Errorf("record the load of %s of realm %s: %w", entity, realm, err)
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func (s *Store) SetLoaded(ctx context.Context, realm, entity string, at time.Tim
 // the cursors were rewound: the next load must not go on from there.
 func (s *Store) KeepLoaded(ctx context.Context, realm string, g Generation, entity string, at time.Time) error {
 	if _, err := s.ifGeneration(ctx, realm, g, "HSET", Key("loaded", realm), entity, seconds(at)); err != nil {
-		return fmt.Errorf("note the load of %s of realm %s: %w", entity, realm, err)
+		return fmt.Errorf("record the load of %s of realm %s: %w", entity, realm, err)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func (s *Store) AddOutage(ctx context.Context, o Outage) error {
 	defer cancel()
 	err := outageAddScript.Run(ctx, s.db, outageKeys, o.Kind, millis(o.From), millis(o.To), detail, due, MaxOutages).Err()
 	if err != nil {
-		return fmt.Errorf("note an outage (%s): %w", o.Kind, err)
+		return fmt.Errorf("record an outage (%s): %w", o.Kind, err)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (s *Store) Outages(ctx context.Context) ([]Outage, error) {
 func parseOutage(member string) (Outage, error) {
 	parts := strings.SplitN(member, ",", 4)
 	if len(parts) != 4 {
-		return Outage{}, fmt.Errorf("read the outages: %q is none", member)
+		return Outage{}, fmt.Errorf("read the outages: %q is not an outage", member)
 	}
 	from, err1 := strconv.ParseInt(parts[1], 10, 64)
 	to, err2 := strconv.ParseInt(parts[2], 10, 64)
@@ -179,7 +179,7 @@ func (s *Store) noteWatch(ctx context.Context, at time.Time, heard bool, gap tim
 	}
 	values, err := outageWatchScript.Run(ctx, s.db, outageKeys, now, beat, gap.Milliseconds(), MaxOutages, UnwatchedBound.Milliseconds(), recorded).Slice()
 	if err != nil {
-		return Watch{}, fmt.Errorf("note the watch of the ingress: %w", err)
+		return Watch{}, fmt.Errorf("record the heartbeat of the ingress: %w", err)
 	}
 	return watchOf(values), nil
 }
@@ -190,7 +190,7 @@ func (s *Store) Watch(ctx context.Context) (Watch, error) {
 	defer cancel()
 	values, err := s.db.HMGet(ctx, watchKey, "beat", "watched", "gap", "since", "settled").Result()
 	if err != nil {
-		return Watch{}, fmt.Errorf("read the watch of the ingress: %w", err)
+		return Watch{}, fmt.Errorf("read the heartbeat of the ingress: %w", err)
 	}
 	return watchOf(values), nil
 }
@@ -210,7 +210,7 @@ func watchOf(values []any) Watch {
 // Settle says that every realm has been made due for what [Watch].Since was then.
 func (s *Store) Settle(ctx context.Context, since time.Time) error {
 	if err := s.growWatch(ctx, "settled", since); err != nil {
-		return fmt.Errorf("note that the realms are due: %w", err)
+		return fmt.Errorf("record that the realms are due: %w", err)
 	}
 	return nil
 }
@@ -240,7 +240,7 @@ func (s *Store) NoteCoverage(ctx context.Context, covers string, at time.Time) e
 		err = s.db.HSet(ctx, watchKey, "covers", covers).Err()
 	}
 	if err != nil {
-		return fmt.Errorf("note what scans cover: %w", err)
+		return fmt.Errorf("record the time that scans cover: %w", err)
 	}
 	return nil
 }
@@ -281,7 +281,7 @@ func (s *Store) SetPosition(ctx context.Context, p Position) error {
 	defer cancel()
 	err := s.db.HSet(ctx, watchKey, "created", p.Created, "last", strconv.FormatUint(p.Last, 10), "safe", millis(p.Safe), "lost", p.Lost).Err()
 	if err != nil {
-		return fmt.Errorf("note the position of the stream: %w", err)
+		return fmt.Errorf("record the position of the stream: %w", err)
 	}
 	return nil
 }

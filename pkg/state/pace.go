@@ -51,7 +51,7 @@ func (s *Store) SetPace(ctx context.Context, realm string, p Pace) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.Set(ctx, Key("pace", realm), p.text(), 0).Err(); err != nil {
-		return fmt.Errorf("keep the pace of realm %s: %w", realm, err)
+		return fmt.Errorf("save the pace of realm %s: %w", realm, err)
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func (s *Store) SetPace(ctx context.Context, realm string, p Pace) error {
 // cursors were rewound: the next scan covers everything.
 func (s *Store) KeepPace(ctx context.Context, realm string, g Generation, p Pace) error {
 	if _, err := s.ifGeneration(ctx, realm, g, "SET", Key("pace", realm), p.text()); err != nil {
-		return fmt.Errorf("keep the pace of realm %s: %w", realm, err)
+		return fmt.Errorf("save the pace of realm %s: %w", realm, err)
 	}
 	return nil
 }

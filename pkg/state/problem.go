@@ -182,7 +182,7 @@ func (s *Store) lookForProblems(ctx context.Context, log *zap.Logger, found func
 			silent := p.Check + "?"
 			now[silent] = true
 			if !known[silent] {
-				log.Warn("cannot tell how redis keeps its data", telemetry.Part(p.Check), telemetry.Reason(p.Text), zap.String("remedy", p.Remedy))
+				log.Warn("redis persistence unknown", telemetry.Part(p.Check), telemetry.Reason(p.Text), zap.String("remedy", p.Remedy))
 			}
 			continue
 		}

@@ -135,7 +135,7 @@ func TestWatchServer_SaysOnceWhatItCannotTell(t *testing.T) {
 		known = s.LookForProblems(t.Context(), zap.New(core), func(n map[string]int) { require.Zero(t, n[state.CheckDisk]) }, known)
 	}
 	var parts []string
-	for _, line := range logged.FilterMessage("cannot tell how redis keeps its data").All() {
+	for _, line := range logged.FilterMessage("redis persistence unknown").All() {
 		parts = append(parts, fmt.Sprint(line.ContextMap()["part"]))
 	}
 	require.ElementsMatch(t, []string{state.CheckDisk, state.CheckEviction, state.CheckMemory}, parts)

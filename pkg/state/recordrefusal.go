@@ -42,7 +42,7 @@ func (s *Store) RecordRefusals(ctx context.Context, realm string, refs []Ref) ([
 		texts, err := s.db.HMGet(bound, recordRefusalsKey(realm), fields...).Result()
 		cancel()
 		if err != nil {
-			return nil, fmt.Errorf("read which records of realm %s are refused: %w", realm, err)
+			return nil, fmt.Errorf("read the record refusals of realm %s: %w", realm, err)
 		}
 		for i, ref := range part {
 			var r RecordRefusal
@@ -60,7 +60,7 @@ func (s *Store) RecordRefusals(ctx context.Context, realm string, refs []Ref) ([
 func (s *Store) KeepRecordRefusals(ctx context.Context, realm string, refusals []RecordRefusal) error {
 	for part := range slices.Chunk(refusals, batch) {
 		if err := s.keepRecordRefusals(ctx, realm, part); err != nil {
-			return fmt.Errorf("keep which records of realm %s are refused: %w", realm, err)
+			return fmt.Errorf("save the record refusals of realm %s: %w", realm, err)
 		}
 	}
 	return nil
@@ -102,7 +102,7 @@ func (s *Store) EndRecordRefusals(ctx context.Context, realm string, refs []Ref)
 		err := s.db.HDel(bound, recordRefusalsKey(realm), fields...).Err()
 		cancel()
 		if err != nil {
-			return fmt.Errorf("end the refusals of records of realm %s: %w", realm, err)
+			return fmt.Errorf("clear the record refusals of realm %s: %w", realm, err)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ func (s *Store) NoteReferenced(ctx context.Context, realm string, refs map[Ref]b
 	key := Key("referenced", realm)
 	held, err := s.db.SCard(ctx, key).Result()
 	if err != nil {
-		return fmt.Errorf("note referenced records of realm %s: %w", realm, err)
+		return fmt.Errorf("record referenced records of realm %s: %w", realm, err)
 	}
 	members := make([]any, 0, len(refs))
 	for ref := range refs {
@@ -41,7 +41,7 @@ func (s *Store) NoteReferenced(ctx context.Context, realm string, refs map[Ref]b
 	for len(members) > 0 {
 		n := min(len(members), batch)
 		if err := s.db.SAdd(ctx, key, members[:n]...).Err(); err != nil {
-			return fmt.Errorf("note referenced records of realm %s: %w", realm, err)
+			return fmt.Errorf("record referenced records of realm %s: %w", realm, err)
 		}
 		members = members[n:]
 	}

@@ -59,13 +59,13 @@ func (m *Members) Run(ctx context.Context, changed func(replicas []string)) {
 			last = replicas
 			changed(replicas)
 		case err != nil && ctx.Err() == nil:
-			m.log.Debug("replicas not known", telemetry.Error(err))
+			m.log.Debug("replicas unknown", telemetry.Error(err))
 		}
 		select {
 		case <-ctx.Done():
 			// So that the others need not wait for its life to end.
 			if err := m.store.leave(context.WithoutCancel(ctx), m.service, m.id); err != nil {
-				m.log.Debug("replica not taken off the list", telemetry.Error(err))
+				m.log.Debug("replica not removed from the list", telemetry.Error(err))
 			}
 			return
 		case <-tick.C:
@@ -80,7 +80,7 @@ func (s *Store) beat(ctx context.Context, service, id string, life time.Duration
 	defer cancel()
 	ids, err := replicaBeatScript.Run(ctx, s.db, []string{ephemeralKey("replicas", service)}, id, life.Milliseconds()).StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("note replica of %s: %w", service, err)
+		return nil, fmt.Errorf("record replica of %s: %w", service, err)
 	}
 	return ids, nil
 }
@@ -89,7 +89,7 @@ func (s *Store) leave(ctx context.Context, service, id string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.ZRem(ctx, ephemeralKey("replicas", service), id).Err(); err != nil {
-		return fmt.Errorf("take replica of %s off the list: %w", service, err)
+		return fmt.Errorf("remove replica of %s from the list: %w", service, err)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func (s *Store) Server(ctx context.Context) (Server, error) {
 		said["config "+name] = values[name]
 	}
 	if ctx.Err() != nil {
-		return Server{}, fmt.Errorf("ask Redis at %s how it keeps its data: %w", s.address, ctx.Err())
+		return Server{}, fmt.Errorf("read how Redis at %s persists data: %w", s.address, ctx.Err())
 	}
 	return serverOf(said), nil
 }

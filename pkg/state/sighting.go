@@ -234,7 +234,7 @@ func (s *Store) sight(ctx context.Context, realms []string, of map[string]*sight
 		}
 		found, err := answer.Slice()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("note webhooks of realm %s: %w", realms[i], err))
+			errs = append(errs, fmt.Errorf("record webhooks of realm %s: %w", realms[i], err))
 			continue
 		}
 		some, err := of[realms[i]].late(realms[i], found)
@@ -273,7 +273,7 @@ func (r *sightings) late(realm string, found []any) (late []came, err error) {
 		at, ok := found[i].(int64)
 		line, isText := found[i+1].(string)
 		if !ok || !isText || at < 0 || int(at) >= len(r.events) {
-			return late, fmt.Errorf("note webhooks of realm %s: unexpected answer %v", realm, found)
+			return late, fmt.Errorf("record webhooks of realm %s: unexpected answer %v", realm, found)
 		}
 		e := r.events[at]
 		g, err := parseGap(realm, pairField(e.Entity, e.ID), strings.TrimSpace(line))

@@ -74,7 +74,7 @@ func (s *Store) SetSinkPosition(ctx context.Context, sink string, p SinkPosition
 	defer cancel()
 	err := s.db.HSet(ctx, sinkPositionKey(sink), "id", p.ID, "server", p.Server, "n", p.N, "again", millis(p.Again)).Err()
 	if err != nil {
-		return fmt.Errorf("note the position of sink %s: %w", sink, err)
+		return fmt.Errorf("record the position of sink %s: %w", sink, err)
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (s *Store) NoteRewind(ctx context.Context, sink string, r Rewind, to time.T
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.HSet(ctx, sinkPositionKey(sink), r.field(), seconds(to)).Err(); err != nil {
-		return fmt.Errorf("note what sink %s lacks of realm %s: %w", sink, r.Realm, err)
+		return fmt.Errorf("record the pending changes of sink %s in realm %s: %w", sink, r.Realm, err)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (s *Store) ClearRewind(ctx context.Context, sink string, r Rewind) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.HDel(ctx, sinkPositionKey(sink), r.field()).Err(); err != nil {
-		return fmt.Errorf("note that realm %s was rewound for sink %s: %w", r.Realm, sink, err)
+		return fmt.Errorf("record the rewind of realm %s for sink %s: %w", r.Realm, sink, err)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (s *Store) Marked(ctx context.Context, realm, sink string, entities []strin
 		there[i] = pipe.Exists(ctx, markKey(realm, sink, entity))
 	}
 	if _, err := pipe.Exec(ctx); err != nil && len(entities) > 0 {
-		return nil, fmt.Errorf("look for marks of realm %s: %w", realm, err)
+		return nil, fmt.Errorf("find marks of realm %s: %w", realm, err)
 	}
 	var marked []string
 	for i, entity := range entities {

@@ -34,14 +34,14 @@ func (s *Store) NoteSinkTrouble(ctx context.Context, sink string, t SinkTrouble)
 	defer cancel()
 	text, err := json.Marshal(t)
 	if err != nil {
-		return fmt.Errorf("note trouble of sink %s: %w", sink, err)
+		return fmt.Errorf("record the trouble of sink %s: %w", sink, err)
 	}
 	key := ephemeralKey("trouble", sink)
 	pipe := s.db.Pipeline()
 	pipe.HSet(ctx, key, t.Replica, text)
 	pipe.PExpire(ctx, key, troubleLife)
 	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("note trouble of sink %s: %w", sink, err)
+		return fmt.Errorf("record the trouble of sink %s: %w", sink, err)
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func (s *Store) EndSinkTrouble(ctx context.Context, sink, replica string) error 
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.HDel(ctx, ephemeralKey("trouble", sink), replica).Err(); err != nil {
-		return fmt.Errorf("end trouble of sink %s: %w", sink, err)
+		return fmt.Errorf("clear the trouble of sink %s: %w", sink, err)
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (s *Store) SinkTroubles(ctx context.Context, sink string) ([]SinkTrouble, e
 	defer cancel()
 	fields, err := s.db.HVals(ctx, ephemeralKey("trouble", sink)).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read trouble of sink %s: %w", sink, err)
+		return nil, fmt.Errorf("read the trouble of sink %s: %w", sink, err)
 	}
 	var all []SinkTrouble
 	for _, text := range fields {

@@ -48,7 +48,7 @@ func (s *Store) SetSwept(ctx context.Context, realm, entity string, w Sweep) err
 		err = s.db.HSet(ctx, Key("swept", realm), entity, fmt.Sprintf("%d,%d", seconds(w.Began), seconds(w.At))).Err()
 	}
 	if err != nil {
-		return fmt.Errorf("note the sweep of %s of realm %s: %w", entity, realm, err)
+		return fmt.Errorf("record the sweep of %s of realm %s: %w", entity, realm, err)
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (s *Store) SetCounted(ctx context.Context, realm string, at map[string]time
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.HSet(ctx, Key("counted", realm), values...).Err(); err != nil {
-		return fmt.Errorf("note when realm %s was counted: %w", realm, err)
+		return fmt.Errorf("record when realm %s was counted: %w", realm, err)
 	}
 	return nil
 }

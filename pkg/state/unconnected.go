@@ -29,7 +29,7 @@ func (s *Store) FirstUnconnected(ctx context.Context, app, realm string) (bool, 
 	defer cancel()
 	n, err := unconnectedScript.Run(ctx, s.db, []string{s.unconnectedKey(app)}, realm, MaxUnconnected, int(unconnectedLife/time.Second)).Int()
 	if err != nil {
-		return false, fmt.Errorf("note events of realm %s: %w", realm, err)
+		return false, fmt.Errorf("record events of realm %s: %w", realm, err)
 	}
 	return n == 1, nil
 }
@@ -39,7 +39,7 @@ func (s *Store) ForgetUnconnected(ctx context.Context, app, realm string) error 
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if err := s.db.SRem(ctx, s.unconnectedKey(app), realm).Err(); err != nil {
-		return fmt.Errorf("forget events of realm %s: %w", realm, err)
+		return fmt.Errorf("delete events of realm %s: %w", realm, err)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ const beatSubject = "lf.beat."
 // Beat says that a replica of a service lives and can do its work.
 func (c *Conn) Beat(_ context.Context, service string) error {
 	if err := c.nc.Publish(beatSubject+service, nil); err != nil {
-		return fmt.Errorf("beat of %s: %w", service, err)
+		return fmt.Errorf("heartbeat of %s: %w", service, err)
 	}
 	return nil
 }
@@ -24,7 +24,7 @@ func (c *Conn) Beat(_ context.Context, service string) error {
 func (c *Conn) Beats(service string, heard func()) (stop func(), err error) {
 	sub, err := c.nc.Subscribe(beatSubject+service, func(*nats.Msg) { heard() })
 	if err != nil {
-		return nil, fmt.Errorf("listen to the beats of %s: %w", service, err)
+		return nil, fmt.Errorf("subscribe to the heartbeats of %s: %w", service, err)
 	}
 	return func() { _ = sub.Unsubscribe() }, nil // it ends with the connection else
 }

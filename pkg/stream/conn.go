@@ -248,7 +248,7 @@ func (c *Conn) Ready(ctx context.Context) error {
 		return c.verifyTopology(ctx)
 	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		c.log.Warn("stream is gone, creating it again", telemetry.Stream(EventStream))
+		c.log.Warn("stream missing; creating it again", telemetry.Stream(EventStream))
 		return c.EnsureTopology(ctx)
 	}
 	if err != nil {

@@ -259,7 +259,7 @@ func (c *Conn) consume(ctx context.Context, stream string, filters []string, o C
 	broken := make(chan error, 1)
 	onError := func(_ jetstream.ConsumeContext, err error) {
 		if !fatal(err) {
-			c.log.Debug("consumer hiccup", telemetry.Consumer(cfg.Durable), telemetry.Error(err))
+			c.log.Debug("consumer reported an error", telemetry.Consumer(cfg.Durable), telemetry.Error(err))
 			return
 		}
 		select {

@@ -170,10 +170,10 @@ func (c *Conn) RequireDurability(ctx context.Context) (Durability, error) {
 	case !errors.As(err, &mismatch):
 		return d, err
 	case c.cfg.AllowMismatch:
-		c.log.Warn("broker keeps less than the profile promises, as nats.allow_mismatch allows", telemetry.Error(err))
+		c.log.Warn("broker less durable than the profile; allowed by nats.allow_mismatch", telemetry.Error(err))
 		return d, nil
 	default:
-		return d, fmt.Errorf("%w (nats.allow_mismatch starts all the same)", err)
+		return d, fmt.Errorf("%w (set nats.allow_mismatch to start anyway)", err)
 	}
 }
 
@@ -279,7 +279,7 @@ func askServer(ctx context.Context, client *http.Client, endpoint string) (Serve
 	}
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxVarz)).Decode(&varz)
 	if resp.StatusCode != http.StatusOK || err != nil || varz.Name == "" || varz.JetStream.Config == nil {
-		return Server{}, fmt.Errorf("monitoring endpoint %s: %s, and not what a nats-server with JetStream answers", endpoint, resp.Status)
+		return Server{}, fmt.Errorf("monitoring endpoint %s: %s is not the answer of a nats-server with JetStream", endpoint, resp.Status)
 	}
 	s := Server{
 		Name: varz.Name, Version: varz.Version, Sync: varz.JetStream.Config.SyncInterval.String(),

@@ -38,7 +38,7 @@ func TestDurability_ComparesTheProfileWithTheBroker(t *testing.T) {
 			"server ledgerfeed-dev did not say its sync_interval: set nats.monitor_url", "monitoring endpoint http://127.0.0.1:1: dial tcp",
 		}},
 		{name: "single, something else answers", always: true, profile: stream.Single, monitor: junk.URL, problems: []string{
-			"did not say its sync_interval", "not what a nats-server with JetStream answers",
+			"did not say its sync_interval", "is not the answer of a nats-server with JetStream",
 		}},
 		{name: "relaxed promises nothing", profile: stream.SingleRelaxed, sync: "2m0s"},
 		{name: "relaxed need not say", profile: stream.SingleRelaxed, monitor: "http://127.0.0.1:1"},

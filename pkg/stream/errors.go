@@ -21,7 +21,7 @@ var (
 	ErrFull = errors.New("stream is full")
 	// ErrTooLarge: the server takes no message of that size, now or later.
 	// Wrapped in ErrNotDurable.
-	ErrTooLarge = errors.New("message is larger than the server takes")
+	ErrTooLarge = errors.New("message exceeds the size limit of the server")
 	// ErrNotSetUp: a stream, a consumer or a table is missing or differs, and the settings
 	// leave it to a command to make it.
 	ErrNotSetUp = errors.New("not set up yet, run `ledgerfeed setup`")

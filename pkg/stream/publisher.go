@@ -55,7 +55,7 @@ func (c *Conn) spare(ctx context.Context) error {
 	}
 	info := s.CachedInfo()
 	if most := info.Config.MaxBytes; most > 0 && info.State.Bytes > uint64(most)/4*3 {
-		return fmt.Errorf("stream %s holds %d of %d bytes, and what is left is for webhooks", EventStream, info.State.Bytes, most)
+		return fmt.Errorf("stream %s holds %d of %d bytes; the rest is reserved for webhooks", EventStream, info.State.Bytes, most)
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ func TestConn_RequeueSaysWhatCannotBeRead(t *testing.T) {
 		want   string
 	}{
 		{"no JSON", stream.DeadLetter{Reason: stream.ReasonUnreadable, Body: []byte("{hello")}, 0, "not JSON"},
-		{"no event", stream.DeadLetter{Reason: stream.ReasonUnreadable, Body: []byte("[]")}, 0, "no event in it"},
+		{"no event", stream.DeadLetter{Reason: stream.ReasonUnreadable, Body: []byte("[]")}, 0, "it contains no event"},
 		{"of nobody", stream.DeadLetter{Reason: stream.ReasonUnreadable, Body: []byte(legacyItem)}, 0, "neither CloudEvents nor eventNotifications"},
 		{"a part", stream.DeadLetter{Reason: stream.ReasonUnreadable, Detail: "part 1 of 2: not JSON", Body: []byte("[" + cloudEvent)}, 0, "part 1 of 2"},
 		{"no envelope", stream.DeadLetter{Reason: stream.ReasonInvalidEnvelope, Body: []byte("?")}, 0, "not a protobuf envelope"},

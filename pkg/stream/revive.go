@@ -77,7 +77,7 @@ func (d DeadLetter) parse() ([]*ledgerfeedv1.Envelope, error) {
 	case left > 0:
 		return envs, fmt.Errorf("%w: %d of its %d items, the first: %s", ErrUnreadable, left, left+len(n.Events), n.Rejected[0].Reason)
 	case len(envs) == 0:
-		return nil, fmt.Errorf("%w: there is no event in it", ErrUnreadable)
+		return nil, fmt.Errorf("%w: it contains no event", ErrUnreadable)
 	}
 	return envs, nil
 }

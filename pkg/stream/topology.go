@@ -278,7 +278,7 @@ func (c *Conn) raiseLimits(ctx context.Context, want, have jetstream.StreamConfi
 			return err
 		}
 		if _, err := c.js.UpdateStream(ctx, raised); err != nil {
-			return fmt.Errorf("%w; configured is %s, the server has %s: give the servers more room (max_file_store), or configure what the server has",
+			return fmt.Errorf("%w; configured is %s, the server has %s: give the servers more storage (max_file_store), or configure what the server has",
 				c.topologyError("raise the limits of", want.Name, err), limits(want), limits(have))
 		}
 		c.log.Info("stream limits raised", telemetry.Stream(want.Name), telemetry.Limits(limits(raised)))
@@ -345,7 +345,7 @@ func (c *Conn) allowBatches(ctx context.Context, have jetstream.StreamConfig) bo
 	if err == nil && s.CachedInfo().Config.AllowAtomicPublish {
 		return true
 	}
-	c.log.Warn("stream takes no batches: every message is synced to disk by itself", telemetry.Stream(have.Name), telemetry.Error(err))
+	c.log.Warn("stream does not support batches; each message is synced to disk separately", telemetry.Stream(have.Name), telemetry.Error(err))
 	return false
 }
 

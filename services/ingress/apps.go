@@ -34,7 +34,7 @@ func (a *app) label() string {
 // appName is what fits into a path and a metric's label.
 var appName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
-var errNoApps = errors.New("ingress.apps is empty, and without a verifier token no webhook can be believed: " +
+var errNoApps = errors.New("ingress.apps is empty, and without a verifier token no webhook can be verified: " +
 	"set LEDGERFEED_INGRESS_APPS (or LEDGERFEED_INGRESS_APPS_FILE) to NAME=TOKEN with the token from the Webhooks page of Intuit's portal")
 
 // parseApps reads NAME=TOKEN[,TOKEN…][;NAME=…]. Errors count the apps instead of
@@ -59,7 +59,7 @@ func parseApps(s secret.String) (map[string]*app, error) {
 		case !ok:
 			errs = append(errs, fmt.Errorf("ingress.apps: app %d has no '=': write NAME=TOKEN", n))
 		case !appName.MatchString(a.name):
-			errs = append(errs, fmt.Errorf("ingress.apps: the name of app %d is not of letters, digits, '-' and '_' (64 at most)", n))
+			errs = append(errs, fmt.Errorf("ingress.apps: the name of app %d is invalid: use letters, digits, '-' and '_' (64 at most)", n))
 		case len(a.tokens) == 0:
 			errs = append(errs, fmt.Errorf("ingress.apps: app %s has no verifier token: write %s=TOKEN", a.name, a.name))
 		case apps[a.name] != nil:
@@ -85,7 +85,7 @@ func shortTokens(apps map[string]*app) error {
 	for _, name := range slices.Sorted(maps.Keys(apps)) {
 		for i, token := range apps[name].tokens {
 			if len(token.Reveal()) < leastToken {
-				errs = append(errs, fmt.Errorf("ingress.apps: token %d of app %s has less than %d characters: copy it from the Webhooks page of Intuit's portal", i+1, name, leastToken))
+				errs = append(errs, fmt.Errorf("ingress.apps: token %d of app %s has fewer than %d characters: copy it from the Webhooks page of Intuit's portal", i+1, name, leastToken))
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func (s *Server) beats(ctx context.Context) {
 	for {
 		if s.Ready(ctx) == nil {
 			if err := s.beat(ctx); err != nil {
-				s.log.Debug("no beat", telemetry.Error(err))
+				s.log.Debug("heartbeat failed", telemetry.Error(err))
 			}
 		}
 		select {

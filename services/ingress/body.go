@@ -16,7 +16,7 @@ const firstRead = 4 << 10
 
 var (
 	errTooLarge  = errors.New("body is too large")
-	errNoMemory  = errors.New("too many bytes in hand")
+	errNoMemory  = errors.New("too many bytes in flight")
 	errBodyLate  = errors.New("body took too long")
 	errBodyEnded = errors.New("body ended early")
 )

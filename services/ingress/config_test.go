@@ -61,7 +61,7 @@ func TestIngressConfig_AppsAreRefusedWithoutShowingTokens(t *testing.T) {
 		{"long name", strings.Repeat("a", 65) + "=sesame", "the name of app 1"},
 		{"no token", "a=sesame;b=", "app b has no verifier token: write b=TOKEN"},
 		{"only commas", "a=, ,", "app a has no verifier token"},
-		{"short", "a=sesame-sesame-se,sesame-sesame-;b=sesame", "token 2 of app a has less than 16 characters"},
+		{"short", "a=sesame-sesame-se,sesame-sesame-;b=sesame", "token 2 of app a has fewer than 16 characters"},
 		{"short, another app", "a=sesame-sesame-se,sesame-sesame-;b=sesame", "token 1 of app b"},
 		{"twice", "a=sesame;a=sesame2", "app a is named twice"},
 		{"all at once", "x;y=;=sesame", "app 1 has no '='"},

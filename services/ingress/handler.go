@@ -70,8 +70,8 @@ func (s *Server) bounded(c echo.Context, r *request) error {
 type slots chan struct{}
 
 var (
-	errNoSlot = errors.New("too many requests in hand")
-	errShare  = errors.New("the address has its share of the requests in hand")
+	errNoSlot = errors.New("too many requests in flight")
+	errShare  = errors.New("the address reached its share of the requests in flight")
 )
 
 // enter takes a slot, or reports at once that there is none.

@@ -209,7 +209,7 @@ func TestServer_DrainIsBounded(t *testing.T) {
 	}()
 	<-h.arrived
 	started := time.Now()
-	require.ErrorContains(t, b.end(), "requests still in hand after 50ms")
+	require.ErrorContains(t, b.end(), "requests still in flight after 50ms")
 	require.Less(t, time.Since(started), 2*time.Second)
 	close(h.release)
 	<-sent

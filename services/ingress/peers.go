@@ -194,7 +194,7 @@ func (p *peers) addLocked(s *stranger, what usage) grant {
 func (p *peers) refused(addr netip.Addr, what usage, why grant) {
 	p.refusals.WithLabelValues(what.kind()).Inc()
 	if why == ownFull && p.warned.pass(time.Now()) {
-		p.log.Warn("address has its share of connections, requests or bytes", telemetry.Address(addr.String()),
+		p.log.Warn("address reached its share of connections, requests or bytes", telemetry.Address(addr.String()),
 			telemetry.Reason("it sends no signed webhooks; if it is your proxy, list it in ingress.trusted_proxies"))
 	}
 }

@@ -245,7 +245,7 @@ func TestPeers_AnAddressThatSignsIsNotLimited(t *testing.T) {
 	for ; n < 40 && !hold(); n++ {
 	}
 	require.Equal(t, 25, n)
-	warning := b.logs.FilterMessage("address has its share of connections, requests or bytes").All()
+	warning := b.logs.FilterMessage("address reached its share of connections, requests or bytes").All()
 	require.Len(t, warning, 1)
 	require.Equal(t, strangers, warning[0].ContextMap()["address"])
 	// One of them gives way after its grace, and what comes then is signed.

@@ -154,7 +154,7 @@ func (s *Server) bury(ctx context.Context, n notification, realm string, raw []b
 func parse(body []byte) (n webhook.Notification, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			n, err = webhook.Notification{}, errors.New("the parser crashed on it")
+			n, err = webhook.Notification{}, errors.New("the parser crashed on the body")
 		}
 	}()
 	return webhook.Parse(body)

@@ -191,7 +191,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	err := s.http.Shutdown(drain)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("requests still in hand after %s: %w", s.config.DrainTimeout, err), s.http.Close())
+		err = errors.Join(fmt.Errorf("requests still in flight after %s: %w", s.config.DrainTimeout, err), s.http.Close())
 	}
 	if serr := <-ended; !errors.Is(serr, http.ErrServerClosed) {
 		err = errors.Join(err, fmt.Errorf("webhook endpoint: %w", serr))

@@ -33,7 +33,7 @@ func Serve(ctx context.Context, environ []string) error {
 	s.group.Logger = s.log.Named("lifecycle")
 	if err := s.open(ctx); err != nil {
 		if ctx.Err() != nil {
-			s.log.Info("asked to end before it had started", telemetry.Error(err))
+			s.log.Info("shutdown requested during startup", telemetry.Error(err))
 			return s.giveUp(ctx) // no failure
 		}
 		return errors.Join(startError(err), s.giveUp(ctx))

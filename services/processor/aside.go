@@ -42,12 +42,12 @@ func (p *Processor) stepAside(ctx context.Context, m *message, o *outcome) (gone
 		}
 	}
 	if err != nil {
-		log.Debug("message stays where it is", telemetry.Error(err))
+		log.Debug("message not deferred", telemetry.Error(err))
 		return false
 	}
 	p.count.putOff()
 	if err := m.Ack(ctx); err != nil {
-		log.Debug("message not acked, it comes again", telemetry.Error(err))
+		log.Debug("ack failed; message will be redelivered", telemetry.Error(err))
 		return true
 	}
 	p.firsts.forget(m)
@@ -55,7 +55,7 @@ func (p *Processor) stepAside(ctx context.Context, m *message, o *outcome) (gone
 	if refused {
 		level = zap.DebugLevel // it was said once, for the company or the app
 	}
-	log.Log(level, "message cannot be read, it waits aside and is tried again", telemetry.Error(o.unread))
+	log.Log(level, "entity cannot be read; message deferred", telemetry.Error(o.unread))
 	return true
 }
 

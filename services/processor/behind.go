@@ -136,7 +136,7 @@ func (p *Processor) catchUp(ctx context.Context, s int) error {
 		}
 	}
 	if len(realms) > 0 {
-		p.log.Info("realms are scanned for a sink that was down", telemetry.Sink(name), telemetry.Count(len(realms)))
+		p.log.Info("scanning realms for a sink that was down", telemetry.Sink(name), telemetry.Count(len(realms)))
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (p *Processor) keepCompanies(ctx context.Context, out *output) error {
 	for ctx.Err() == nil {
 		var err error
 		if since, err = p.tellCompanies(ctx, keeper, since); err != nil && ctx.Err() == nil {
-			p.log.Debug("companies are kept later", telemetry.Sink(out.Name()), telemetry.Error(err))
+			p.log.Debug("companies not written to sink, will retry", telemetry.Sink(out.Name()), telemetry.Error(err))
 		}
 		_ = lifecycle.Sleep(ctx, p.companies) // it fails once ctx has ended
 	}
@@ -80,4 +80,4 @@ func (p *Processor) tellCompanies(ctx context.Context, keeper CompanyKeeper, sin
 	}
 }
 
-var errTooManyAtOnce = errors.New("more companies were read in one millisecond than are told of at once")
+var errTooManyAtOnce = errors.New("too many companies were read in the same millisecond for one write")

@@ -108,7 +108,7 @@ func (in intake) take(taking, ctx context.Context, m *stream.Message) {
 	if err != nil {
 		// To another replica, if there is one with room.
 		if err := m.Nak(crowdedDelay); err != nil {
-			p.log.Debug("message not given back", telemetry.Error(err))
+			p.log.Debug("nak failed", telemetry.Error(err))
 		}
 		return
 	}
@@ -166,10 +166,10 @@ const newerDelay = 10 * time.Second
 func (p *Processor) postpone(m *stream.Message, why error) {
 	p.count.newer.Inc()
 	if m.Delivered()%20 == 1 {
-		p.log.Warn("message left to a newer version of the processor", telemetry.Stream(m.Subject()), telemetry.Error(why))
+		p.log.Warn("message left for a newer processor version", telemetry.Stream(m.Subject()), telemetry.Error(why))
 	}
 	if err := m.Nak(newerDelay); err != nil {
-		p.log.Debug("message not given back", telemetry.Error(err))
+		p.log.Debug("nak failed", telemetry.Error(err))
 	}
 }
 

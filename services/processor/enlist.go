@@ -67,13 +67,13 @@ func (p *Processor) enlist(ctx context.Context) error {
 	}
 	for _, name := range known {
 		if !slices.Contains(names, name) {
-			p.log.Warn("sink is not configured any more, what waits for it stays on its retry queue", telemetry.Sink(name))
+			p.log.Warn("sink no longer configured; its changes stay on its retry queue", telemetry.Sink(name))
 		}
 	}
 	// Before and after: a crash in between leaves the sink unknown, so that the
 	// next start does it again; a scan that ended in between knew nothing of it.
 	if len(added) > 0 {
-		p.log.Info("sinks are new, all realms are loaded for them", telemetry.Sink(strings.Join(added, ", ")))
+		p.log.Info("new sinks registered; loading all realms", telemetry.Sink(strings.Join(added, ", ")))
 		if err := p.rewind(ctx); err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (p *Processor) enlistAgain(ctx context.Context) error {
 	if last.Config == config && slices.Equal(known, slices.Sorted(slices.Values(p.names()))) {
 		return p.loadFiltered(ctx, last, configs)
 	}
-	p.log.Warn("sinks are registered again", telemetry.Sink(strings.Join(p.names(), ", ")))
+	p.log.Warn("sinks registered again", telemetry.Sink(strings.Join(p.names(), ", ")))
 	return p.enlist(ctx)
 }
 
@@ -239,7 +239,7 @@ func (p *Processor) unfilter(ctx context.Context, lease *state.Lease, out *outpu
 			return err
 		}
 	}
-	p.log.Info("filter of a sink lets more through, realms are loaded for it", telemetry.Sink(out.Name()), telemetry.Count(n))
+	p.log.Info("sink filter widened; loading realms", telemetry.Sink(out.Name()), telemetry.Count(n))
 	return nil
 }
 

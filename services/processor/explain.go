@@ -25,8 +25,8 @@ const (
 )
 
 var (
-	errLag     = errors.New("quickbooks does not show it yet")
-	errMissing = errors.New("quickbooks does not know the record, and nothing says that it was deleted")
+	errLag     = errors.New("quickbooks does not show the change yet")
+	errMissing = errors.New("quickbooks does not know the record and has not reported its deletion")
 )
 
 // explain finds out why the API does not know an item. That alone is no proof of

@@ -28,7 +28,7 @@ func parseFilters(entries []string) (map[string]filter, error) {
 	for i, entry := range entries {
 		name, f, err := parseFilter(entry)
 		if _, twice := filters[name]; err == nil && twice {
-			err = fmt.Errorf("a second filter of sink %q", name)
+			err = fmt.Errorf("duplicate filter for sink %q", name)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("processor.sink_filters, entry %d: %w", i+1, err))
@@ -42,7 +42,7 @@ func parseFilters(entries []string) (map[string]filter, error) {
 func parseFilter(entry string) (name string, f filter, err error) {
 	fields := strings.Fields(entry)
 	if len(fields) < 2 {
-		return "", f, errors.New("want NAME realm=R|R entity=E|E operation=O|O, one of the three at least")
+		return "", f, errors.New("want NAME realm=R|R entity=E|E operation=O|O, at least one of the three")
 	}
 	for _, field := range fields[1:] {
 		key, list, _ := strings.Cut(field, "=")
@@ -58,7 +58,7 @@ func parseFilter(entry string) (name string, f filter, err error) {
 		case into == nil:
 			return "", f, fmt.Errorf("%q: want realm=, entity= or operation=", key)
 		case *into != nil:
-			return "", f, fmt.Errorf("%s= stands there twice", key)
+			return "", f, fmt.Errorf("%s= is given twice", key)
 		}
 		*into = values
 	}

@@ -61,11 +61,11 @@ func (p *Processor) keepGaps(ctx context.Context, out *output) error {
 		switch {
 		case refused || errors.As(err, &syntax) || errors.As(err, &wrong):
 			// Another try would fail the same way.
-			log.Warn("gaps not kept", telemetry.Count(len(gaps)), telemetry.Error(err))
+			log.Warn("gaps not written to sink", telemetry.Count(len(gaps)), telemetry.Error(err))
 			err = m.Term("not kept")
 		case err != nil:
 			if ctx.Err() == nil {
-				log.Debug("gaps are kept later", telemetry.Count(len(gaps)), telemetry.Error(err))
+				log.Debug("gaps not written to sink, will retry", telemetry.Count(len(gaps)), telemetry.Error(err))
 			}
 			err = m.Nak(min(stream.Backoff(m.Delivered()), time.Minute))
 		default:
@@ -74,7 +74,7 @@ func (p *Processor) keepGaps(ctx context.Context, out *output) error {
 			cancel()
 		}
 		if err != nil {
-			log.Debug("gaps come again", telemetry.Error(err))
+			log.Debug("gaps not settled; message will be redelivered", telemetry.Error(err))
 		}
 	})
 }

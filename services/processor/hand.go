@@ -86,7 +86,7 @@ func (h *hand) keep(ctx context.Context) {
 		case <-tick.C:
 			for _, m := range h.old(h.ackWait / 6) {
 				if err := m.InProgress(); err != nil {
-					h.log.Debug("message not held", telemetry.Stream(m.Subject()), telemetry.Error(err))
+					h.log.Debug("ack deadline not extended", telemetry.Stream(m.Subject()), telemetry.Error(err))
 				}
 			}
 		}

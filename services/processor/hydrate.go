@@ -48,7 +48,7 @@ func (p *Processor) hydrate(ctx context.Context, b *batch) error {
 		// The name ends in a statement and comes from a body: Intuit's own, but of
 		// any content.
 		if !r.known && !plainName.MatchString(name) {
-			fail(items, stream.Permanent(stream.ReasonUnknownEntity, errors.New("no name of an entity")))
+			fail(items, stream.Permanent(stream.ReasonUnknownEntity, errors.New("entity name is missing")))
 			continue
 		}
 		if !r.known {

@@ -18,7 +18,7 @@ const (
 	maxNamed = 1024
 )
 
-var errNamesRefused = errors.New("no entity of that name is known, and quickbooks has refused others of this company within the hour")
+var errNamesRefused = errors.New("unknown entity name, and quickbooks refused other names of this company within the last hour")
 
 // names remember of each realm which unknown names the API refused, and which not.
 type names struct {

@@ -33,14 +33,14 @@ func (p *Processor) lookPaused(ctx context.Context) {
 	names, err := p.state.PausedSinks(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.log.Debug("paused sinks not known", telemetry.Error(err))
+			p.log.Debug("paused sinks unknown", telemetry.Error(err))
 		}
 		return
 	}
 	for _, out := range p.outputs {
 		paused := slices.Contains(names, out.Name())
 		if out.paused.Swap(paused) != paused {
-			p.log.Info(map[bool]string{true: "sink is paused", false: "sink is resumed"}[paused], telemetry.Sink(out.Name()))
+			p.log.Info(map[bool]string{true: "sink paused", false: "sink resumed"}[paused], telemetry.Sink(out.Name()))
 		}
 	}
 }

@@ -38,7 +38,7 @@ const (
 	rewindMargin = time.Minute
 )
 
-var errMarks = errors.New("compare the marks with what the sink holds")
+var errMarks = errors.New("compare marks with the sink")
 
 // keepPosition looks at the position of a sink, of all replicas one at a time, until ctx
 // ends.
@@ -53,9 +53,9 @@ func (p *Processor) keepPosition(ctx context.Context, out *output) error {
 		switch {
 		case err == nil || errors.Is(err, state.ErrHeld) || ctx.Err() != nil:
 		case errors.Is(err, errMarks):
-			log.Warn("sink may have lost changes, will retry", telemetry.Error(err))
+			log.Warn("comparing marks with the sink failed, will retry", telemetry.Error(err))
 		default:
-			log.Debug("position of the sink not known", telemetry.Error(err))
+			log.Debug("sink position unknown", telemetry.Error(err))
 		}
 		_ = lifecycle.Sleep(ctx, p.rememberEvery) // its error is the end of ctx
 	}
@@ -104,9 +104,9 @@ func (p *Processor) lookAtSink(ctx context.Context, out *output, from Positioned
 		}
 		fields := []zap.Field{telemetry.Reason(suspect), telemetry.Count(lowered), telemetry.Took(time.Since(began))}
 		if lowered > 0 {
-			log.Warn("sink lost changes, scans deliver them again", fields...)
+			log.Warn("sink lost changes; scans will redeliver them", fields...)
 		} else {
-			log.Info("marks compared with the sink, nothing is lost", fields...)
+			log.Info("marks match the sink; nothing lost", fields...)
 		}
 	}
 	return p.state.SetSinkPosition(ctx, out.Name(), after)
@@ -124,7 +124,7 @@ func (p *Processor) suspect(out *output, before state.SinkPosition, at sink.Posi
 	case at.N <= before.N:
 		return "it is in an earlier state"
 	case at.Server != before.Server && out.filter.operations == nil:
-		return "its server was started anew"
+		return "its server was restarted"
 	}
 	return ""
 }

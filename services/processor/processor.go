@@ -97,7 +97,7 @@ func New(o Options) (*Processor, error) {
 	case len(o.Sinks) == 0:
 		return nil, errors.New("processor: no sink is configured: set processor.sinks")
 	case len(o.Sinks) > maxSinks:
-		return nil, fmt.Errorf("processor: %d sinks are configured, at most %d work", len(o.Sinks), maxSinks)
+		return nil, fmt.Errorf("processor: %d sinks are configured, the limit is %d", len(o.Sinks), maxSinks)
 	}
 	if err := o.Config.Validate(); err != nil {
 		return nil, err
@@ -129,13 +129,13 @@ func New(o Options) (*Processor, error) {
 	}
 	for _, s := range o.Sinks {
 		if p.output(s.Name()) >= 0 || s.Name() == "" {
-			return nil, fmt.Errorf("processor: a sink is called %q: each needs a name of its own", s.Name())
+			return nil, fmt.Errorf("processor: duplicate sink name %q", s.Name())
 		}
 		p.outputs = append(p.outputs, newOutput(s, filters[s.Name()], o.Config.WriteTimeout, p.log))
 		delete(filters, s.Name())
 	}
 	for name := range filters {
-		return nil, fmt.Errorf("processor: processor.sink_filters: no sink is called %q", name)
+		return nil, fmt.Errorf("processor: processor.sink_filters: no sink is named %q", name)
 	}
 	p.guard = access.New(access.Options{State: o.State, Connections: o.Connections, QBO: o.QBO, Logger: p.log, Now: p.now})
 	p.affinity = newAffinity(o.State, p.log)
@@ -218,7 +218,7 @@ func (p *Processor) Run(ctx context.Context) error {
 	var keeping sync.WaitGroup
 	keeping.Go(func() { p.hand.keep(work) })
 	keeping.Go(func() {
-		p.sightings.Run(work, func(err error) { p.log.Debug("webhooks not noted", telemetry.Error(err)) })
+		p.sightings.Run(work, func(err error) { p.log.Debug("webhook statistics not recorded", telemetry.Error(err)) })
 	})
 	consumers, consuming := errgroup.WithContext(ctx)
 	consumers.Go(func() error { p.affinity.run(consuming); return nil })
@@ -252,7 +252,7 @@ func (p *Processor) persist(ctx context.Context, what string, step func(context.
 	failures := 0
 	again := retry.Policy{First: time.Second, Most: 5 * time.Second, Jitter: true, Notify: func(err error, pause time.Duration) {
 		failures++
-		p.log.Warn("step of the start failed, it is tried again", telemetry.Part(what), telemetry.Attempt(failures), telemetry.After(pause), telemetry.Error(err))
+		p.log.Warn("startup step failed, will retry", telemetry.Part(what), telemetry.Attempt(failures), telemetry.After(pause), telemetry.Error(err))
 	}}
 	return again.Do(ctx, func() error { return step(ctx) }) == nil
 }

@@ -180,7 +180,7 @@ func TestRedis_AStartWaitsForWrites(t *testing.T) {
 	o := b.options()
 	o.Logger = zap.New(core)
 	p := b.run(o)
-	require.Eventually(t, func() bool { return logged.FilterMessage("step of the start failed, it is tried again").Len() > 0 }, patient, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return logged.FilterMessage("startup step failed, will retry").Len() > 0 }, patient, 10*time.Millisecond)
 	require.NoError(t, c.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	bill := b.create("Bill", nil)
 	b.deliver(p)

@@ -114,7 +114,7 @@ func (r *reader) noteRefused(ctx context.Context, items []*item, meaning qbo.Mea
 		err = r.p.state.KeepRecordRefusals(ctx, r.realm, kept)
 	}
 	if err != nil {
-		r.p.log.Debug("refusals of records not kept", telemetry.Realm(r.realm), telemetry.Error(err))
+		r.p.log.Debug("record refusals not saved", telemetry.Realm(r.realm), telemetry.Error(err))
 	}
 	return noted
 }
@@ -132,6 +132,6 @@ func (r *reader) endRefusals(ctx context.Context) {
 		return
 	}
 	if err := r.p.state.EndRecordRefusals(ctx, r.realm, r.over); err != nil {
-		r.p.log.Debug("refusals of records not ended", telemetry.Realm(r.realm), telemetry.Error(err))
+		r.p.log.Debug("record refusals not cleared", telemetry.Realm(r.realm), telemetry.Error(err))
 	}
 }

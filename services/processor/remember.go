@@ -38,7 +38,7 @@ const (
 func (p *Processor) keepRemembering(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := p.remember(ctx); err != nil && !errors.Is(err, state.ErrHeld) && ctx.Err() == nil {
-			p.log.Warn("marks are given back later", telemetry.Error(err))
+			p.log.Warn("mark restore failed, will retry", telemetry.Error(err))
 		}
 		_ = lifecycle.Sleep(ctx, p.rememberEvery) // its error is the end of ctx
 	}
@@ -68,9 +68,9 @@ func (p *Processor) remember(ctx context.Context) error {
 		began := time.Now()
 		n, err := p.giveBack(ctx, lease, out.Name(), holder)
 		if err != nil {
-			return fmt.Errorf("what sink %s holds: %w", out.Name(), err)
+			return fmt.Errorf("read the marks that sink %s holds: %w", out.Name(), err)
 		}
-		p.log.Info("redis knows again what the sink holds", telemetry.Sink(out.Name()), telemetry.Count(n), telemetry.Took(time.Since(began)))
+		p.log.Info("marks restored from sink", telemetry.Sink(out.Name()), telemetry.Count(n), telemetry.Took(time.Since(began)))
 	}
 	return p.state.Remembered(ctx, memory)
 }

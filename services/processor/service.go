@@ -33,7 +33,7 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	var none error
 	if len(c.Processor.Sinks) == 0 && c.compiled == 0 {
-		none = errors.New("processor.sinks is empty: name where changes go, such as jsonl:changes.jsonl")
+		none = errors.New("processor.sinks is empty: set a sink, such as jsonl:changes.jsonl")
 	}
 	return errors.Join(c.Config.Validate(), c.Trace.Validate(), c.Processor.Validate(), none)
 }

@@ -109,7 +109,7 @@ func (p *Processor) settle(ctx context.Context, m *message) {
 	}
 	p.count.parked(o.parked)
 	if err := m.Ack(ctx); err != nil {
-		log.Debug("message not acked, it comes again", telemetry.Error(err))
+		log.Debug("ack failed; message will be redelivered", telemetry.Error(err))
 		return
 	}
 	sabotage.At(sabotage.Acked)
@@ -180,7 +180,7 @@ func (p *Processor) handOn(ctx context.Context, m *message, o *outcome) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("put off for sink %s: %w", name, err)
+			return fmt.Errorf("retry for sink %s: %w", name, err)
 		}
 		p.count.retry(name, len(events))
 	}
@@ -294,10 +294,10 @@ func (p *Processor) putOff(m *message, o outcome, log *zap.Logger) {
 	if n := m.tries(); !m.retry && (n == 5 || n%20 == 0) && !errors.Is(o.again, access.ErrWait) {
 		level = zap.WarnLevel
 	}
-	log.Log(level, "message put off", telemetry.After(o.delay), telemetry.Error(o.again))
+	log.Log(level, "message will be retried", telemetry.After(o.delay), telemetry.Error(o.again))
 	if err := m.Nak(p.hold(o.delay)); err != nil {
 		// AckWait does the same later.
-		log.Debug("message not given back", telemetry.Error(err))
+		log.Debug("nak failed", telemetry.Error(err))
 	}
 }
 
@@ -315,8 +315,8 @@ func (p *Processor) refuse(ctx context.Context, m *stream.Message, cause error) 
 		p.log.Warn("message dead-lettered", telemetry.Reason(cause.Error()), telemetry.Stream(m.Subject()))
 		return
 	}
-	p.log.Warn("message not dead-lettered, it comes again", telemetry.Error(err))
+	p.log.Warn("dead-lettering failed; message will be redelivered", telemetry.Error(err))
 	if err := m.Nak(0); err != nil {
-		p.log.Debug("message not given back", telemetry.Error(err))
+		p.log.Debug("nak failed", telemetry.Error(err))
 	}
 }

@@ -70,7 +70,7 @@ func parseSinks(entries []string) ([]sinkSpec, error) {
 			continue
 		}
 		if slices.ContainsFunc(specs, func(s sinkSpec) bool { return s.name == spec.name }) {
-			errs = append(errs, fmt.Errorf("processor.sinks, entry %d: a second sink called %q: put NAME= before one of them", i+1, spec.name))
+			errs = append(errs, fmt.Errorf("processor.sinks, entry %d: duplicate sink name %q: put NAME= before one of them", i+1, spec.name))
 		}
 		specs = append(specs, spec)
 	}

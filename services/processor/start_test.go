@@ -26,7 +26,7 @@ func TestProcessor_WaitsForServersThatAreAwayAtItsStart(t *testing.T) {
 	p := b.run(o)
 	waits := func(part string) func() bool {
 		return func() bool {
-			return logged.FilterMessage("step of the start failed, it is tried again").FilterField(zap.String("part", part)).Len() > 0
+			return logged.FilterMessage("startup step failed, will retry").FilterField(zap.String("part", part)).Len() > 0
 		}
 	}
 	require.Eventually(t, waits("register sinks"), patient, 5*time.Millisecond)

@@ -108,7 +108,7 @@ func (p *Processor) withoutLetter(ctx context.Context, m *message, d death, full
 func (p *Processor) tellFull(full error) {
 	now := time.Now().UnixNano()
 	if last := p.toldFull.Load(); now-last >= int64(time.Minute) && p.toldFull.CompareAndSwap(last, now) {
-		p.log.Warn("no room for dead letters, scans try these changes again", telemetry.Error(full))
+		p.log.Warn("no room for dead letters; scans will retry these changes", telemetry.Error(full))
 	}
 }
 
@@ -121,12 +121,12 @@ func (p *Processor) moveLetter(ctx context.Context, m *stream.Message, d stream.
 		p.count.dead(d.Reason, max(1, len(d.Envelope.GetEvents())))
 		return
 	}
-	p.log.Debug("dead letter waits for room", telemetry.Error(err))
+	p.log.Debug("dead letter waiting for room", telemetry.Error(err))
 	delay := time.Duration(0)
 	if errors.Is(err, stream.ErrFull) {
 		delay = p.roomDelay
 	}
 	if err := m.Nak(delay); err != nil {
-		p.log.Debug("message not given back", telemetry.Error(err))
+		p.log.Debug("nak failed", telemetry.Error(err))
 	}
 }

@@ -19,13 +19,13 @@ func (p *Processor) watch(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := p.look(ctx); err != nil && ctx.Err() == nil {
-			p.log.Debug("backlog not known", telemetry.Error(err))
+			p.log.Debug("backlog unknown", telemetry.Error(err))
 		}
 		if _, err := p.stream.Usage(ctx); err != nil && ctx.Err() == nil {
 			p.log.Debug("stream usage unknown", telemetry.Error(err))
 		}
 		if err := p.enlistAgain(ctx); err != nil && ctx.Err() == nil {
-			p.log.Debug("sinks not looked at", telemetry.Error(err))
+			p.log.Debug("sink registration not checked", telemetry.Error(err))
 		}
 		select {
 		case <-ctx.Done():

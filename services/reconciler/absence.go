@@ -66,7 +66,7 @@ func (s *scan) miss(ctx context.Context, f *finding, absent []state.Absence, of 
 	}
 	full, err := s.r.state.NoteAbsences(ctx, s.realm, absent)
 	if full {
-		s.log.Warn("too many absent records to note, the next scan goes on", telemetry.Entity(f.entity), telemetry.Count(of))
+		s.log.Warn("too many absent records; the next scan continues", telemetry.Entity(f.entity), telemetry.Count(of))
 	}
 	return err
 }
@@ -144,7 +144,7 @@ func (s *scan) confirmed(ctx context.Context, f *finding, held state.HeldDeletio
 		return err
 	}
 	if !trusted {
-		s.log.Warn("deletions not concluded: the filter for inactive records hides some", telemetry.Entity(f.entity), telemetry.Count(len(due)))
+		s.log.Warn("deletions not concluded; the filter for inactive records hides some", telemetry.Entity(f.entity), telemetry.Count(len(due)))
 		return nil
 	}
 	var gone []qbo.Entity
@@ -291,7 +291,7 @@ func (s *scan) confirmAll(ctx context.Context, o order, asked []*finding) error 
 			return err
 		}
 		if err != nil {
-			s.log.Warn("absent records not looked at, the next scan does it", telemetry.Entity(name), telemetry.Error(err))
+			s.log.Warn("absent records not checked; the next scan will retry", telemetry.Entity(name), telemetry.Error(err))
 		}
 	}
 	return nil

@@ -77,7 +77,7 @@ func TestAccess_AParkedRealmSaysWhy(t *testing.T) {
 	require.Contains(t, j.Error, "parked")
 	require.Contains(t, j.Error, "invoice unpaid")
 	require.NotContains(t, j.Error, "authorisation")
-	lines := logs.FilterMessage("realm cannot be read, its cursors wait").All()
+	lines := logs.FilterMessage("realm cannot be read; cursors are kept").All()
 	require.Len(t, lines, 1)
 	require.Contains(t, lines[0].ContextMap()["reason"], "invoice unpaid")
 }

@@ -78,7 +78,7 @@ func (s *scan) hold(ctx context.Context, f *finding, held state.HeldDeletion, du
 }
 
 func (s *scan) tellHeld(held state.HeldDeletion) {
-	s.log.Error("deletions held: too many records are absent without a word of ChangeDataCapture; see ledgerfeed deletions ls",
+	s.log.Error("deletions held: too many records absent without a deletion from cdc; see ledgerfeed deletions ls",
 		telemetry.Entity(held.Entity), telemetry.Count(held.Count), telemetry.At(held.Since))
 }
 

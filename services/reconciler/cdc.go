@@ -190,7 +190,7 @@ func (s *scan) alone(ctx context.Context, f *finding, res qbo.CDCResult) ([]*fin
 func (s *scan) refusedAlone(ctx context.Context, f *finding, refused error) ([]*finding, error) {
 	f.query = true
 	if ofContent(refused) {
-		s.log.Warn("entity is scanned by query, cdc fails on it", telemetry.Entity(f.entity), telemetry.Error(refused))
+		s.log.Warn("cdc fails on entity; scanning it by query", telemetry.Entity(f.entity), telemetry.Error(refused))
 		return []*finding{f}, nil
 	}
 	s.mu.Lock()

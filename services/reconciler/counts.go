@@ -59,7 +59,7 @@ func (s *scan) countAll(ctx context.Context, o order, fs []*finding) error {
 		case err != nil && blocked(ctx, err):
 			return err
 		case err != nil && (causeOf(ctx, err) == causeNone || momentary(err)):
-			s.log.Warn("records not counted, the next scan does it", telemetry.Entity(f.entity), telemetry.Error(err))
+			s.log.Warn("records not counted; the next scan will retry", telemetry.Entity(f.entity), telemetry.Error(err))
 			continue
 		case err != nil:
 			s.log.Warn("count refused by quickbooks", telemetry.Entity(f.entity), telemetry.Error(err))

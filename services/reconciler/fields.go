@@ -67,7 +67,7 @@ func (s *scan) probeFields(ctx context.Context, fs []*finding, res qbo.CDCResult
 	s.extra++ // a count waits for it
 	s.mu.Unlock()
 	if s.foundFields(ctx, shown.Entities); s.fields.Enhanced {
-		s.log.Info("custom fields are missing in the answers of cdc, documents are read by query", telemetry.Entity(f.entity))
+		s.log.Info("cdc omits custom fields; reading documents by query", telemetry.Entity(f.entity))
 		return nil
 	}
 	s.fields.Probed = s.r.now()

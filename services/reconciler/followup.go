@@ -302,7 +302,7 @@ func (l *look) missing(ctx context.Context, f state.FollowUp) error {
 		Operation: ledgerfeedv1.Operation_OPERATION_UPDATE, OccurredAt: timestamppb.New(f.Since),
 	}
 	envs := envelope.New(ledgerfeedv1.Source_SOURCE_WEBHOOK, l.realm, event.GetId(), []*ledgerfeedv1.Event{event}, envelope.Meta{ReceivedAt: f.First})
-	detail := fmt.Sprintf("quickbooks does not know the record, and nothing says that it was deleted; %d scans since %s",
+	detail := fmt.Sprintf("quickbooks does not know the record and has not reported its deletion; %d scans since %s",
 		f.Tries+1, f.First.UTC().Format(time.RFC3339))
 	err := l.r.stream.PublishDead(ctx, stream.DeadLetter{
 		ID: envs[0].GetId(), Reason: stream.ReasonNotFound, Detail: detail, RealmID: l.realm, Envelope: envs[0],

@@ -98,11 +98,11 @@ func (r *Reconciler) rebuild(ctx context.Context, records bool) (missing int, er
 		return 0, err
 	}
 	if added > 0 {
-		r.log.Warn("realms were missing from the list, added again", telemetry.Count(added))
+		r.log.Warn("realms missing from the list; added again", telemetry.Count(added))
 	}
 	again, err := r.reschedule(ctx, all, scheduled)
 	if again > 0 {
-		r.log.Warn("realms were missing from the schedule, due again", telemetry.Count(again))
+		r.log.Warn("realms missing from the schedule; scheduled again", telemetry.Count(again))
 	}
 	return added + again, err
 }

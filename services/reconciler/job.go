@@ -17,8 +17,8 @@ import (
 
 var (
 	errCancelled   = errors.New("cancelled by request")
-	errUnverified  = errors.New("what was missing is not delivered in time; the cursors stay, and the next scan finds it again")
-	errUnreadables = errors.New("some entities could not be read as a whole; their cursors stay")
+	errUnverified  = errors.New("gaps were not delivered in time; cursors are kept, and the next scan finds the gaps again")
+	errUnreadables = errors.New("some entities could not be read completely; their cursors are kept")
 )
 
 const (
@@ -50,7 +50,7 @@ func (r *Reconciler) job(ctx context.Context, j state.Job) outcome {
 	})
 	if j.Load && !resumed {
 		if err := r.forgetLoaded(ctx, j); err != nil {
-			r.log.Warn("job not begun, it is taken again later", telemetry.Realm(j.Realm), telemetry.Error(err))
+			r.log.Warn("job not started, will retry", telemetry.Realm(j.Realm), telemetry.Error(err))
 			return outcome{err: err}
 		}
 	}
@@ -118,7 +118,7 @@ func (w *running) run(ctx context.Context) outcome {
 	try := 0
 	again := retry.Calls(jobTries, passing)
 	again.Notify = func(err error, _ time.Duration) {
-		w.r.log.Info("job is tried again", telemetry.Realm(w.Realm), telemetry.Attempt(try), telemetry.Error(err))
+		w.r.log.Info("job retried", telemetry.Realm(w.Realm), telemetry.Attempt(try), telemetry.Error(err))
 	}
 	_ = again.Do(ctx, func() error { // its error is that of the last outcome, or the end of ctx
 		if try++; try > 1 {
@@ -153,7 +153,7 @@ func (w *running) report(ctx context.Context, cancel context.CancelCauseFunc) {
 		cancelled, err := w.r.state.Report(ctx, w.snapshot(), w.r.visibility())
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.r.log.Debug("progress of a job not kept", telemetry.Realm(w.Realm), telemetry.Error(err))
+			w.r.log.Debug("job progress not saved", telemetry.Realm(w.Realm), telemetry.Error(err))
 		case cancelled:
 			cancel(errCancelled)
 			return
@@ -190,7 +190,7 @@ func (w *running) end(ctx context.Context, out outcome, cause error) {
 	})
 	w.r.metrics.jobs.WithLabelValues(string(ended)).Inc()
 	if _, err := w.r.state.Report(ctx, w.snapshot(), 0); err != nil {
-		w.r.log.Warn("end of a job not noted, it is taken again", telemetry.Realm(w.Realm), telemetry.Error(err))
+		w.r.log.Warn("job end not recorded; job will run again", telemetry.Realm(w.Realm), telemetry.Error(err))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // errBehind: what a scan found is not delivered, and is more than it can remember.
-var errBehind = errors.New("a sink takes nothing, and more is missing than a scan remembers")
+var errBehind = errors.New("a sink accepts nothing, and more changes are pending than a scan can store")
 
 const (
 	// maxMissing is how many missing changes of an entity a scan remembers. Reading is

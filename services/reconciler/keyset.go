@@ -83,7 +83,7 @@ func (k *keyset) pages(ctx context.Context, from, to time.Time) (time.Time, erro
 		}
 		first, last := res.Entities[0].LastUpdated, res.Entities[len(res.Entities)-1].LastUpdated
 		if last.Before(first) || first.Before(from) {
-			return from, fmt.Errorf("%w: quickbooks ignores the order asked for", errUnreadable)
+			return from, fmt.Errorf("%w: quickbooks ignores the requested order", errUnreadable)
 		}
 		if first.Truncate(time.Second).Before(last.Truncate(time.Second)) {
 			if err := k.take(res); err != nil {

@@ -71,7 +71,7 @@ func (s *scan) note(ctx context.Context, source string, events []*ledgerfeedv1.E
 		err = s.r.state.CountGaps(ctx, s.realm, fresh, s.firstLocked(fresh))
 	}
 	if err != nil {
-		s.log.Warn("gaps not noted", telemetry.Count(len(gaps)), telemetry.Error(err))
+		s.log.Warn("gaps not recorded", telemetry.Count(len(gaps)), telemetry.Error(err))
 	}
 	verdicts := map[string]int{}
 	for _, g := range fresh {
@@ -79,7 +79,7 @@ func (s *scan) note(ctx context.Context, source string, events []*ledgerfeedv1.E
 	}
 	for _, verdict := range slices.Sorted(maps.Keys(verdicts)) {
 		s.r.metrics.gaps.WithLabelValues(verdict).Add(float64(verdicts[verdict]))
-		s.log.Info("changes found that no webhook brought", telemetry.Source(source),
+		s.log.Info("changes found that no webhook announced", telemetry.Source(source),
 			telemetry.Reason(verdict), telemetry.Count(verdicts[verdict]))
 	}
 }
@@ -127,7 +127,7 @@ const gapsAtOnce = 500
 // of a scan would wait for it as long as a scan waits for a broker at all.
 const exportPause = time.Minute
 
-var errExportPaused = errors.New("their stream has failed within the last minute")
+var errExportPaused = errors.New("the stream of gaps failed within the last minute")
 
 // exportLocked puts gaps on the stream for the sinks that keep them.
 func (s *scan) exportLocked(ctx context.Context, gaps []state.Gap) error {
@@ -204,7 +204,7 @@ func (s *scan) derived(ctx context.Context, events []*ledgerfeedv1.Event) []bool
 	for _, sink := range s.sinks {
 		marks, err := s.r.state.Marks(ctx, s.realm, sink, refs)
 		if err != nil {
-			s.log.Debug("marks not read for the ledger of gaps", telemetry.Error(err))
+			s.log.Debug("marks not read for the gap log", telemetry.Error(err))
 			return derived
 		}
 		for i, e := range events {
@@ -279,7 +279,7 @@ func (s *scan) inquireLocked(ctx context.Context) {
 	s.ledger.read = true
 	var err error
 	if s.ledger.heard, err = s.r.state.Heard(ctx); err != nil {
-		s.log.Warn("webhooks heard not read", telemetry.Error(err))
+		s.log.Warn("received webhooks not read", telemetry.Error(err))
 	}
 	if s.ledger.deselected, err = s.r.state.Deselected(ctx); err != nil {
 		s.log.Warn("deselected webhooks not read", telemetry.Error(err))

@@ -25,7 +25,7 @@ func TestLoss_SaysWhatAndSinceWhen(t *testing.T) {
 		{"first look", state.Position{}, stream.Position{Created: born}, time.Time{}, ""},
 		{"nothing new", before, stream.Position{Created: born, Last: 100}, time.Time{}, ""},
 		{"more", before, stream.Position{Created: born, Last: 700}, time.Time{}, ""},
-		{"another stream", before, stream.Position{Created: now, Last: 700}, before.Safe, "made anew"},
+		{"another stream", before, stream.Position{Created: now, Last: 700}, before.Safe, "was recreated"},
 		{"its tail is gone", before, stream.Position{Created: born, Last: 40, Newest: now.Add(-30 * time.Second)}, now.Add(-30 * time.Second), "is 40 and was 100"},
 		{"all is gone", before, stream.Position{Created: born}, before.Safe, "is 0 and was 100"},
 		{"older than it should be", before, stream.Position{Created: born, Last: 40, Newest: now.Add(-time.Hour)}, before.Safe, "is 40 and was 100"},

@@ -127,7 +127,7 @@ func (r *Reconciler) dueAfterOutage(ctx context.Context, w state.Watch) error {
 			return err
 		}
 	}
-	r.log.Warn("changes may not have come by webhook because of us: every realm is scanned",
+	r.log.Warn("possible webhook loss during our outage; scanning every realm",
 		telemetry.At(w.Since), telemetry.Count(len(realms)))
 	r.metrics.outages.Inc()
 	return r.state.Settle(ctx, w.Since)
@@ -152,7 +152,7 @@ func (r *Reconciler) connected(ctx context.Context) (realms, lost []string, err 
 // is connected again.
 func (r *Reconciler) nothingDue(ctx context.Context, w state.Watch, lost int) error {
 	if lost == 0 {
-		r.log.Debug("outage of ours, and no realm is connected", telemetry.At(w.Since))
+		r.log.Debug("outage ignored; no realm is connected", telemetry.At(w.Since))
 		return r.state.Settle(ctx, w.Since)
 	}
 	r.mu.Lock()
@@ -184,12 +184,12 @@ func (r *Reconciler) lookAtBroker(ctx context.Context) error {
 	p, err := r.stream.Position(ctx)
 	if err != nil {
 		// A broker that is away lets the ingress fall silent, too.
-		r.log.Debug("position of the stream not known", telemetry.Error(err))
+		r.log.Debug("stream position unknown", telemetry.Error(err))
 		return nil
 	}
 	now := r.now()
 	if o, lost := loss(before, p, now); lost {
-		r.log.Warn("the broker has lost events", telemetry.Reason(o.Detail), telemetry.At(o.From))
+		r.log.Warn("broker lost events", telemetry.Reason(o.Detail), telemetry.At(o.From))
 		if err := r.state.AddOutage(ctx, o); err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func loss(before state.Position, p stream.Position, now time.Time) (state.Outage
 	case before.Created == "":
 		return o, false
 	case before.Created != p.Created.Format(time.RFC3339Nano):
-		o.Detail = fmt.Sprintf("stream %s was made anew, %d was the last message of the old one", stream.EventStream, before.Last)
+		o.Detail = fmt.Sprintf("stream %s was recreated; the last message of the old one was %d", stream.EventStream, before.Last)
 	case p.Last < before.Last:
 		o.Detail = fmt.Sprintf("the last message of stream %s is %d and was %d", stream.EventStream, p.Last, before.Last)
 		if !p.Newest.IsZero() && p.Newest.After(o.From) {

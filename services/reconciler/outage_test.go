@@ -204,7 +204,7 @@ func TestOutage_ABrokerThatForgotMakesRealmsDue(t *testing.T) {
 	all := b.outages()
 	require.NotEmpty(t, all)
 	require.Equal(t, state.OutageBroker, all[0].Kind)
-	require.Contains(t, all[0].Detail, "made anew")
+	require.Contains(t, all[0].Detail, "was recreated")
 }
 
 // A parked realm that is connected again is due even if nobody says so.

@@ -159,7 +159,7 @@ func paced(before state.Pace, began time.Time, changed int, full bool) state.Pac
 // not scanned, which costs some calls.
 func (r *Reconciler) keepPace(ctx context.Context, realm string, g state.Generation, p state.Pace) {
 	if err := r.state.KeepPace(ctx, realm, g, p); err != nil {
-		r.log.Warn("pace of a realm not kept", telemetry.Realm(realm), telemetry.Error(err))
+		r.log.Warn("realm pace not saved", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }
 

@@ -128,7 +128,7 @@ func (s *scan) leaveUnused(ctx context.Context, fs []*finding) ([]*finding, erro
 	}
 	for _, f := range fs {
 		if f.unused {
-			s.log.Info("entity cannot be in use, it is counted in the days that follow", telemetry.Entity(f.entity))
+			s.log.Info("entity not in use; counts will confirm it", telemetry.Entity(f.entity))
 			s.ended(f)
 		}
 	}

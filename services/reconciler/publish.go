@@ -81,7 +81,7 @@ func (s *scan) conclude(ctx context.Context, source ledgerfeedv1.Source, whole [
 		return err
 	}
 	if memory != s.memory {
-		return fmt.Errorf("while it was made: %w", errForgotten)
+		return fmt.Errorf("during the scan: %w", errForgotten)
 	}
 	clean, due := map[string]time.Time{}, map[string]time.Time{}
 	var missing []state.Missing

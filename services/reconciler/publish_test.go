@@ -41,7 +41,7 @@ func TestScan_LeavesTheLastQuarterOfTheStreamToWebhooks(t *testing.T) {
 	missed := b.create("Invoice")
 	b.clock.Advance(time.Hour)
 	report := b.request(r, reconciler.Request{Realms: []string{realm}})
-	require.ErrorContains(t, report.Errors[realm], "what is left is for webhooks")
+	require.ErrorContains(t, report.Errors[realm], "the rest is reserved for webhooks")
 	info, err := s.Info(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, info.State.Msgs)

@@ -253,7 +253,7 @@ func (s *scan) noteRefusals(ctx context.Context) {
 	if !next.IsZero() {
 		in := max(next.Sub(s.r.now()), s.r.backOff(1))
 		if err := s.r.state.ScheduleIn(ctx, s.realm, in); err != nil && ctx.Err() == nil {
-			s.log.Warn("retry of refused entities not scheduled, the next scan does it", telemetry.Error(err))
+			s.log.Warn("retry of refused entities not scheduled; the next scan will retry", telemetry.Error(err))
 		}
 	}
 	if !s.r.noteRefused(s.realm, s.refusals) {
@@ -302,7 +302,7 @@ func (r *Reconciler) leased(ctx context.Context, realm string, work func(context
 	cancel(nil)
 	<-renewed
 	if release := lease.Release(ctx); release != nil {
-		r.log.Debug("lease not released, it will run out", telemetry.Realm(realm), telemetry.Error(release))
+		r.log.Debug("lease not released; it will expire", telemetry.Realm(realm), telemetry.Error(release))
 	}
 	return err
 }
@@ -369,7 +369,7 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 			r.metrics.parked.Inc()
 		}
 		if !before && !errors.Is(out.err, connection.ErrLost) { // which is logged already
-			r.log.Warn("realm cannot be read, its cursors wait", append(fields, telemetry.Reason(out.err.Error()))...)
+			r.log.Warn("realm cannot be read; cursors are kept", append(fields, telemetry.Reason(out.err.Error()))...)
 		}
 	case ctx.Err() != nil:
 		name = "stopped"
@@ -378,10 +378,10 @@ func (r *Reconciler) finished(ctx context.Context, realm string, out outcome, to
 		r.log.Debug("realm not scanned", append(fields, telemetry.Error(out.err))...)
 	case errors.Is(out.err, state.ErrBudget):
 		name = "budget"
-		r.log.Warn("realm not scanned, the month's calls are used up", append(fields, telemetry.Error(out.err))...)
+		r.log.Warn("realm not scanned; the month's calls are used up", append(fields, telemetry.Error(out.err))...)
 	case out.err != nil:
 		name = "failed"
-		r.log.Warn("scan failed, it is made again later", append(fields, telemetry.Error(out.err))...)
+		r.log.Warn("scan failed, will retry", append(fields, telemetry.Error(out.err))...)
 	case len(out.incomplete) > 0:
 		name = "incomplete"
 	}

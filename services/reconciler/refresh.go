@@ -105,7 +105,7 @@ func (s *scan) refresh(ctx context.Context) error {
 		}
 		slices.Sort(ids)
 		if over := len(ids) - refreshAtOnce; over > 0 {
-			s.log.Info("referenced records left to the next day", telemetry.Entity(name), telemetry.Count(over))
+			s.log.Info("referenced records deferred to the next day", telemetry.Entity(name), telemetry.Count(over))
 			later := map[state.Ref]bool{}
 			for _, id := range ids[refreshAtOnce:] {
 				later[state.Ref{Entity: name, ID: id}] = true

@@ -255,16 +255,16 @@ func (s *scan) keepRefusal(ctx context.Context, d doubt, lasting bool) {
 	fields := append(refusalFields(r), telemetry.Error(d.err))
 	switch {
 	case r.Lasting && !before.Lasting && d.way == wayFilter:
-		s.log.Info("filter refused, entity is read as a whole", fields...)
+		s.log.Info("filter refused; reading the whole entity", fields...)
 	case r.Lasting && !before.Lasting:
-		s.log.Warn("entity refused by quickbooks, left out for a week", fields...)
+		s.log.Warn("entity refused by quickbooks; skipped for a week", fields...)
 	case !known(before):
-		s.log.Warn("entity refused by quickbooks, its cursor stays; will retry", fields...)
+		s.log.Warn("entity refused by quickbooks; its cursor is kept, will retry", fields...)
 	default:
 		s.log.Debug("entity still refused by quickbooks", fields...)
 	}
 	if err := s.r.state.Refused(ctx, s.realm, r); err != nil {
-		s.log.Warn("refusal not kept", append(refusalFields(r), telemetry.Error(err))...)
+		s.log.Warn("refusal not saved", append(refusalFields(r), telemetry.Error(err))...)
 	}
 }
 
@@ -285,7 +285,7 @@ func (s *scan) accepts(ctx context.Context, f *finding, way string) {
 	*of.by(way) = state.Refusal{}
 	s.refused[f.entity] = of
 	s.mu.Unlock()
-	s.log.Info("entity is served by quickbooks again", refusalFields(before)...)
+	s.log.Info("entity served by quickbooks again", refusalFields(before)...)
 }
 
 func refusalFields(r state.Refusal) []zap.Field {

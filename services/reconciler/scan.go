@@ -284,7 +284,7 @@ func (s *scan) queries(ctx context.Context, fs []*finding) error {
 }
 
 // errUnreadable says that an entity cannot be read as a whole, now or soon.
-var errUnreadable = errors.New("cannot be read as a whole")
+var errUnreadable = errors.New("cannot be read completely")
 
 // leaveOut keeps the cursor of an entity that cannot be read as a whole.
 func (s *scan) leaveOut(f *finding, err error) {
@@ -295,7 +295,7 @@ func (s *scan) leaveOut(f *finding, err error) {
 	s.mu.Unlock()
 	s.tell()
 	s.r.metrics.incomplete.WithLabelValues(f.entity).Inc()
-	s.log.Warn("entity left out, its cursor stays", telemetry.Entity(f.entity), telemetry.Error(err))
+	s.log.Warn("entity skipped; its cursor is kept", telemetry.Entity(f.entity), telemetry.Error(err))
 }
 
 // fatal reports whether err stands in the way of the other entities too.

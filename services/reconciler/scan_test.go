@@ -342,7 +342,7 @@ func TestScan_DeletionsOfWhatRedisHadLost(t *testing.T) {
 			b.clock.Advance(time.Hour)
 			r = b.reconciler()
 			report := b.request(r, reconciler.Request{Realms: []string{realm}})
-			require.ErrorContains(t, report.Errors[realm], "no processor has given them back yet")
+			require.ErrorContains(t, report.Errors[realm], "no processor has restored them yet")
 			require.Empty(t, b.cursors())
 
 			var back []state.Advance

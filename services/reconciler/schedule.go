@@ -25,7 +25,7 @@ var (
 	errNoSinks = errors.New("no sink is registered, so nothing can be verified")
 	// A deletion shows by the marks alone where CDC does not tell of it: a scan before
 	// they are there again would move the cursor past it.
-	errForgotten = errors.New("redis may have lost marks, and no processor has given them back yet")
+	errForgotten = errors.New("redis may have lost marks, and no processor has restored them yet")
 )
 
 // Run scans the connected realms when they are due, and at once where somebody asks
@@ -69,7 +69,7 @@ func (r *Reconciler) every(ctx context.Context, d time.Duration, step func(conte
 	defer tick.Stop()
 	for {
 		if err := step(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("reconciler step failed, it is tried again", telemetry.Error(err))
+			r.log.Warn("reconciler step failed, will retry", telemetry.Error(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -149,7 +149,7 @@ func (r *Reconciler) boundSchedule(ctx context.Context) error {
 	own, _ := r.shards()
 	n, err := r.state.BoundDue(ctx, own, r.longest())
 	if n > 0 {
-		r.log.Warn("realms were due too far ahead, they are due now", telemetry.Count(n))
+		r.log.Warn("realms due too far ahead; rescheduled to now", telemetry.Count(n))
 	}
 	return err
 }
@@ -204,7 +204,7 @@ func (r *Reconciler) work(ctx context.Context) error {
 	for {
 		more, err := w.fill(ctx)
 		if err != nil && ctx.Err() == nil {
-			r.log.Warn("reconciler step failed, it is tried again", telemetry.Error(err))
+			r.log.Warn("reconciler step failed, will retry", telemetry.Error(err))
 		}
 		var freed chan struct{}
 		if more {
@@ -327,7 +327,7 @@ func (r *Reconciler) due(ctx context.Context, realm string) {
 		r.log.Warn("realm not scanned", telemetry.Realm(realm), telemetry.Error(err))
 	}
 	if err := r.state.Done(ctx, realm, min(max(in, 0), r.longest())); err != nil {
-		r.log.Warn("end of a scan not noted, its claim will run out", telemetry.Realm(realm), telemetry.Error(err))
+		r.log.Warn("scan end not recorded; its claim will expire", telemetry.Realm(realm), telemetry.Error(err))
 	}
 }
 

@@ -35,9 +35,9 @@ func (s *scan) keepUncounted(ctx context.Context, name string, cause error) {
 	of.count = r
 	s.refused[name] = of
 	s.mu.Unlock()
-	s.log.Info("count refused by quickbooks, its deletions are found by reading all", append(refusalFields(r), telemetry.Error(cause))...)
+	s.log.Info("count refused by quickbooks; deletions are found by full reads", append(refusalFields(r), telemetry.Error(cause))...)
 	if err := s.r.state.Refused(ctx, s.realm, r); err != nil {
-		s.log.Warn("refusal not kept", append(refusalFields(r), telemetry.Error(err))...)
+		s.log.Warn("refusal not saved", append(refusalFields(r), telemetry.Error(err))...)
 	}
 }
 

@@ -21,7 +21,7 @@ func (w *watcher) ensureHeartbeats(ctx context.Context) {
 		return
 	}
 	if err := w.r.stream.EnsureHeartbeats(ctx); err != nil {
-		w.r.log.Debug("heartbeats are not recorded", telemetry.Error(err))
+		w.r.log.Debug("heartbeats not recorded", telemetry.Error(err))
 		return
 	}
 	w.ensured = now
@@ -45,7 +45,7 @@ func (r *Reconciler) noteWatch(ctx context.Context, heard bool) (state.Watch, er
 	}
 	record, err := r.stream.Heartbeats(ctx, "ingress", now.Sub(from))
 	if err != nil || !record.Complete {
-		r.log.Info("no record of the heartbeats while no reconciler listened", telemetry.At(before.Watched), telemetry.Error(err))
+		r.log.Info("heartbeats unknown for the time without a reconciler", telemetry.At(before.Watched), telemetry.Error(err))
 		return r.state.NoteWatch(ctx, time.Time{}, heard, gap)
 	}
 	silences, last := silences(record, now.Sub(from), gap)

@@ -225,7 +225,7 @@ func (s *scan) ask(ctx context.Context, f *finding) error {
 	if err := s.r.state.SetEntityUse(ctx, s.realm, map[string]state.EntityUse{f.entity: use}); err != nil {
 		return err
 	}
-	s.log.Info("entity is in use by now, all of it is read", telemetry.Entity(f.entity), telemetry.Count(n))
+	s.log.Info("entity now in use; loading it", telemetry.Entity(f.entity), telemetry.Count(n))
 	s.mu.Lock()
 	f.fromBeginning(time.Time{})
 	s.mu.Unlock()

@@ -54,7 +54,7 @@ func (v *verifier) remember(ctx context.Context, realm string, scan state.Scan) 
 	v.mu.Unlock()
 	if err := v.r.state.SaveScan(ctx, realm, scan); err != nil {
 		v.unwatch(p)
-		return nil, fmt.Errorf("remember the scan: %w", err)
+		return nil, fmt.Errorf("save the scan: %w", err)
 	}
 	return p, nil
 }
@@ -253,7 +253,7 @@ func (v *verifier) move(ctx context.Context, realm, scan string, m state.Move) (
 		return 0, err
 	}
 	if !strings.HasSuffix(scan, "-"+tag(sinks)) {
-		v.r.log.Info("sinks were registered during the scan, its cursors stay", telemetry.Realm(realm))
+		v.r.log.Info("sinks registered during the scan; cursors are kept", telemetry.Realm(realm))
 		return 0, nil
 	}
 	moved, err := v.r.state.MoveCursors(ctx, realm, m)
@@ -261,7 +261,7 @@ func (v *verifier) move(ctx context.Context, realm, scan string, m state.Move) (
 		return 0, err
 	}
 	if len(moved) < len(m.To) {
-		v.r.log.Info("cursors were rewound during the scan, they stay", telemetry.Realm(realm), telemetry.Count(len(m.To)-len(moved)))
+		v.r.log.Info("cursors rewound during the scan; not advanced", telemetry.Realm(realm), telemetry.Count(len(m.To)-len(moved)))
 	}
 	now, err := v.r.state.Cursors(ctx, realm)
 	if err != nil {
@@ -280,7 +280,7 @@ func (v *verifier) forget(ctx context.Context, p *pending, why string) error {
 		lacking += len(changes)
 	}
 	v.r.metrics.forgotten.Inc()
-	v.r.log.Warn("scan forgotten, its cursors stay", telemetry.Realm(p.realm), telemetry.Reason(why),
+	v.r.log.Warn("scan abandoned; cursors are kept", telemetry.Realm(p.realm), telemetry.Reason(why),
 		telemetry.Count(lacking), telemetry.At(p.scan.Time))
 	return v.end(ctx, p)
 }

@@ -351,7 +351,7 @@ func (c *comparison) exist(ctx context.Context, ids []string) (there map[string]
 		}
 		res, err := c.query(ctx, fmt.Sprintf("%s MAXRESULTS %d", statement, maxIDs))
 		if err != nil {
-			return nil, at, fmt.Errorf("look for %d records of %s: %w", len(part), c.entity, err)
+			return nil, at, fmt.Errorf("find %d records of %s: %w", len(part), c.entity, err)
 		}
 		for _, item := range res.Entities {
 			there[item.ID] = item.Version()

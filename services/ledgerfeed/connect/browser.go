@@ -29,7 +29,7 @@ func (h *Handler) browser(c echo.Context) (browser, error) {
 	}
 	raw := make([]byte, browserSize)
 	if _, err := rand.Read(raw); err != nil {
-		return "", fmt.Errorf("make a browser's secret: %w", err)
+		return "", fmt.Errorf("create a browser secret: %w", err)
 	}
 	b := browser(base64.RawURLEncoding.EncodeToString(raw))
 	h.keep(c, b)

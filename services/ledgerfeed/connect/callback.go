@@ -64,7 +64,7 @@ func (h *Handler) callback(c echo.Context) error {
 func read(q url.Values) (consented, error) {
 	for _, name := range []string{"state", "code", "realmId", "error"} {
 		if len(q[name]) > 1 {
-			return consented{}, fmt.Errorf("%s is there twice", name)
+			return consented{}, fmt.Errorf("%s is given twice", name)
 		}
 	}
 	got := consented{state: q.Get("state"), code: q.Get("code"), realm: q.Get("realmId"), refusal: q.Get("error")}
@@ -88,7 +88,7 @@ func (h *Handler) consent(ctx context.Context, c echo.Context, state string) (br
 		return "", consent, &problem{
 			status: http.StatusForbidden, code: "other_browser", title: "Begun in another browser",
 			text:  "The connection was begun in another browser, or cookies are off, or it was begun at another address than " + h.redirect.Scheme + "://" + h.redirect.Host + ". Begin again in this one.",
-			cause: errors.New("the browser is not the one the state was given to"),
+			cause: errors.New("the state was issued to another browser"),
 		}
 	}
 	return b, consent, nil
@@ -184,10 +184,10 @@ func (h *Handler) unverified(ctx context.Context, realm string, before connectio
 	// must not stay active, with nobody who knows its tokens.
 	if err := h.OAuth.Revoke(ctx, token.Refresh); err != nil {
 		note += ". The new consent could not be given back to Intuit: " + connection.OwnerEnds
-		h.log.Warn("consent not given back", telemetry.Realm(realm), telemetry.TID(oauthTID(err)), telemetry.Error(err))
+		h.log.Warn("new consent not revoked", telemetry.Realm(realm), telemetry.TID(oauthTID(err)), telemetry.Error(err))
 	} else {
 		note += ", and the new consent was given back to Intuit"
-		h.log.Info("consent given back", telemetry.Realm(realm))
+		h.log.Info("new consent revoked", telemetry.Realm(realm))
 	}
 	note += "."
 	if before.State == connection.Live {

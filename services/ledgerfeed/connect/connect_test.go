@@ -93,7 +93,7 @@ func TestCallback_RefusesWhatIsNotAConsentOfThisBrowser(t *testing.T) {
 			victim.begin("")
 			return victim.do("GET", back)
 		}},
-		{"twice a parameter", 400, "realmId is there twice", func(p *person, back string) answer { return p.do("GET", back+"&realmId=1") }},
+		{"twice a parameter", 400, "realmId is given twice", func(p *person, back string) answer { return p.do("GET", back+"&realmId=1") }},
 		{"no code", 400, "code is missing", func(p *person, back string) answer { return p.do("GET", with(t, back, "code", "")) }},
 		{"another code", 400, "does not take this link", func(p *person, back string) answer { return p.do("GET", with(t, back, "code", "guess")) }},
 		{"no realm", 400, "digits only", func(p *person, back string) answer { return p.do("GET", with(t, back, "realmId", "")) }},

@@ -18,7 +18,7 @@ func (h *Handler) reported(c echo.Context) error {
 	}
 	if realmID.MatchString(realm) && h.checks.Allow() {
 		if err := h.Connections.CheckSoon(c.Request().Context(), realm); err != nil {
-			h.log.Warn("reported disconnect not checked, a scan finds it", telemetry.Realm(realm), telemetry.Error(err))
+			h.log.Warn("reported disconnect not checked; a scan will find it", telemetry.Realm(realm), telemetry.Error(err))
 		}
 	}
 	noStore(c)

@@ -180,7 +180,7 @@ func TestCallback_SaysWhatWasNotGivenBack(t *testing.T) {
 	b.live()
 	b.sim.SetFaults(qbosim.Faults{RefuseRevoke: true})
 	require.Contains(t, b.person().connect(realm).body, connection.OwnerEnds)
-	lines := b.logs.FilterMessage("consent not given back").All()
+	lines := b.logs.FilterMessage("new consent not revoked").All()
 	require.Len(t, lines, 1)
 	require.NotEmpty(t, lines[0].ContextMap()["intuit_tid"])
 }

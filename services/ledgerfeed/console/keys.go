@@ -45,7 +45,7 @@ func sessionKeys(c ConsoleConfig) (keys, error) {
 	}
 	drawn := make([]byte, minSecret)
 	if _, err := rand.Read(drawn); err != nil {
-		return keys{}, fmt.Errorf("draw a session key: %w", err)
+		return keys{}, fmt.Errorf("create a session key: %w", err)
 	}
 	return deriveKeys(drawn)
 }

@@ -75,7 +75,7 @@ func (l *oidcLogin) begin(c echo.Context) error {
 }
 
 var (
-	errOIDC       = errors.New("the login does not fit the one that was begun")
+	errOIDC       = errors.New("the login does not match the one that was started")
 	errUnverified = errors.New("the issuer has not verified the e-mail address; see console.oidc_trust_email and console.oidc_operator_groups")
 )
 

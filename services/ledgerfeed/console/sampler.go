@@ -65,7 +65,7 @@ func (p *sampler) run(ctx context.Context) {
 			err = errors.Join(p.s.o.State.AddSample(ctx, hour, x), p.s.o.State.AddSample(ctx, day, x))
 		}
 		if err != nil && ctx.Err() == nil {
-			p.s.log.Debug("no sample", zap.Error(err))
+			p.s.log.Debug("sample not recorded", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():

@@ -191,7 +191,7 @@ func (s *Server) watchReplicas(ctx context.Context) {
 	}
 	s.o.State.Members("console", s.log).Run(ctx, func(replicas []string) {
 		if len(replicas) > 1 {
-			s.log.Warn("several consoles without console.session_key: people are logged out as they get to another one", zap.Int("count", len(replicas)))
+			s.log.Warn("several consoles without console.session_key; a login holds on one of them only", zap.Int("count", len(replicas)))
 		}
 	})
 }

@@ -85,7 +85,7 @@ func (s *sessions) nameOf(r *http.Request) (string, bool) {
 func (s *sessions) create(ctx context.Context, r record) (*http.Cookie, error) {
 	raw := make([]byte, sessionBytes)
 	if _, err := rand.Read(raw); err != nil {
-		return nil, fmt.Errorf("draw a session id: %w", err)
+		return nil, fmt.Errorf("create a session id: %w", err)
 	}
 	generation, err := s.store.SessionGeneration(ctx)
 	if err != nil {

@@ -69,7 +69,7 @@ func (d *dataDir) checkVersion() error {
 		return err
 	}
 	if got != dataVersion {
-		return lifecycle.Usage(fmt.Errorf("--data-dir %s: it holds %q, this program reads %q; name another directory or remove this one", d.path, got, dataVersion))
+		return lifecycle.Usage(fmt.Errorf("--data-dir %s: the version is %q, this program reads %q; name another directory or remove this one", d.path, got, dataVersion))
 	}
 	return nil
 }

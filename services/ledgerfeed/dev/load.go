@@ -55,7 +55,7 @@ func (l *load) Run(ctx context.Context, d time.Duration) error {
 			step = l.sim.StepOther
 		}
 		if _, err := step(realm); err != nil {
-			return fmt.Errorf("change the simulated books of realm %s: %w", realm, err)
+			return fmt.Errorf("change the simulated records of realm %s: %w", realm, err)
 		}
 		l.made.Add(1)
 	}

@@ -52,7 +52,7 @@ func (f *feed) openStream(ctx context.Context) error {
 	f.stream = conn
 	f.deferClose("stream", func() error { conn.Close(); return nil })
 	if err := conn.EnsureTopology(ctx); err != nil {
-		return fmt.Errorf("make the streams: %w", err)
+		return fmt.Errorf("create the streams: %w", err)
 	}
 	f.deadBefore, err = f.newestDead(ctx)
 	return err

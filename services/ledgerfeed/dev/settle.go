@@ -115,14 +115,14 @@ func (f *feed) awaitIdle(ctx context.Context) error {
 	for {
 		idle, err := f.processor.Idle(ctx)
 		if err != nil {
-			return fmt.Errorf("wait until nothing is left to deliver: %w", err)
+			return fmt.Errorf("wait for the delivery of all changes: %w", err)
 		}
 		if idle {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait until nothing is left to deliver: %w", ctx.Err())
+			return fmt.Errorf("wait for the delivery of all changes: %w", ctx.Err())
 		case <-poll.C:
 		}
 	}

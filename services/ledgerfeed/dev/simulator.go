@@ -51,7 +51,7 @@ func startSimulator(ctx context.Context, o Options, data *dataDir, log *zap.Logg
 		Logger:        log.Named("quickbooks"),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the simulated books: %w", err)
+		return nil, fmt.Errorf("open the simulated records: %w", err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.SimListen)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *simulator) found(realms []string) (founded map[string]bool, err error) 
 		}
 		founded[realm] = true
 		if err := s.fill(realm); err != nil {
-			return nil, fmt.Errorf("fill the simulated books of realm %s: %w", realm, err)
+			return nil, fmt.Errorf("create the simulated records of realm %s: %w", realm, err)
 		}
 	}
 	return founded, nil

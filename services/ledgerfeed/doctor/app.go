@@ -12,7 +12,7 @@ const checkApp = "app"
 // wrong. That is one result, however many companies it concerns.
 func (x *exam) app(ctx context.Context) {
 	if x.store == nil {
-		x.skip(checkApp, "mend Redis first", "not looked at")
+		x.skip(checkApp, "fix Redis first", "not looked at")
 		return
 	}
 	problems, err := x.store.AppProblems(ctx)

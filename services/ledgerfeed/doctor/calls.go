@@ -15,7 +15,7 @@ const (
 // calls looks at what bounds the calls to Intuit.
 func (x *exam) calls(ctx context.Context) {
 	if x.store == nil {
-		x.skip(checkLimiter, "mend Redis first", "not looked at")
+		x.skip(checkLimiter, "fix Redis first", "not looked at")
 		return
 	}
 	limits := state.DefaultLimits()

@@ -34,7 +34,7 @@ type realm struct {
 // connections reads every realm's connection, and looks at its state and deadlines.
 func (x *exam) connections(ctx context.Context) {
 	if x.store == nil {
-		x.skip(checkConnections, "mend Redis first", "not looked at")
+		x.skip(checkConnections, "fix Redis first", "not looked at")
 		return
 	}
 	if err := x.Config.Connection.Validate(); err != nil {
@@ -134,7 +134,7 @@ func (x *exam) states() {
 	}
 	if len(lapsed) > 0 {
 		x.fail(checkConnections, "a refused token is tried again by itself, and now by ledgerfeed token refresh; if Intuit still refuses it, have a person connect the company again: its cursors wait, and nothing is lost",
-			"%d of %d companies must be connected anew: %s", len(lapsed), len(x.realms), some(lapsed))
+			"%d of %d companies need reauthorisation: %s", len(lapsed), len(x.realms), some(lapsed))
 	}
 	for _, s := range connection.RefusedStates() {
 		if len(refused[s]) > 0 {
@@ -250,7 +250,7 @@ func (x *exam) deadlines() {
 		}
 	}
 	if len(sealed) > 0 {
-		x.fail(checkTokens, "put the key back into LEDGERFEED_CONNECTION_KEYS, or connect them anew", "the tokens of %d companies cannot be opened with the keys there are: %s", len(sealed), some(sealed))
+		x.fail(checkTokens, "put the key back into LEDGERFEED_CONNECTION_KEYS, or connect them again", "the tokens of %d companies cannot be decrypted with the configured keys: %s", len(sealed), some(sealed))
 	}
 	if len(expired) > 0 {
 		x.fail(checkTokens, "have a person connect them again", "the refresh tokens of %d companies have expired: %s", len(expired), some(expired))

@@ -148,7 +148,7 @@ func (x *exam) close() {
 }
 
 // errNoRefresh: looking at a token must not replace it.
-var errNoRefresh = errors.New("doctor refreshes no token")
+var errNoRefresh = errors.New("doctor does not refresh tokens")
 
 type noRefresh struct{}
 

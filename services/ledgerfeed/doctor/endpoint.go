@@ -54,7 +54,7 @@ func (x *exam) dns(ctx context.Context) bool {
 	host := x.PublicURL.Hostname()
 	addrs, err := x.lookup(ctx, host)
 	if err != nil || len(addrs) == 0 {
-		x.fail(checkDNS, "make an A or AAAA record for it, or mend the URL in the portal and here", "%s has no address: %v", host, err)
+		x.fail(checkDNS, "create an A or AAAA record for it, or correct the URL in the portal and here", "%s has no address: %v", host, err)
 		return false
 	}
 	var texts []string
@@ -183,7 +183,7 @@ func (x *exam) path() secret.String {
 	apps, err := ingress.VerifierTokens(x.Config.Ingress.Apps)
 	if err != nil {
 		if x.Config.Ingress.Apps != "" {
-			x.fail(checkPath, "mend LEDGERFEED_INGRESS_APPS", "%v", err)
+			x.fail(checkPath, "correct LEDGERFEED_INGRESS_APPS", "%v", err)
 		}
 		return x.Token
 	}
@@ -195,7 +195,7 @@ func (x *exam) path() secret.String {
 			ends = append(ends, "/webhooks/"+app)
 		}
 		x.warn(checkPath, "enter https://HOST/webhooks/NAME in the portal, unless your proxy changes the path",
-			"the path %q is none of the ingress (%s)", x.PublicURL.Path, strings.Join(ends, ", "))
+			"the path %q is not one of the ingress (%s)", x.PublicURL.Path, strings.Join(ends, ", "))
 	} else {
 		x.ok(checkPath, "the path is that of the app %s", name)
 	}

@@ -23,7 +23,7 @@ func (x *exam) intuit(ctx context.Context) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, x.Config.QBO.BaseURL, nil)
 	if err != nil {
-		x.fail(checkClock, "mend qbo.base_url", "qbo.base_url cannot be used")
+		x.fail(checkClock, "correct qbo.base_url", "qbo.base_url cannot be used")
 		return
 	}
 	begun := x.Now()

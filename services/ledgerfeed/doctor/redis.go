@@ -20,9 +20,9 @@ func (x *exam) redis(ctx context.Context) {
 	var err error
 	x.store, err = state.Open(ctx, state.Options{Config: x.Config.Redis, Logger: x.Logger.Named("redis")})
 	if err != nil {
-		do := "mend redis.url"
+		do := "correct redis.url"
 		if errors.Is(err, state.ErrUnreachable) {
-			do = "start Redis, or mend redis.url; until then events wait on the stream"
+			do = "start Redis, or correct redis.url; until then events wait on the stream"
 		}
 		x.fail(checkRedis, do, "%v", err)
 		return

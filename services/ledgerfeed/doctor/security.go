@@ -60,7 +60,7 @@ func (x *exam) brokerSecurity(ctx context.Context) {
 	case open && local:
 		x.ok(checkBrokerLogin, "none; %s", onThisMachine)
 	case open:
-		x.fail(checkBrokerLogin, "see docs/deployment.md: NATS users with permissions by service", "the broker takes any client: whoever reaches it can publish events and delete streams")
+		x.fail(checkBrokerLogin, "see docs/deployment.md: NATS users with permissions by service", "the broker accepts any client: anyone who can reach it can publish events and delete streams")
 	default:
 		x.ok(checkBrokerLogin, "a client without a login is refused")
 	}
@@ -92,7 +92,7 @@ func (x *exam) redisSecurity(ctx context.Context) {
 	case open && local:
 		x.ok(checkRedisLogin, "none; %s", onThisMachine)
 	case open:
-		x.fail(checkRedisLogin, "set a password, or ACL users, in Redis", "Redis takes any client: whoever reaches it can delete tokens and marks")
+		x.fail(checkRedisLogin, "set a password, or ACL users, in Redis", "Redis accepts any client: anyone who can reach it can delete tokens and marks")
 	case !limited && asked == nil && !local:
 		x.warn(checkRedisLogin, "give the services a Redis user with the rights of docs/deployment.md", "the services log in as %s, who may do everything", orUnknown(user))
 	default:
@@ -172,7 +172,7 @@ func (x *exam) secretFiles() {
 	}
 	switch {
 	case len(files) == 0:
-		x.skip(checkSecretFiles, "give secrets by files (LEDGERFEED_…_FILE): an environment is shown to whoever inspects the process", "no setting names a file")
+		x.skip(checkSecretFiles, "give secrets by files (LEDGERFEED_…_FILE): anyone who inspects the process can read its environment", "no setting names a file")
 	case exposed == 0:
 		x.ok(checkSecretFiles, "%d files, none readable by others", len(files))
 	}
@@ -181,7 +181,7 @@ func (x *exam) secretFiles() {
 func (x *exam) pprof() {
 	switch a := x.Config.Admin; {
 	case a.Pprof && !telemetry.IsLoopback(a.Listen) && a.Listen != telemetry.Off:
-		x.warn(checkPprof, "unset admin.pprof, or let admin.listen be a loopback address", "profiles are served at %s to whoever reaches it", a.Listen)
+		x.warn(checkPprof, "unset admin.pprof, or let admin.listen be a loopback address", "profiles are served at %s to anyone who can reach it", a.Listen)
 	default:
 		x.ok(checkPprof, "profiles are served on this machine alone")
 	}

@@ -52,9 +52,9 @@ func TestDoctor_FindsWhatLetsOthersIn(t *testing.T) {
 		level doctor.Level
 		text  string
 	}{
-		"broker-login": {doctor.Fail, "takes any client"},
+		"broker-login": {doctor.Fail, "accepts any client"},
 		"broker-tls":   {doctor.Warn, "no TLS"},
-		"redis-login":  {doctor.Fail, "takes any client"},
+		"redis-login":  {doctor.Fail, "accepts any client"},
 		"redis-tls":    {doctor.Warn, "no TLS"},
 		"postgres-tls": {doctor.Warn, "sslmode is require"},
 		"console-url":  {doctor.Fail, "sessions cross the network in clear"},

@@ -18,7 +18,7 @@ func (x *exam) sinks(ctx context.Context) {
 	}
 	all, err := processor.ReachSinks(ctx, x.Config.Processor, x.broker)
 	if err != nil {
-		x.fail(checkSinks, "mend processor.sinks", "%v", err)
+		x.fail(checkSinks, "correct processor.sinks", "%v", err)
 		return
 	}
 	for _, s := range all {

@@ -26,15 +26,15 @@ const nearlyFull = 0.8
 // stream opens the broker, and asks what a PubAck means and how full it is.
 func (x *exam) stream(ctx context.Context) {
 	if err := x.Config.NATS.Validate(); err != nil {
-		x.fail(checkBroker, "mend the settings", "%v", err)
+		x.fail(checkBroker, "correct the settings", "%v", err)
 		return
 	}
 	var err error
 	x.broker, err = stream.Connect(ctx, stream.Options{Config: x.Config.NATS, Name: "ledgerfeed-doctor", Logger: x.Logger.Named("nats")})
 	if err != nil {
-		do := "mend nats.url"
+		do := "correct nats.url"
 		if errors.Is(err, stream.ErrUnreachable) {
-			do = "start the broker, or mend nats.url; until then webhooks are answered 503"
+			do = "start the broker, or correct nats.url; until then webhooks are answered 503"
 		}
 		x.fail(checkBroker, do, "%v", err)
 		return
@@ -100,7 +100,7 @@ func adviceOnBroker(problem string) string {
 	case strings.Contains(problem, "needs"):
 		return "upgrade nats-server"
 	}
-	return "mend the server, or choose the profile that fits"
+	return "change the server's settings, or choose the profile that matches them"
 }
 
 // settings fails on a stream that somebody has made or edited by hand.

@@ -13,7 +13,7 @@ const checkWebhooks = "webhooks"
 // no webhook comes, companies that are not told of, webhooks that are late.
 func (x *exam) webhooks(ctx context.Context) {
 	if x.store == nil {
-		x.skip(checkWebhooks, "mend Redis first", "not looked at")
+		x.skip(checkWebhooks, "fix Redis first", "not looked at")
 		return
 	}
 	found, err := finding.Look(ctx, x.store, x.Now())
@@ -37,5 +37,5 @@ func (x *exam) webhooks(ctx context.Context) {
 		x.fail(checkWebhooks, "see the log of Redis", "%v", err)
 		return
 	}
-	x.ok(checkWebhooks, "webhooks of %d kinds came, and scans found no kind that is never told of", len(heard))
+	x.ok(checkWebhooks, "webhooks of %d kinds arrived, and scans found no kind without webhooks", len(heard))
 }

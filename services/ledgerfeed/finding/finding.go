@@ -151,7 +151,7 @@ func (l *look) apps(ctx context.Context, store *state.Store) error {
 	problems, err := store.AppProblems(ctx)
 	for _, p := range problems {
 		text, remedy := access.Explain(p)
-		l.add(Finding{Kind: AppRefused, Severity: Error, Since: p.Since, Text: text + ".", Advice: "To mend it, " + remedy + "."})
+		l.add(Finding{Kind: AppRefused, Severity: Error, Since: p.Since, Text: text + ".", Advice: "To fix it, " + remedy + "."})
 	}
 	return err
 }
@@ -251,7 +251,7 @@ func (l *look) lossy() {
 	}
 	l.add(Finding{
 		Kind: Lossy, Severity: Warning, Gaps: gaps, Scans: scans, Told: told, Days: recentDays,
-		Text: fmt.Sprintf("Webhooks get lost: of %d changes in the last %d days they told of %s first, and scans found %d.",
+		Text: fmt.Sprintf("Webhooks get lost: of %d changes in the last %d days, webhooks announced %s first, and scans found %d.",
 			told+gaps, recentDays, percent(1-share), gaps),
 		Advice: "Run ledgerfeed doctor --public-url from outside of your network, and look for answers that are not 200 and slower than 3 s; ledgerfeed gap ls names the changes and why.",
 	})
@@ -326,12 +326,12 @@ func (l *look) silent(ctx context.Context, store *state.Store, realm, company st
 	}
 	f := Finding{
 		Kind: Silent, Severity: Error, Realm: realm, Company: company, Since: told, Gaps: n, Days: recentDays,
-		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that others are told of.", who, day(told), n),
+		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that other realms get webhooks for.", who, day(told), n),
 		Advice: "Look whether the company is still connected to this app and not to another one of yours (development, production): " +
-			"webhooks go to the app that holds the connection. Connecting it anew mends it.",
+			"webhooks go to the app that holds the connection. Connecting it again fixes it.",
 	}
 	if told.IsZero() {
-		f.Text = fmt.Sprintf("Realm %s has never had a webhook: scans found %d changes there that others are told of.", who, n)
+		f.Text = fmt.Sprintf("Realm %s has never had a webhook: scans found %d changes there that other realms get webhooks for.", who, n)
 	}
 	l.add(f)
 	return true, nil

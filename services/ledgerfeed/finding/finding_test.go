@@ -144,7 +144,7 @@ func TestLook_SaysThatWebhooksGetLost(t *testing.T) {
 	require.Empty(t, a.look(), "two in a hundred may be bad luck")
 	a.found("1", "Invoice", "update", state.VerdictLost, 6)
 	require.Equal(t, map[string]string{
-		"lossy  ": "Webhooks get lost: of 1025 changes in the last 7 days they told of 97.6 % first, and scans found 25.",
+		"lossy  ": "Webhooks get lost: of 1025 changes in the last 7 days, webhooks announced 97.6 % first, and scans found 25.",
 	}, a.look())
 }
 
@@ -160,8 +160,8 @@ func TestLook_SaysThatARealmIsSilent(t *testing.T) {
 	a.found("2", "Invoice", "update", state.VerdictLost, 2)
 	a.found("3", "Invoice", "update", state.VerdictLost, 3)
 	require.Equal(t, map[string]string{
-		"silent-realm 2 ": "Realm 2 has had no webhook since 2026-11-02: scans found 4 changes there that others are told of.",
-		"silent-realm 3 ": "Realm 3 has never had a webhook: scans found 3 changes there that others are told of.",
+		"silent-realm 2 ": "Realm 2 has had no webhook since 2026-11-02: scans found 4 changes there that other realms get webhooks for.",
+		"silent-realm 3 ": "Realm 3 has never had a webhook: scans found 3 changes there that other realms get webhooks for.",
 	}, a.look())
 }
 

@@ -26,10 +26,10 @@ func (r *run) deletable() []string {
 	names, others := r.known()
 	since := r.cdcSince()
 	if len(others) > 0 {
-		r.note("QuickBooks tells of no deletions of %s: replay a deleted one by its id", strings.Join(others, ", "))
+		r.note("QuickBooks reports no deletions of %s: replay a deleted record by its id", strings.Join(others, ", "))
 	}
 	if len(names) > 0 && r.o.Since.Before(since) {
-		r.note("deletions before %s are not found, QuickBooks tells of them for 30 days: replay a deleted record by its id", qbo.FormatTime(since))
+		r.note("deletions before %s are not found, because QuickBooks reports them for 30 days: replay a deleted record by its id", qbo.FormatTime(since))
 	}
 	if !r.o.Until.IsZero() && !since.Before(r.o.Until) {
 		return nil

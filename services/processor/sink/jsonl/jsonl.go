@@ -40,7 +40,7 @@ import (
 
 // errUndone: the lines were written but are not on disk for certain, because an
 // fsync failed or the file was closed.
-var errUndone = errors.New("given up before it was on disk")
+var errUndone = errors.New("cancelled before it was on disk")
 
 // Options say where to write.
 type Options struct {
@@ -152,7 +152,7 @@ func encode(changes []*ledgerfeedv1.Change) ([]byte, error) {
 	for _, c := range changes {
 		record := sink.RecordOf(c)
 		if err := enc.Encode(record); err != nil {
-			return nil, fmt.Errorf("%s is no JSON: %w", record.Key, err)
+			return nil, fmt.Errorf("%s is not JSON: %w", record.Key, err)
 		}
 	}
 	return lines.Bytes(), nil

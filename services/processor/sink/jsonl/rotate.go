@@ -95,7 +95,7 @@ func (s *Sink) rotateIfDueLocked() {
 	}
 	if err := s.rotateLocked(); err != nil {
 		s.aging.retry = now.Add(retryAfter)
-		s.rotation.log.Warn("file not put aside", telemetry.Error(err), telemetry.After(retryAfter))
+		s.rotation.log.Warn("file not rotated", telemetry.Error(err), telemetry.After(retryAfter))
 	}
 }
 
@@ -173,7 +173,7 @@ func (s *Sink) nextName() (string, error) {
 	}
 	at, err := time.Parse(nameTime, strings.TrimSuffix(strings.TrimPrefix(last, stem), ext))
 	if err != nil {
-		return "", fmt.Errorf("name after %s: %w", last, err)
+		return "", fmt.Errorf("next file name after %s: %w", last, err)
 	}
 	return stem + at.Add(time.Millisecond).Format(nameTime) + ext, nil
 }

@@ -151,7 +151,7 @@ func TestSink_AFileThatCannotBePutAsideGrows(t *testing.T) {
 	s := openWith(t, jsonl.Options{Path: path, MaxBytes: 1, Logger: zap.New(core)})
 	writeIDs(t, s, 1, 3)
 	require.Equal(t, []string{"1", "2", "3"}, ids(t, path))
-	require.Equal(t, 1, logs.FilterMessage("file not put aside").Len(), "not again at once")
+	require.Equal(t, 1, logs.FilterMessage("file not rotated").Len(), "not again at once")
 }
 
 // Where no new file can be begun the next write does it.

@@ -116,7 +116,7 @@ type Audit struct {
 // KeepAudit stores a verdict in the table audit beside the sink's.
 func (s *Sink) KeepAudit(ctx context.Context, a Audit) error {
 	if err := s.ready(ctx); err != nil {
-		return fmt.Errorf("keep audit in %s: %w", s.audit(), err)
+		return fmt.Errorf("write audit to %s: %w", s.audit(), err)
 	}
 	const keep = `INSERT INTO {{audit}} (run, realm, entity, audited_at, verdict, up_to, records, missing, stale, extra, differs, repaired, calls, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -126,7 +126,7 @@ func (s *Sink) KeepAudit(ctx context.Context, a Audit) error {
 	_, err := s.pool.Exec(ctx, s.names().Replace(keep), a.Run, a.Realm, a.Entity, a.At, a.Verdict, orNull(a.UpTo),
 		a.Records, a.Missing, a.Stale, a.Extra, a.Differs, a.Repaired, a.Calls, a.Detail)
 	if err != nil {
-		return fmt.Errorf("keep audit in %s: %w", s.audit(), err)
+		return fmt.Errorf("write audit to %s: %w", s.audit(), err)
 	}
 	return nil
 }

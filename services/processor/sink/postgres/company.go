@@ -28,10 +28,10 @@ func (s *Sink) KeepCompanies(ctx context.Context, companies []sink.Company) erro
 		return nil
 	}
 	if err := s.ready(ctx); err != nil {
-		return fmt.Errorf("keep companies in %s: %w", s.company(), err)
+		return fmt.Errorf("write companies to %s: %w", s.company(), err)
 	}
 	if _, err := s.exec(ctx, s.names().Replace(keepCompanies), companyColumns(companies)...); err != nil {
-		return fmt.Errorf("keep companies in %s: %w", s.company(), s.classify(err))
+		return fmt.Errorf("write companies to %s: %w", s.company(), s.classify(err))
 	}
 	return nil
 }

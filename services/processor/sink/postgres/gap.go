@@ -25,10 +25,10 @@ func (s *Sink) KeepGaps(ctx context.Context, gaps []sink.Gap) error {
 		return nil
 	}
 	if err := s.ready(ctx); err != nil {
-		return fmt.Errorf("keep gaps in %s: %w", s.gap(), err)
+		return fmt.Errorf("write gaps to %s: %w", s.gap(), err)
 	}
 	if _, err := s.exec(ctx, s.names().Replace(keepGaps), gapColumns(gaps)...); err != nil {
-		return fmt.Errorf("keep gaps in %s: %w", s.gap(), s.classify(err))
+		return fmt.Errorf("write gaps to %s: %w", s.gap(), s.classify(err))
 	}
 	return nil
 }

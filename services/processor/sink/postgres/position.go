@@ -16,7 +16,7 @@ import (
 // server: a standby that lacks the last writes may have the row all the same.
 func (s *Sink) Position(ctx context.Context) (sink.Position, error) {
 	if err := s.ready(ctx); err != nil {
-		return sink.Position{}, fmt.Errorf("move on in %s: %w", s.position(), err)
+		return sink.Position{}, fmt.Errorf("advance the position in %s: %w", s.position(), err)
 	}
 	const move = `UPDATE {{position}} SET n = n + 1 RETURNING id, n, extract(epoch FROM pg_postmaster_start_time())::text`
 	var p sink.Position
@@ -24,7 +24,7 @@ func (s *Sink) Position(ctx context.Context) (sink.Position, error) {
 		if restored(err) {
 			s.migrated.Store(false)
 		}
-		return sink.Position{}, fmt.Errorf("move on in %s: %w", s.position(), err)
+		return sink.Position{}, fmt.Errorf("advance the position in %s: %w", s.position(), err)
 	}
 	return p, nil
 }

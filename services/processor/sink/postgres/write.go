@@ -163,7 +163,7 @@ func (s *Sink) advanceSequence(ctx context.Context) error {
 	const advance = `SELECT setval('{{sequence}}', (SELECT max(seq) FROM {{log}})) FROM {{sequence}} WHERE last_value <= (SELECT max(seq) FROM {{log}})`
 	tag, err := s.pool.Exec(ctx, s.names().Replace(advance))
 	if err == nil && tag.RowsAffected() > 0 {
-		s.events.Warn("sequence of the change log was behind its table, moved", telemetry.Sink(s.name))
+		s.events.Warn("change log sequence was behind its table; advanced", telemetry.Sink(s.name))
 	}
 	return err
 }

@@ -108,11 +108,11 @@ func checkHeaders(headers http.Header) error {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			return errors.New("webhook sink: the name of a header has characters that none may have")
+			return errors.New("webhook sink: a header name has invalid characters")
 		case slices.Contains(ours, canonical) || strings.HasPrefix(canonical, "Webhook-"):
 			return fmt.Errorf("webhook sink: the header %s is set by Ledgerfeed", canonical)
 		case slices.ContainsFunc(values, func(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }):
-			return fmt.Errorf("webhook sink: the value of the header %s has characters that none may have", canonical)
+			return fmt.Errorf("webhook sink: the value of header %s has invalid characters", canonical)
 		}
 	}
 	return nil

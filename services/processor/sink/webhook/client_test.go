@@ -92,8 +92,8 @@ func TestWrite_SendsTheHeadersOfASink(t *testing.T) {
 	for name, bad := range map[string]http.Header{
 		"Webhook-Id is set by Ledgerfeed":   {"webhook-id": {"1"}},
 		"Content-Type is set by Ledgerfeed": {"Content-Type": {"text/plain"}},
-		"name of a header":                  {"a b": {"1"}},
-		"value of the header X":             {"X": {"secret\r\nHost: x"}},
+		"header name":                       {"a b": {"1"}},
+		"value of header X":                 {"X": {"secret\r\nHost: x"}},
 	} {
 		_, err := webhook.Open(webhook.Options{URL: e.URL, Secrets: []secret.String{newSecret}, Headers: bad})
 		require.ErrorContains(t, err, name)

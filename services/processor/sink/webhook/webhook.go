@@ -308,7 +308,7 @@ func timedOut(err error) bool {
 	return errors.As(err, &n) && n.Timeout()
 }
 
-var errNotYet = errors.New("the endpoint has asked to be left alone for a while")
+var errNotYet = errors.New("the endpoint asked for a pause")
 
 // request signs the batch now: the time is part of the signature.
 func (s *Sink) request(ctx context.Context, batch []parcel) (*http.Request, error) {
