@@ -35,8 +35,8 @@ func DefaultSetupConfig() SetupConfig {
 func (c SetupConfig) Validate() error { return errors.Join(c.NATS.Validate(), c.Processor.Validate()) }
 
 type setupCmd struct {
-	Sink []string      `placeholder:"NAME" help:"Name of a sink that your own program brings; several separated by commas."`
-	Wait time.Duration `default:"2m" placeholder:"TIME" help:"How long a server that does not answer is waited for (${default})."`
+	Sink []string      `placeholder:"NAME" help:"Name of a sink that your own program provides (comma-separated)."`
+	Wait time.Duration `default:"2m" placeholder:"TIME" help:"Time to wait for servers to answer (${default})."`
 }
 
 // Help is the long help of the command.
