@@ -15,9 +15,9 @@ import (
 // SimConfig is what `ledgerfeed sim` reads from the environment: both are
 // secrets and do not belong on a command line.
 type SimConfig struct {
-	RedisURL       secret.String   `koanf:"redis_url" doc:"The services' Redis: the simulated companies are connected there. Without it nobody is connected and no webhook is sent."`
-	RedisCAFile    string          `koanf:"redis_ca_file" doc:"PEM file with the certificate authorities that Redis is trusted by, for rediss://; empty for the system's."`
-	ConnectionKeys []secret.String `koanf:"connection_keys" doc:"The services' connection.keys."`
+	RedisURL       secret.String   `koanf:"redis_url" doc:"Redis of the services, where the simulated companies are connected. Without it no company is connected and no webhook is sent."`
+	RedisCAFile    string          `koanf:"redis_ca_file" doc:"PEM file with certificate authorities for Redis, for rediss://; empty for the system's."`
+	ConnectionKeys []secret.String `koanf:"connection_keys" doc:"connection.keys of the services."`
 }
 
 type simCmd struct {
