@@ -19,17 +19,17 @@ const (
 
 // Config is what an operator sets about Intuit's API and the app that calls it.
 type Config struct {
-	BaseURL      string        `koanf:"base_url" doc:"QuickBooks API. For sandbox companies https://sandbox-quickbooks.api.intuit.com."`
-	ClientID     string        `koanf:"client_id" live:"true" file:"true" doc:"Client ID of the Intuit app, from the portal's page Keys & credentials. Read again when its file changes and on SIGHUP."`
-	ClientSecret secret.String `koanf:"client_secret" live:"true" doc:"Client secret of the Intuit app. Read again when its file changes and on SIGHUP."`
+	BaseURL      string        `koanf:"base_url" doc:"Base URL of the QuickBooks API. For sandbox companies: https://sandbox-quickbooks.api.intuit.com."`
+	ClientID     string        `koanf:"client_id" live:"true" file:"true" doc:"Client ID of the Intuit app, from the portal's page Keys & credentials. Reloaded when its file changes and on SIGHUP."`
+	ClientSecret secret.String `koanf:"client_secret" live:"true" doc:"Client secret of the Intuit app. Reloaded when its file changes and on SIGHUP."`
 	TokenURL     string        `koanf:"token_url" doc:"OAuth token endpoint; empty for Intuit's."`
 	RevokeURL    string        `koanf:"revoke_url" doc:"OAuth revocation endpoint; empty for Intuit's."`
 	AuthorizeURL string        `koanf:"authorize_url" doc:"OAuth consent page; empty for Intuit's."`
-	RedirectURL  string        `koanf:"redirect_url" doc:"Where Intuit sends a person back after the consent; one of those registered in the portal."`
-	HTTPHosts    []string      `koanf:"http_hosts" doc:"Hosts that the URLs above may reach without TLS, beside this machine; for a simulated QuickBooks. Without it http:// is refused: tokens and the client secret would be readable on the way."`
-	PKCE         bool          `koanf:"pkce" doc:"Whether to bind the consent to the exchange by PKCE (S256). Intuit's discovery document does not offer it; the simulated QuickBooks checks it."`
-	Timeout      time.Duration `koanf:"timeout" doc:"How long one API call may take, at most 2m."`
-	MonthlyCalls int64         `koanf:"monthly_calls" doc:"How many metered calls (CorePlus: reads and queries, successful, of production companies) the app may make in a calendar month; the last tenth is kept for live changes. 0 counts and forecasts them and sets no bound. Intuit blocks an app of the free Builder tier after 500000."`
+	RedirectURL  string        `koanf:"redirect_url" doc:"Redirect URL after the consent; it must be registered in the portal."`
+	HTTPHosts    []string      `koanf:"http_hosts" doc:"Hosts that the URLs above may reach without TLS, in addition to this machine; for a simulated QuickBooks. Other http:// URLs are refused, because tokens and the client secret would travel unencrypted."`
+	PKCE         bool          `koanf:"pkce" doc:"Bind the consent to the token exchange by PKCE (S256). Intuit's discovery document does not offer it; the simulated QuickBooks checks it."`
+	Timeout      time.Duration `koanf:"timeout" doc:"Timeout of one API call, at most 2m."`
+	MonthlyCalls int64         `koanf:"monthly_calls" doc:"Maximum metered calls (CorePlus: successful reads and queries of production companies) per calendar month; the last tenth is reserved for live changes. 0 = no limit, calls are only counted and forecast. Intuit blocks an app of the free Builder tier after 500000."`
 }
 
 // DefaultConfig is Intuit's production API. ClientID and ClientSecret have no default.

@@ -21,16 +21,16 @@ import (
 
 // Config says where Redis is.
 type Config struct {
-	URL     secret.String `koanf:"url" live:"true" doc:"Redis server: redis://user:password@host:port/db, rediss:// for TLS; a password percent-encoded. User and password are read again when its file changes and on SIGHUP."`
-	Cluster bool          `koanf:"cluster" doc:"Whether the URL names a node of a Redis Cluster; name more of them by ?addr=HOST:PORT&addr=HOST:PORT."`
+	URL     secret.String `koanf:"url" live:"true" doc:"Redis URL: redis://user:password@host:port/db, or rediss:// for TLS; percent-encode the password. User and password are reloaded when its file changes and on SIGHUP."`
+	Cluster bool          `koanf:"cluster" doc:"Set if the URL names a node of a Redis Cluster; add more nodes by ?addr=HOST:PORT&addr=HOST:PORT."`
 	// Sentinel is about which server to write to; user, password and database of URL
 	// are Redis's own.
 	Sentinel         string        `koanf:"sentinel" doc:"Name of the master where the URL names a Sentinel that says which server it is; more Sentinels by ?addr=HOST:PORT&addr=HOST:PORT. User, password and database of the URL are those of Redis, redis.sentinel_user and redis.sentinel_password those of the Sentinels. Empty: the URL is Redis itself."`
 	SentinelUser     string        `koanf:"sentinel_user" doc:"User at the Sentinels, with redis.sentinel_password; empty for their default user."`
-	SentinelPassword secret.String `koanf:"sentinel_password" doc:"Password at the Sentinels; empty where they ask for none."`
+	SentinelPassword secret.String `koanf:"sentinel_password" doc:"Password at the Sentinels; empty if they require none."`
 	// The files of TLS, where the URL is rediss://.
-	CAFile         string `koanf:"ca_file" doc:"PEM file with the certificate authorities that Redis is trusted by; empty for the system's."`
-	ClientCertFile string `koanf:"client_cert_file" doc:"PEM file with the certificate that is shown to a Redis that asks for one (mTLS). Read again for each connection."`
+	CAFile         string `koanf:"ca_file" doc:"PEM file with certificate authorities for Redis; empty for the system's."`
+	ClientCertFile string `koanf:"client_cert_file" doc:"PEM file with the client certificate for Redis (mTLS). Read for each connection."`
 	ClientKeyFile  string `koanf:"client_key_file" doc:"PEM file with the key of that certificate."`
 }
 

@@ -53,26 +53,26 @@ const (
 
 // Config is what an operator sets about the broker.
 type Config struct {
-	URL             string        `koanf:"url" doc:"NATS server, or several separated by commas; tls:// for TLS. No password in it: use nats.credentials_file, nats.nkey_file, nats.password or nats.token."`
+	URL             string        `koanf:"url" doc:"NATS server URLs, comma-separated; tls:// for TLS. Do not include a password: use nats.credentials_file, nats.nkey_file, nats.password or nats.token."`
 	CredentialsFile string        `koanf:"credentials_file" doc:"NATS credentials file (JWT and seed); empty for none. Read for each connection."`
-	NkeyFile        string        `koanf:"nkey_file" doc:"File with the seed of an nkey (SU...), for a NATS server that knows its users by nkey; empty for none. Read at the start."`
-	User            string        `koanf:"user" live:"true" file:"true" doc:"User at the NATS server, with nats.password; empty for none. Read again when its file changes and on SIGHUP."`
-	Password        secret.String `koanf:"password" live:"true" doc:"Password of nats.user. Read again when its file changes and on SIGHUP."`
-	Token           secret.String `koanf:"token" live:"true" doc:"Token that the NATS server asks for, in place of a user; empty for none. Read again when its file changes and on SIGHUP."`
-	CAFile          string        `koanf:"ca_file" doc:"PEM file of the authorities to trust beside the system's; empty for none."`
-	Profile         Profile       `koanf:"profile" doc:"How the broker keeps messages: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
-	Setup           Setup         `koanf:"setup" doc:"Who makes the streams and consumers: create (each service makes what is missing) or verify (ledgerfeed setup makes them; a service compares them and is not ready without them). With verify the NATS users of the services need no right to create anything."`
-	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, separated by commas (http://HOST:8222): what the profile promises is checked there at the start. Empty: port 8222 of the servers in nats.url."`
-	AllowMismatch   bool          `koanf:"allow_mismatch" doc:"Start although the broker keeps less than the profile promises, or does not say; /readyz and the metric ledgerfeed_stream_durable show it."`
-	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later; scans, replays and repairs leave the last quarter to webhooks. A larger value is applied when a service starts, a smaller one never."`
-	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Size of the stream of what waits for one sink, or for a company that cannot be read, in bytes. One sink may have three quarters of it. What has no room is left to a scan."`
-	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Size of the stream of dead letters in bytes. One reason may have half of it, one company an eighth, and the last quarter is for what cannot be read. What has no room is tried again by scans, or waits on the stream LF_RETRY."`
-	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"How long dead letters are kept."`
-	ChangesMaxBytes int64         `koanf:"changes_max_bytes" doc:"Size of the stream of the NATS sink in bytes; the oldest changes go first."`
-	ChangesMaxAge   time.Duration `koanf:"changes_max_age" doc:"How long the stream of the NATS sink keeps a change; 0 for as long as there is room."`
-	ActionsMaxBytes int64         `koanf:"actions_max_bytes" doc:"Size of the stream of what people did (LF_ACTIONS) in bytes. When it is full, new actions are in the log alone; refused requests leave the last quarter to actions."`
-	ActionsMaxAge   time.Duration `koanf:"actions_max_age" doc:"How long the stream LF_ACTIONS keeps what people did."`
-	PublishTimeout  time.Duration `koanf:"publish_timeout" doc:"How long a publish waits for the broker's acknowledgement, at most."`
+	NkeyFile        string        `koanf:"nkey_file" doc:"File with an nkey seed (SU...), for NATS servers that identify users by nkey; empty for none. Read at startup."`
+	User            string        `koanf:"user" live:"true" file:"true" doc:"NATS user, with nats.password; empty for none. Reloaded when its file changes and on SIGHUP."`
+	Password        secret.String `koanf:"password" live:"true" doc:"Password of nats.user. Reloaded when its file changes and on SIGHUP."`
+	Token           secret.String `koanf:"token" live:"true" doc:"NATS authentication token, instead of a user; empty for none. Reloaded when its file changes and on SIGHUP."`
+	CAFile          string        `koanf:"ca_file" doc:"PEM file with certificate authorities to trust in addition to the system's; empty for none."`
+	Profile         Profile       `koanf:"profile" doc:"Durability profile of the broker: dev, single, single-relaxed (one replica) or cluster (three). The server's sync_interval must match."`
+	Setup           Setup         `koanf:"setup" doc:"Who creates the streams and consumers. create: each service creates what is missing; verify: ledgerfeed setup creates them, and a service is not ready without them. With verify the NATS users of the services need no right to create anything."`
+	MonitorURL      string        `koanf:"monitor_url" doc:"Monitoring endpoints of the NATS servers, comma-separated (http://HOST:8222), to check the profile at startup. Empty: port 8222 of the servers in nats.url."`
+	AllowMismatch   bool          `koanf:"allow_mismatch" doc:"Start even if the broker does not guarantee what the profile promises, or cannot be checked; /readyz and the metric ledgerfeed_stream_durable show it."`
+	EventsMaxBytes  int64         `koanf:"events_max_bytes" doc:"Maximum size of the event stream in bytes. When it is full, webhooks are answered 503 and Intuit resends them later; the last quarter is reserved for webhooks (not scans, replays or repairs). Increases apply when a service starts, decreases never."`
+	RetryMaxBytes   int64         `koanf:"retry_max_bytes" doc:"Maximum size of the retry stream in bytes: changes that wait for one sink, or for a company that cannot be read. One sink may use three quarters of it. A scan delivers what does not fit."`
+	DeadMaxBytes    int64         `koanf:"dead_max_bytes" doc:"Maximum size of the dead-letter stream in bytes. One reason may use half of it, one company an eighth; the last quarter is reserved for unreadable messages. What does not fit is retried by scans or waits on the stream LF_RETRY."`
+	DeadMaxAge      time.Duration `koanf:"dead_max_age" doc:"Retention of dead letters."`
+	ChangesMaxBytes int64         `koanf:"changes_max_bytes" doc:"Maximum size of the NATS sink's stream in bytes; the oldest changes are removed first."`
+	ChangesMaxAge   time.Duration `koanf:"changes_max_age" doc:"Retention of changes in the NATS sink's stream (0 = limited by size only)."`
+	ActionsMaxBytes int64         `koanf:"actions_max_bytes" doc:"Maximum size of the audit trail of operator actions (LF_ACTIONS) in bytes. When it is full, new actions are only logged; its last quarter is reserved for actions (not refused requests)."`
+	ActionsMaxAge   time.Duration `koanf:"actions_max_age" doc:"Retention of operator actions in the stream LF_ACTIONS."`
+	PublishTimeout  time.Duration `koanf:"publish_timeout" doc:"Maximum time that a publish waits for the broker's acknowledgement."`
 }
 
 // DefaultConfig is a safe setting for one server on this machine.

@@ -29,8 +29,8 @@ const Off = "off"
 
 // AdminConfig is the admin endpoint as an operator sets it.
 type AdminConfig struct {
-	Listen string `koanf:"listen" doc:"Address of the admin endpoint (/livez, /readyz, /metrics, /debug/pprof), or off. It has no password: keep it off the internet."`
-	Pprof  bool   `koanf:"pprof" doc:"Serve /debug/pprof although other machines reach admin.listen: it shows memory, and a profile costs CPU. At a loopback address it is served in any case."`
+	Listen string `koanf:"listen" doc:"Listen address of the admin endpoint (/livez, /readyz, /metrics, /debug/pprof), or off. It has no authentication: keep it off the internet."`
+	Pprof  bool   `koanf:"pprof" doc:"Serve /debug/pprof even if other machines reach admin.listen: it exposes memory, and profiles cost CPU. On a loopback address it is always served."`
 }
 
 // DefaultAdminConfig listens on the loopback interface, port 9090.

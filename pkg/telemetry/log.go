@@ -10,8 +10,8 @@ import (
 
 // LogConfig says how much is logged and in which form.
 type LogConfig struct {
-	Level  string `koanf:"level" doc:"Least severe level that is logged: debug, info, warn or error."`
-	Format string `koanf:"format" doc:"json (one object a line) or console (for people)."`
+	Level  string `koanf:"level" doc:"Minimum log level: debug, info, warn or error."`
+	Format string `koanf:"format" doc:"Log format: json (one object per line) or console (for people)."`
 }
 
 // DefaultLogConfig logs at info level as JSON.

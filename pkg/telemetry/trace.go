@@ -20,9 +20,9 @@ import (
 
 // TraceConfig says where traces go and how many.
 type TraceConfig struct {
-	Endpoint string        `koanf:"endpoint" doc:"Where traces are sent by OTLP over HTTP, such as http://collector:4318; empty for none. No password in it: use trace.headers."`
-	Headers  secret.String `koanf:"headers" doc:"Headers to send with them, NAME=VALUE, several separated by commas."`
-	Sample   float64       `koanf:"sample" doc:"Share of the traces that begin here which are sent, 0 to 1; one that began before keeps its own decision."`
+	Endpoint string        `koanf:"endpoint" doc:"OTLP/HTTP endpoint for traces, such as http://collector:4318; empty for none. Put credentials in trace.headers."`
+	Headers  secret.String `koanf:"headers" doc:"Headers for the trace endpoint: NAME=VALUE, comma-separated."`
+	Sample   float64       `koanf:"sample" doc:"Share of traces started here to send, 0 to 1; traces started elsewhere keep their own decision."`
 }
 
 // DefaultTraceConfig sends nothing.

@@ -38,20 +38,20 @@ func (c Config) Validate() error {
 
 // IngressConfig is what an operator sets of the ingress.
 type IngressConfig struct {
-	Listen           string        `koanf:"listen" doc:"Address of the webhook endpoint. Intuit wants HTTPS: set a certificate, or put a proxy that ends TLS in front."`
-	Apps             secret.String `koanf:"apps" live:"true" doc:"The Intuit apps and their verifier tokens: NAME=TOKEN, several tokens separated by commas while one replaces the other, several apps by semicolons or lines. The endpoint of an app is /webhooks/NAME. Read again when its file changes and on SIGHUP. Required."`
-	TLSCertFile      string        `koanf:"tls_cert_file" doc:"PEM file with the server's certificate and, behind it, the intermediate ones; empty for plain HTTP. Read again when it changes and on SIGHUP."`
+	Listen           string        `koanf:"listen" doc:"Listen address of the webhook endpoint. Intuit requires HTTPS: set a certificate, or put a proxy that terminates TLS in front."`
+	Apps             secret.String `koanf:"apps" live:"true" doc:"Intuit apps and their verifier tokens: NAME=TOKEN. During a rotation give several tokens separated by commas; separate apps by semicolons or lines. The endpoint of an app is /webhooks/NAME. Reloaded when its file changes and on SIGHUP. Required."`
+	TLSCertFile      string        `koanf:"tls_cert_file" doc:"PEM file with the server certificate followed by its intermediates; empty for plain HTTP. Reloaded when it changes and on SIGHUP."`
 	TLSKeyFile       string        `koanf:"tls_key_file" doc:"PEM file with the key of the certificate."`
-	Budget           time.Duration `koanf:"budget" doc:"From the request's headers to the broker's acknowledgement, at most; then the answer is 503. Intuit counts an answer after 3s as failed."`
-	BodyTimeout      time.Duration `koanf:"body_timeout" doc:"How much of the budget the body may take to arrive; then the answer is 408."`
-	MaxBody          int64         `koanf:"max_body" doc:"Largest body in bytes; a larger one is answered 413. Intuit sends up to about 1 MB."`
-	MaxConnections   int           `koanf:"max_connections" doc:"Open connections. With all taken, a new one takes the place of the one that has been silent for longest (a second at least), or is answered 503. Needs as many open files, and some twenty KiB of memory for each that is used."`
-	MaxInFlight      int           `koanf:"max_in_flight" doc:"Signed requests that wait for the broker at the same time; one beyond is answered 503 at once, and Intuit sends it again."`
-	MaxInFlightBytes int64         `koanf:"max_in_flight_bytes" doc:"Bytes of bodies in memory at the same time; a request beyond is answered 503."`
-	StrangerPercent  int           `koanf:"stranger_percent" doc:"Part of the connections, requests and bytes, in percent, that one address may take while it sends no signed webhook (an IPv6 address counts by its /64); all such addresses together may take twice as much. The rest is left to Intuit. 100 is no limit."`
-	AccessLog        int           `koanf:"access_log" doc:"Stored notifications that are logged at info level, at most so many a second; the others at debug. 0 logs none at info."`
-	TrustedProxies   []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of the proxies whose X-Forwarded-For is believed, for the address in the log and for ingress.stranger_percent; they themselves are not limited. None by default."`
-	DrainTimeout     time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for the requests in hand."`
+	Budget           time.Duration `koanf:"budget" doc:"Maximum time from the request headers to the broker's acknowledgement; then the answer is 503. Intuit counts an answer after 3s as failed."`
+	BodyTimeout      time.Duration `koanf:"body_timeout" doc:"Part of the budget within which the body must arrive; then the answer is 408."`
+	MaxBody          int64         `koanf:"max_body" doc:"Maximum body size in bytes; larger bodies are answered 413. Intuit sends up to about 1 MB."`
+	MaxConnections   int           `koanf:"max_connections" doc:"Maximum number of open connections. When all are taken, a new one replaces the longest idle one (idle for at least a second) or is answered 503. Needs as many open files, and about 20 KiB of memory per used connection."`
+	MaxInFlight      int           `koanf:"max_in_flight" doc:"Maximum number of signed requests that wait for the broker; more are answered 503 at once, and Intuit resends them."`
+	MaxInFlightBytes int64         `koanf:"max_in_flight_bytes" doc:"Maximum bytes of request bodies in memory; requests beyond are answered 503."`
+	StrangerPercent  int           `koanf:"stranger_percent" doc:"Share of connections, requests and bytes, in percent, for one address that sends no signed webhook (IPv6: per /64); all such addresses together get twice as much. The rest is reserved for Intuit. 100 = no limit."`
+	AccessLog        int           `koanf:"access_log" doc:"Maximum number of stored notifications per second to log at info level; the others are logged at debug (0 = none at info)."`
+	TrustedProxies   []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of proxies whose X-Forwarded-For is trusted, for the logged address and ingress.stranger_percent; the proxies themselves are not limited. Default: none."`
+	DrainTimeout     time.Duration `koanf:"drain_timeout" doc:"Maximum time that a shutdown waits for requests in flight."`
 }
 
 // DefaultIngressConfig has everything but the apps.

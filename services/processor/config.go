@@ -11,39 +11,39 @@ import (
 
 // ProcessorConfig is what an operator sets of the processor.
 type ProcessorConfig struct {
-	Sinks                 []string      `koanf:"sinks" live:"true" file:"true" doc:"Where changes go: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= before it to name the sink (needed for two of a kind). The name stands for the place: a new name is loaded from the beginning. Leave the password out of the URL: PostgreSQL's PGPASSWORD and PGPASSFILE work, or give the setting as a file. User and password of a database, and PGPASSFILE, are read again when their file changes."`
-	WebhookSecrets        secret.String `koanf:"webhook_secrets" live:"true" doc:"What the requests of the webhook sinks are signed with: NAME=whsec_BASE64 by the sink's name, two separated by commas while one replaces the other, several sinks by semicolons or lines. Read again when its file changes and on SIGHUP."`
-	WebhookBatch          int           `koanf:"webhook_batch" doc:"How many changes a request of a webhook sink carries at most. 1: each request is one CloudEvent; more: a batch of them."`
-	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"How many requests to one webhook sink are under way at most, in this replica."`
-	WebhookRate           float64       `koanf:"webhook_rate" doc:"How many requests a second are sent to one webhook sink at most, by this replica; 0 is no limit."`
-	WebhookAllow          []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to; by default only public addresses."`
-	WebhookHTTPHosts      []string      `koanf:"webhook_http_hosts" doc:"Hosts that webhook sinks may reach without TLS, beside this machine. Without it http:// is refused: the documents would be readable on the way."`
-	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for the requests of webhook sinks; HTTP_PROXY and HTTPS_PROXY of the environment count for the API of QuickBooks, not for them. The proxy then decides which addresses are connected to."`
-	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust beside the system's."`
-	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the certificate that webhook sinks show to endpoints that ask for one (mTLS). Read again for each connection."`
+	Sinks                 []string      `koanf:"sinks" live:"true" file:"true" doc:"Sinks for changes: jsonl:PATH, postgres:URL, webhook:URL or nats, with NAME= in front to name the sink (required for two of a kind). The name identifies the sink: a new name is loaded in full. Leave the password out of the URL: use PGPASSWORD, PGPASSFILE or a file for the setting. User and password of a database, and PGPASSFILE, are reloaded when their file changes."`
+	WebhookSecrets        secret.String `koanf:"webhook_secrets" live:"true" doc:"Signing secrets of webhook sinks: NAME=whsec_BASE64 by sink name. During a rotation give two separated by commas; separate sinks by semicolons or lines. Reloaded when its file changes and on SIGHUP."`
+	WebhookBatch          int           `koanf:"webhook_batch" doc:"Maximum number of changes per request of a webhook sink. With 1 each request is one CloudEvent, with more a batch of them."`
+	WebhookConcurrency    int           `koanf:"webhook_concurrency" doc:"Maximum number of concurrent requests to one webhook sink, per replica."`
+	WebhookRate           float64       `koanf:"webhook_rate" doc:"Maximum requests per second to one webhook sink, per replica (0 = no limit)."`
+	WebhookAllow          []string      `koanf:"webhook_allow" doc:"Private networks (CIDR) that webhook sinks may connect to. By default only public addresses are allowed."`
+	WebhookHTTPHosts      []string      `koanf:"webhook_http_hosts" doc:"Hosts that webhook sinks may reach without TLS, in addition to this machine. Other http:// URLs are refused, because documents would travel unencrypted."`
+	WebhookProxy          secret.String `koanf:"webhook_proxy" doc:"Proxy (http, https or socks5 URL) for requests of webhook sinks; HTTP_PROXY and HTTPS_PROXY apply only to the QuickBooks API. The proxy then decides which addresses are reached."`
+	WebhookCAFile         string        `koanf:"webhook_ca_file" doc:"PEM file with certificate authorities that webhook sinks trust in addition to the system's."`
+	WebhookClientCertFile string        `koanf:"webhook_client_cert_file" doc:"PEM file with the client certificate of webhook sinks, for endpoints that require mTLS. Read for each connection."`
 	WebhookClientKeyFile  string        `koanf:"webhook_client_key_file" doc:"PEM file with the key of that certificate."`
-	WebhookHeaders        secret.String `koanf:"webhook_headers" live:"true" doc:"Headers of the requests of a webhook sink: NAME=Header: value by the sink's name, one a line. Read again when its file changes and on SIGHUP."`
-	SinkFilters           []string      `koanf:"sink_filters" doc:"What a sink is given, if not everything: NAME realm=R|R entity=E|E operation=O|O, with one of the three at least. Operations are create, update, delete, merge, void and emailed; what a scan found may have been any of them and passes. What a filter kept back is loaded once it lets it through."`
-	EventOnly             []string      `koanf:"event_only" doc:"What is delivered without being read, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. It costs no call of the API."`
-	AppAliases            []string      `koanf:"app_aliases" doc:"Apps that were renamed in ingress.apps: OLD=NEW. Both names are then the same app. Webhooks of an app that is not the company's are refused, and companies keep the name they were connected under."`
-	PostgresTables        string        `koanf:"postgres_tables" doc:"one: the Postgres sinks keep all entities in the table ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), rows that are there move at the start."`
-	PostgresSetup         string        `koanf:"postgres_setup" doc:"Who makes and migrates the tables of the Postgres sinks: create (the processor, at its start) or verify (ledgerfeed setup does; the processor compares them and is not ready until they are there). With verify the user in processor.sinks needs the right to read and write rows only."`
-	PostgresLog           bool          `koanf:"postgres_log" doc:"Whether the Postgres sinks also add each change to the change log, ledgerfeed.change."`
-	PostgresLogKeep       time.Duration `koanf:"postgres_log_keep" doc:"How long a row of the change log stays; 0 is for ever."`
-	PostgresGapsKeep      time.Duration `koanf:"postgres_gaps_keep" doc:"How long the Postgres sinks keep a change that a scan found before any webhook told of it, in ledgerfeed.gap; 0 is for ever."`
-	JSONLMaxBytes         int64         `koanf:"jsonl_max_bytes" doc:"From this size a file of a jsonl sink is put aside, under a name with the time, and a new one begun; 0 is never."`
-	JSONLMaxAge           time.Duration `koanf:"jsonl_max_age" doc:"How long after its first line a file of a jsonl sink is put aside; 0 is never."`
-	JSONLKeep             int           `koanf:"jsonl_keep" doc:"How many files put aside stay of a jsonl sink, the oldest are removed; 0 keeps all."`
-	BatchSize             int           `koanf:"batch_size" doc:"How many records one Query reads, at most; 1 to 400."`
-	CoalesceWindow        time.Duration `koanf:"coalesce_window" doc:"The least time between two reads of one entity type of a realm that are not full: the first event of an idle queue is read at once, what comes within the window after that is read together at its end. 0 turns it off; while a call is under way events gather in any case."`
-	Parallel              int           `koanf:"parallel" doc:"How many batches are worked on at the same time."`
-	RealmParallel         int           `koanf:"realm_parallel" doc:"How many of those may belong to one realm."`
-	AckWait               time.Duration `koanf:"ack_wait" doc:"How long after a crash of a replica its messages go to another one."`
-	MaxAckPending         int           `koanf:"max_ack_pending" doc:"How many messages of a sixteenth of the realms may be under way or wait for their next try, over all replicas: what a realm that floods may have before it holds up others of its sixteenth."`
-	MaxInHand             int           `koanf:"max_in_hand" doc:"How many bytes of messages this replica takes at most before it has delivered them, some 5 KiB for each message included; what is beyond goes to other replicas, or waits."`
-	ReadTimeout           time.Duration `koanf:"read_timeout" doc:"How long a read may take, the wait for its turn included; then its messages are tried again later."`
-	WriteTimeout          time.Duration `koanf:"write_timeout" doc:"How long one write to a sink may take. Where there are other sinks, after 5 s the changes go to its retry queue, and it is given the whole time from there."`
-	DrainTimeout          time.Duration `koanf:"drain_timeout" doc:"How long a stop waits for what is in hand; the rest goes back to the stream."`
+	WebhookHeaders        secret.String `koanf:"webhook_headers" live:"true" doc:"Additional request headers of webhook sinks: NAME=Header: value by sink name, one per line. Reloaded when its file changes and on SIGHUP."`
+	SinkFilters           []string      `koanf:"sink_filters" doc:"Filters per sink: NAME realm=R|R entity=E|E operation=O|O, with at least one of the three; default: everything. Operations: create, update, delete, merge, void, emailed; changes found by a scan pass, since their operation is not known. Records that a filter withheld are loaded once it admits them."`
+	EventOnly             []string      `koanf:"event_only" doc:"Entities to deliver without reading them, as an event without a document: ENTITY, REALM/ENTITY or REALM/*. Saves the API call."`
+	AppAliases            []string      `koanf:"app_aliases" doc:"Renamed apps of ingress.apps: OLD=NEW; both names then stand for the same app. Webhooks from an app other than the company's are refused, and companies keep the name they were connected under."`
+	PostgresTables        string        `koanf:"postgres_tables" doc:"Table layout of Postgres sinks. one: all entities in ledgerfeed.entity; per_entity: each type in a partition of it (ledgerfeed.invoice), existing rows are moved at startup."`
+	PostgresSetup         string        `koanf:"postgres_setup" doc:"Who creates and migrates the tables of Postgres sinks. create: the processor, at startup; verify: ledgerfeed setup, and the processor is not ready until the tables match. With verify the user in processor.sinks only needs to read and write rows."`
+	PostgresLog           bool          `koanf:"postgres_log" doc:"Also append each change to the change log of Postgres sinks, ledgerfeed.change."`
+	PostgresLogKeep       time.Duration `koanf:"postgres_log_keep" doc:"Retention of rows in the change log (0 = forever)."`
+	PostgresGapsKeep      time.Duration `koanf:"postgres_gaps_keep" doc:"Retention of gaps (changes that a scan found before any webhook) in ledgerfeed.gap of Postgres sinks (0 = forever)."`
+	JSONLMaxBytes         int64         `koanf:"jsonl_max_bytes" doc:"Rotate the file of a jsonl sink when it exceeds this size in bytes (0 = never)."`
+	JSONLMaxAge           time.Duration `koanf:"jsonl_max_age" doc:"Rotate the file of a jsonl sink this long after its first line (0 = never)."`
+	JSONLKeep             int           `koanf:"jsonl_keep" doc:"Number of rotated files to keep per jsonl sink; the oldest are deleted (0 = all)."`
+	BatchSize             int           `koanf:"batch_size" doc:"Maximum number of records per Query, 1 to 400."`
+	CoalesceWindow        time.Duration `koanf:"coalesce_window" doc:"Minimum time between two partial reads of one entity type of a realm. The first event of an idle queue is read at once; events within the window are read together at its end (0 = off). Events that arrive during a call are always read together."`
+	Parallel              int           `koanf:"parallel" doc:"Maximum number of batches in progress at the same time."`
+	RealmParallel         int           `koanf:"realm_parallel" doc:"Maximum number of those batches for one realm."`
+	AckWait               time.Duration `koanf:"ack_wait" doc:"Time after a crash of a replica until its messages are redelivered to another."`
+	MaxAckPending         int           `koanf:"max_ack_pending" doc:"Maximum number of messages in flight or waiting for a retry per partition (a sixteenth of the realms), across all replicas. It limits how far a busy realm delays others of its partition."`
+	MaxInHand             int           `koanf:"max_in_hand" doc:"Maximum bytes of unacknowledged messages in this replica, including about 5 KiB overhead per message. Further messages go to other replicas or wait."`
+	ReadTimeout           time.Duration `koanf:"read_timeout" doc:"Maximum time for one read, including its wait for the rate limiter; then its messages are retried later."`
+	WriteTimeout          time.Duration `koanf:"write_timeout" doc:"Maximum time for one write to a sink. With several sinks, changes move to the sink's retry queue after 5 s and get the full time there."`
+	DrainTimeout          time.Duration `koanf:"drain_timeout" doc:"Maximum time that a shutdown waits for messages in flight; the rest are redelivered."`
 }
 
 // minInHand is room for the largest message, several times.

@@ -123,11 +123,11 @@ func newCounters(r prometheus.Registerer, h *hand, outputs []*output) *counters 
 	c.filters = prometheus.NewCounterVec(counter("changes_filtered_total",
 		"Changes that the filter of a sink left out."), []string{"sink"})
 	gauge := func(name, help string) prometheus.GaugeOpts { return prometheus.GaugeOpts(counter(name, help)) }
-	c.oldest = prometheus.NewGauge(gauge("oldest_event_age_seconds", "Age of the oldest event that is not settled, over all replicas; 0 if there is none."))
+	c.oldest = prometheus.NewGauge(gauge("oldest_event_age_seconds", "Age of the oldest event that is not settled, across all replicas (0 = no such event)."))
 	c.backlog = prometheus.NewGaugeVec(gauge("events_waiting", "Messages of a group of partitions that are not settled, over all replicas."), []string{"group"})
 	c.parcels = prometheus.NewGaugeVec(gauge("sink_backlog", "Messages on the retry queue of a sink, over all replicas."), []string{"sink"})
-	c.waiting = prometheus.NewGauge(gauge("messages_waiting", "Messages of realms that cannot be read, which wait aside for their next try, over all replicas."))
-	c.newer = prometheus.NewCounter(counter("newer_messages_total", "Messages left to a newer version of the processor; they come again."))
+	c.waiting = prometheus.NewGauge(gauge("messages_waiting", "Deferred messages of realms that cannot be read, across all replicas."))
+	c.newer = prometheus.NewCounter(counter("newer_messages_total", "Messages left to a newer version of the processor; they are redelivered."))
 	c.follows = prometheus.NewCounterVec(counter("follow_ups_total",
 		"Records that one answer was not enough to conclude from, by kind: tombstone is one that ChangeDataCapture has not confirmed, read a read older than its event. The next scan asks for them by id."), []string{"kind"})
 	c.strangers = prometheus.NewCounter(counter("events_unconnected_total", "Events of companies that are not connected; each company gets one dead letter a day."))

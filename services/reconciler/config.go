@@ -11,25 +11,25 @@ import (
 
 // ReconcilerConfig is what an operator sets of the reconciler.
 type ReconcilerConfig struct {
-	Interval            time.Duration `koanf:"interval" doc:"How often each realm is scanned, if not more often. Each scan of a quiet realm is one metered call; QuickBooks forgets deletions after 30 days."`
-	MinInterval         time.Duration `koanf:"min_interval" doc:"How often a realm is scanned at most: one in which much changes is scanned so often that a scan finds some 300 changes."`
-	DormantInterval     time.Duration `koanf:"dormant_interval" doc:"How long a realm is left alone at most in which nothing has changed for a month, as scans and webhooks tell; the interval for such ones grows to a tenth of the time they have been quiet. Up to reconciler.interval there is no such thing."`
-	QueryInterval       time.Duration `koanf:"query_interval" doc:"How often an entity that only Query can find is read where a company uses it: one metered call (two above 500 records). Where it does not, one call counts its records in every second interval. The turns are spread over the interval. A scan after an outage covers those in use, one that was asked for all. 0 means seven intervals."`
+	Interval            time.Duration `koanf:"interval" doc:"Default interval between scans of a realm; busy realms are scanned more often. Each scan of a quiet realm is one metered call; QuickBooks reports deletions for 30 days only."`
+	MinInterval         time.Duration `koanf:"min_interval" doc:"Minimum interval between scans of a realm. A busy realm is scanned so often that a scan finds about 300 changes."`
+	DormantInterval     time.Duration `koanf:"dormant_interval" doc:"Maximum interval between scans of a realm without changes for a month, by scans and webhooks; its interval grows to a tenth of its quiet time. Values up to reconciler.interval turn this off."`
+	QueryInterval       time.Duration `koanf:"query_interval" doc:"Interval between reads of an entity that only Query can find, where a company uses it: one metered call (two above 500 records). Where it does not, one call counts its records in every second interval. Reads are spread over the interval. A scan after an outage covers the entities in use, a requested scan all. 0 = seven intervals."`
 	UnannouncedInterval time.Duration `koanf:"unannounced_interval" doc:"The same for entities that send no webhooks (CreditCardPayment, TaxPayment, …), and the longest time between two reads where a company uses one: while its records change it is read with each daily scan, later after a tenth of the time since the last change. 0 means query_interval."`
-	StartJitter         time.Duration `koanf:"start_jitter" doc:"After an outage of ours, and at the first start, all realms become due within that time, at random."`
+	StartJitter         time.Duration `koanf:"start_jitter" doc:"After an outage of the ingress and at the first start, spread the scans of all realms at random over this time."`
 	OutageGap           time.Duration `koanf:"outage_gap" doc:"When nothing was heard of the ingress for that long, webhooks may have been lost: all realms become due once it is over. Where no reconciler listened, the broker's record of the last hour tells; without one, ten minutes count."`
-	Grace               time.Duration `koanf:"grace" doc:"Changes younger than this by Intuit's clock are left to their webhooks."`
+	Grace               time.Duration `koanf:"grace" doc:"Leave changes younger than this, by Intuit's clock, to their webhooks."`
 	RefreshReferenced   bool          `koanf:"refresh_referenced" doc:"Read once a day the accounts, customers, items and vendors that the day's transactions reference, so that derived fields (Balance, CurrentBalance, QtyOnHand) are a day old at most even where QuickBooks moves neither LastUpdatedTime nor SyncToken. Up to four metered calls for a company with transactions that day."`
-	RefreshCompany      time.Duration `koanf:"refresh_company" doc:"How old the name, country, currency, fiscal year and time zone of a company may be that people are shown. Where scans have not met CompanyInfo for that long, one call reads it. 0 never makes that call."`
-	RetryInterval       time.Duration `koanf:"retry_interval" doc:"When to scan a realm again whose scan failed; after each further failure in a row the time doubles, up to reconciler.interval."`
-	HealInterval        time.Duration `koanf:"heal_interval" doc:"How often the list of realms and the schedule are compared with each other: of what Redis has evicted, or somebody has deleted, the other one tells."`
-	Realms              int           `koanf:"realms" doc:"How many realms are scanned at the same time."`
+	RefreshCompany      time.Duration `koanf:"refresh_company" doc:"Maximum age of the company data that people see (name, country, currency, fiscal year, time zone). When scans have not read CompanyInfo for that long, one call does (0 = never)."`
+	RetryInterval       time.Duration `koanf:"retry_interval" doc:"Delay before a failed scan of a realm is retried. It doubles after each further failure, up to reconciler.interval."`
+	HealInterval        time.Duration `koanf:"heal_interval" doc:"Interval at which the list of realms and the schedule are compared, to restore entries of one that Redis evicted or somebody deleted from the other."`
+	Realms              int           `koanf:"realms" doc:"Maximum number of realms scanned at the same time."`
 	CDCEntities         []string      `koanf:"cdc_entities" doc:"Entities to scan by ChangeDataCapture, all in one call."`
-	QueryEntities       []string      `koanf:"query_entities" doc:"Entities to scan by Query because ChangeDataCapture leaves them out."`
-	VerifyEvery         time.Duration `koanf:"verify_every" doc:"How often to look whether the changes a scan has published are delivered."`
-	VerifyTimeout       time.Duration `koanf:"verify_timeout" doc:"A scan of which nothing more is delivered for that long is forgotten; the next one finds the same changes again."`
-	PollInterval        time.Duration `koanf:"poll_interval" doc:"How often to look for realms that are due."`
-	LeaseTTL            time.Duration `koanf:"lease_ttl" doc:"How long a realm stays locked after the replica that scanned it died."`
+	QueryEntities       []string      `koanf:"query_entities" doc:"Entities to scan by Query, because ChangeDataCapture does not cover them."`
+	VerifyEvery         time.Duration `koanf:"verify_every" doc:"Interval at which to check whether the changes that a scan published are delivered."`
+	VerifyTimeout       time.Duration `koanf:"verify_timeout" doc:"Abandon a scan when none of its changes was delivered for this long; the next scan finds them again."`
+	PollInterval        time.Duration `koanf:"poll_interval" doc:"Interval at which to look for realms that are due."`
+	LeaseTTL            time.Duration `koanf:"lease_ttl" doc:"Time that a realm stays locked after the replica that scanned it crashed."`
 }
 
 // DefaultReconcilerConfig scans each realm once a day.

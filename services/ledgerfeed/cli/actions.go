@@ -17,8 +17,8 @@ import (
 )
 
 type actionsCmd struct {
-	Ls     actionsLsCmd     `cmd:"" default:"withargs" help:"List who did what, the newest first."`
-	Verify actionsVerifyCmd `cmd:"" help:"Check that no entry was changed, left out or put in between."`
+	Ls     actionsLsCmd     `cmd:"" default:"withargs" help:"List operator actions, newest first."`
+	Verify actionsVerifyCmd `cmd:"" help:"Verify that no entry was changed, removed or inserted."`
 }
 
 // trailFlags say where the trail is.
@@ -38,11 +38,11 @@ func (f trailFlags) servers() *trailServers {
 
 type actionsLsCmd struct {
 	trailFlags `embed:""`
-	Limit      int    `default:"50" placeholder:"N" help:"List the newest N (${default}); 0 is all."`
-	Who        string `placeholder:"TEXT" help:"Those of persons whose name contains the text."`
-	What       string `placeholder:"TEXT" help:"Those whose action contains the text."`
-	Since      moment `placeholder:"TIME" help:"Those from then on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
-	JSON       bool   `help:"Print one JSON object a line."`
+	Limit      int    `default:"50" placeholder:"N" help:"List the newest N (${default}; 0 = all)."`
+	Who        string `placeholder:"TEXT" help:"Filter by actor, as a substring."`
+	What       string `placeholder:"TEXT" help:"Filter by action, as a substring."`
+	Since      moment `placeholder:"TIME" help:"Filter by time, from TIME on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
+	JSON       bool   `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.
@@ -145,8 +145,8 @@ func (c *actionsLsCmd) match(e actions.Stored) bool {
 
 type actionsVerifyCmd struct {
 	trailFlags `embed:""`
-	Hash       []string `placeholder:"HASH" help:"Require an entry with this hash, such as one that was noted before; may be repeated."`
-	JSON       bool     `help:"Print the result as one line of JSON."`
+	Hash       []string `placeholder:"HASH" help:"Require an entry with this hash from an earlier run (repeatable)."`
+	JSON       bool     `help:"Print the result as one JSON object."`
 }
 
 // Help is the long help of the command.

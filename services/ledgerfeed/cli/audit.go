@@ -21,18 +21,18 @@ import (
 )
 
 type auditCmd struct {
-	PostgresURL string        `required:"" name:"postgres-url" placeholder:"URL" help:"The database of the sink, as in processor.sinks. Leave the password out: PGPASSWORD and PGPASSFILE work."`
-	Sink        string        `default:"postgres" placeholder:"NAME" help:"The sink's name in processor.sinks (${default})."`
-	Realm       []string      `placeholder:"ID" help:"Companies to audit; several separated by commas. All connected ones without it."`
-	Entity      []string      `placeholder:"NAME" help:"Kinds of records (Invoice); several separated by commas. All that the feed delivers without it."`
-	Quick       bool          `help:"Compare records only where the counts differ: 1 call for an entity, and a weaker verdict."`
-	Content     bool          `help:"Compare the documents too, by hash: a balance may differ at the same version. Costs no call of the API more."`
-	Repair      bool          `help:"Have the feed deliver what is missing, stale, too many or different."`
-	Grace       time.Duration `default:"2m" placeholder:"AGE" help:"Leave changes younger than this to their webhooks (${default}); T is so far behind."`
-	MaxCalls    int           `placeholder:"N" help:"End after N calls of the API; what was compared by then is kept."`
-	SkipYounger time.Duration `placeholder:"AGE" help:"Leave out what was found without a gap within that time (24h): an audit that ended early goes on."`
-	Yes         bool          `short:"y" help:"With --repair: do not ask."`
-	JSON        bool          `help:"Print one JSON object for each company and entity."`
+	PostgresURL string        `required:"" name:"postgres-url" placeholder:"URL" help:"Database URL of the sink, as in processor.sinks. Pass the password by PGPASSWORD or PGPASSFILE."`
+	Sink        string        `default:"postgres" placeholder:"NAME" help:"Name of the sink in processor.sinks (${default})."`
+	Realm       []string      `placeholder:"ID" help:"Companies to audit (comma-separated; default: all connected)."`
+	Entity      []string      `placeholder:"NAME" help:"Entity types, such as Invoice (comma-separated; default: all that the feed delivers)."`
+	Quick       bool          `help:"Compare records only where counts differ: one call per entity, weaker verdict."`
+	Content     bool          `help:"Also compare documents by hash, to find differences at the same version; no extra API calls."`
+	Repair      bool          `help:"Repair missing, stale, extra and different records through the feed."`
+	Grace       time.Duration `default:"2m" placeholder:"AGE" help:"Ignore changes younger than AGE, which webhooks may still deliver (${default})."`
+	MaxCalls    int           `placeholder:"N" help:"Stop after N API calls; results so far are kept."`
+	SkipYounger time.Duration `placeholder:"AGE" help:"Skip what an audit found complete within AGE, such as 24h, to continue an earlier audit."`
+	Yes         bool          `short:"y" help:"With --repair: skip the confirmation prompt."`
+	JSON        bool          `help:"Print one JSON object per company and entity."`
 }
 
 // Help is the long help of the command.

@@ -14,8 +14,8 @@ import (
 )
 
 type budgetCmd struct {
-	Month string `placeholder:"YYYY-MM" help:"Show the days of another month; those of the last 70 days are kept."`
-	Top   int    `default:"10" placeholder:"N" help:"Name the N companies with the most calls today (${default})."`
+	Month string `placeholder:"YYYY-MM" help:"Month to show by day (default: the current one); 70 days are kept."`
+	Top   int    `default:"10" placeholder:"N" help:"List the N companies with the most calls today (${default})."`
 	JSON  bool   `help:"Print one JSON object."`
 }
 

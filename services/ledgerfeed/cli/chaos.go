@@ -11,20 +11,20 @@ import (
 )
 
 type chaosCmd struct {
-	Seed   uint64        `default:"1" placeholder:"S" help:"What happens is drawn from it; each further run takes the next one (${default})."`
-	For    time.Duration `default:"1m" placeholder:"D" help:"How long the books change and things go wrong in each run (${default})."`
-	Runs   int           `default:"1" placeholder:"N" help:"Runs, each on new servers (${default})."`
-	Faults []string      `placeholder:"NAME" help:"Faults to draw from, separated by commas; all of them by default. --list names them."`
-	Rate   float64       `default:"40" placeholder:"R" help:"Changes a second over all companies (${default})."`
-	Realms int           `default:"3" placeholder:"N" help:"Companies that change; one more stays quiet (${default})."`
-	Settle time.Duration `default:"4m" placeholder:"D" help:"How long the feed may take to be equal to the books after the last fault (${default})."`
-	Dir    string        `placeholder:"DIR" help:"Where the runs keep their files; those of a run that fails stay there."`
-	Keep   bool          `help:"Keep the files of runs that are good too."`
-	Redis  string        `placeholder:"KIND" help:"How Redis is set up: single, secured, cluster or sentinel; drawn from the seed by default."`
-	Mutant string        `placeholder:"NAME" help:"Plant a bug into the services and expect the run to catch it; --list names them."`
-	Beside string        `placeholder:"REVISION" help:"Run the services now in this version, now in that of another git revision, the other one at each start."`
-	List   bool          `help:"Print the names of the faults and of the bugs, and exit."`
-	JSON   bool          `help:"Print nothing but the result, as one line of JSON."`
+	Seed   uint64        `default:"1" placeholder:"S" help:"Random seed of the first run; each further run uses the next (${default})."`
+	For    time.Duration `default:"1m" placeholder:"D" help:"Duration of changes and faults in each run (${default})."`
+	Runs   int           `default:"1" placeholder:"N" help:"Number of runs, each on new servers (${default})."`
+	Faults []string      `placeholder:"NAME" help:"Faults to draw from (comma-separated; default: all). See --list."`
+	Rate   float64       `default:"40" placeholder:"R" help:"Changes per second across all companies (${default})."`
+	Realms int           `default:"3" placeholder:"N" help:"Number of companies that change; one more stays idle (${default})."`
+	Settle time.Duration `default:"4m" placeholder:"D" help:"Time allowed for the sinks to match QuickBooks after the last fault (${default})."`
+	Dir    string        `placeholder:"DIR" help:"Directory for the files of the runs; those of a failed run are kept."`
+	Keep   bool          `help:"Also keep the files of successful runs."`
+	Redis  string        `placeholder:"KIND" help:"Redis topology: single, secured, cluster or sentinel (default: drawn from the seed)."`
+	Mutant string        `placeholder:"NAME" help:"Build the services with a known bug and expect the run to catch it. See --list."`
+	Beside string        `placeholder:"REVISION" help:"Alternate between this version and another git revision at each start of a service."`
+	List   bool          `help:"List the faults and bugs, then exit."`
+	JSON   bool          `help:"Print only the result, as one JSON object."`
 }
 
 // Help is the long help of the command.

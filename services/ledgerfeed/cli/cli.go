@@ -38,36 +38,36 @@ func DefaultConfig() Config {
 }
 
 type grammar struct {
-	Dev       devCmd       `cmd:"" help:"Run the whole feed on this machine, with a simulated QuickBooks."`
+	Dev       devCmd       `cmd:"" help:"Run the whole feed locally against a simulated QuickBooks."`
 	Send      sendCmd      `cmd:"" help:"Post a signed webhook body to an ingress."`
-	Load      loadCmd      `cmd:"" help:"Post signed webhooks at a steady rate and measure the answers."`
-	Verify    verifyCmd    `cmd:"" help:"Check a webhook body against its signature, offline."`
-	Sim       simCmd       `cmd:"" help:"Serve a simulated QuickBooks for services that run elsewhere."`
-	Chaos     chaosCmd     `cmd:"" help:"Run the real feed while everything fails, and judge what it kept."`
-	Dead      deadCmd      `cmd:"" help:"List, show, requeue and purge what could not be delivered."`
-	Cursor    cursorCmd    `cmd:"" help:"List, show and rewind how far each company is delivered."`
-	Scan      scanCmd      `cmd:"" help:"Ask the reconcilers for a scan now, watch it, cancel it."`
-	Backfill  backfillCmd  `cmd:"" help:"Have everything of a company read again and compared with the sinks."`
-	Gap       gapCmd       `cmd:"" help:"Show which changes webhooks did not tell of, why, and what to do."`
-	Deletions deletionsCmd `cmd:"" help:"Decide on deletions that are held because they are many."`
-	Audit     auditCmd     `cmd:"" help:"Compare a Postgres sink with QuickBooks, and repair it."`
-	Replay    replayCmd    `cmd:"" help:"Read records from QuickBooks again and deliver them to one sink."`
-	Connect   connectCmd   `cmd:"" help:"Serve the pages by which people connect their companies."`
-	Realm     realmCmd     `cmd:"" help:"List, show, park and disconnect companies."`
-	Token     tokenCmd     `cmd:"" help:"Work on the OAuth tokens of connected companies."`
-	Budget    budgetCmd    `cmd:"" help:"Show the metered calls of the month, the forecast and who takes them."`
-	Doctor    doctorCmd    `cmd:"" help:"Look for what keeps webhooks and changes from arriving."`
-	Sink      sinkCmd      `cmd:"" help:"List, pause and resume sinks."`
-	Actions   actionsCmd   `cmd:"" help:"List who did what to the feed, and verify that nothing was changed."`
-	Console   consoleCmd   `cmd:"" help:"Serve the console: pages and an API to watch and operate a feed."`
-	Setup     setupCmd     `cmd:"" help:"Create and change streams, consumers and tables, as a job."`
-	Secrets   secretsCmd   `cmd:"" help:"Make the secrets of a deployment: certificates, keys, users and passwords."`
-	Session   sessionCmd   `cmd:"" help:"End the sessions of the console."`
+	Load      loadCmd      `cmd:"" help:"Load-test an ingress with signed webhooks and report latencies."`
+	Verify    verifyCmd    `cmd:"" help:"Verify the signature of a webhook body offline."`
+	Sim       simCmd       `cmd:"" help:"Run a simulated QuickBooks for services that run elsewhere."`
+	Chaos     chaosCmd     `cmd:"" help:"Run the feed under injected faults and verify its guarantees."`
+	Dead      deadCmd      `cmd:"" help:"Manage dead letters."`
+	Cursor    cursorCmd    `cmd:"" help:"Inspect and rewind cursors."`
+	Scan      scanCmd      `cmd:"" help:"Start, watch and cancel scans."`
+	Backfill  backfillCmd  `cmd:"" help:"Read all records of companies again and deliver what the sinks lack."`
+	Gap       gapCmd       `cmd:"" help:"Inspect gaps: changes that no webhook announced."`
+	Deletions deletionsCmd `cmd:"" help:"Approve or reject bulk deletions that are on hold."`
+	Audit     auditCmd     `cmd:"" help:"Compare a Postgres sink with QuickBooks and repair it."`
+	Replay    replayCmd    `cmd:"" help:"Deliver records from QuickBooks to one sink again."`
+	Connect   connectCmd   `cmd:"" help:"Serve the pages where people connect their companies."`
+	Realm     realmCmd     `cmd:"" help:"Manage companies."`
+	Token     tokenCmd     `cmd:"" help:"Manage the OAuth tokens of companies."`
+	Budget    budgetCmd    `cmd:"" help:"Show metered API calls: this month, forecast, top companies."`
+	Doctor    doctorCmd    `cmd:"" help:"Diagnose missing webhooks and undelivered changes."`
+	Sink      sinkCmd      `cmd:"" help:"Inspect, pause and resume sinks."`
+	Actions   actionsCmd   `cmd:"" help:"List and verify the audit trail of operator actions."`
+	Console   consoleCmd   `cmd:"" help:"Serve the web console and its API."`
+	Setup     setupCmd     `cmd:"" help:"Create or migrate streams, consumers and tables."`
+	Secrets   secretsCmd   `cmd:"" help:"Generate certificates, keys, users and passwords for a deployment."`
+	Session   sessionCmd   `cmd:"" help:"Manage console sessions."`
 	Config    configCmd    `cmd:"" help:"Show and check the settings of the services."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 
-	Completion  completionCmd  `cmd:"" help:"Print what has a shell complete commands and flags."`
-	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running console or simulator whether it is ready."`
+	Completion  completionCmd  `cmd:"" help:"Print a shell completion script."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Check that a console or simulator is ready."`
 }
 
 // process is what a command gets beside its flags.

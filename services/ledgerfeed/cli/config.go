@@ -15,8 +15,8 @@ import (
 )
 
 type configCmd struct {
-	Show  configShowCmd  `cmd:"" help:"Show the settings of a service as they are in effect, and where each comes from."`
-	Check configCheckCmd `cmd:"" help:"Check the settings of the services as their start would."`
+	Show  configShowCmd  `cmd:"" help:"Show the effective settings of a service and their sources."`
+	Check configCheckCmd `cmd:"" help:"Validate the settings of services without starting them."`
 }
 
 // serviceConfig is the configuration of a service, with its defaults.
@@ -35,10 +35,10 @@ func serviceConfig(service string) any {
 }
 
 type configShowCmd struct {
-	Service string `arg:"" enum:"ingress,processor,reconciler" help:"ingress, processor or reconciler."`
-	File    string `name:"config" placeholder:"FILE" help:"YAML file with the settings, as the service is given it (LEDGERFEED_CONFIG)."`
-	Changed bool   `help:"Only what is not the default."`
-	JSON    bool   `help:"Print one JSON object a line."`
+	Service string `arg:"" enum:"ingress,processor,reconciler" help:"Service: ingress, processor or reconciler."`
+	File    string `name:"config" placeholder:"FILE" help:"YAML settings file of the service (LEDGERFEED_CONFIG)."`
+	Changed bool   `help:"Show only settings that differ from the default."`
+	JSON    bool   `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.
@@ -81,8 +81,8 @@ func (c *configShowCmd) Run(p process) error {
 }
 
 type configCheckCmd struct {
-	Service []string `arg:"" optional:"" enum:"ingress,processor,reconciler" help:"ingress, processor or reconciler; all three if none is named."`
-	File    string   `name:"config" placeholder:"FILE" help:"YAML file with the settings, as the services are given it (LEDGERFEED_CONFIG)."`
+	Service []string `arg:"" optional:"" enum:"ingress,processor,reconciler" help:"Services: ingress, processor, reconciler (default: all)."`
+	File    string   `name:"config" placeholder:"FILE" help:"YAML settings file of the services (LEDGERFEED_CONFIG)."`
 }
 
 // Help is the long help of the command.

@@ -21,9 +21,9 @@ import (
 )
 
 type connectCmd struct {
-	Listen      string `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address to serve at (${default})."`
+	Listen      string `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Listen address (${default})."`
 	App         string `default:"production" placeholder:"NAME" help:"Name of the app, as in ingress.apps (${default})."`
-	BehindProxy bool   `help:"Take requests that a proxy on this machine forwards to a loopback address."`
+	BehindProxy bool   `help:"Accept requests that a local proxy forwards to a loopback address."`
 }
 
 // Help is the long help of the command.

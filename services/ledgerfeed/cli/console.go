@@ -33,7 +33,7 @@ func (c ConsoleConfig) Validate() error {
 }
 
 type consoleCmd struct {
-	Listen string `placeholder:"ADDR" help:"Address to serve at (LEDGERFEED_CONSOLE_LISTEN, 127.0.0.1:8090)."`
+	Listen string `placeholder:"ADDR" help:"Listen address (LEDGERFEED_CONSOLE_LISTEN, 127.0.0.1:8090)."`
 }
 
 // Help is the long help of the command.

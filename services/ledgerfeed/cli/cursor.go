@@ -14,14 +14,14 @@ import (
 )
 
 type cursorCmd struct {
-	Ls     cursorLsCmd     `cmd:"" help:"List the companies: how far each is delivered, and when it is scanned next."`
-	Show   cursorShowCmd   `cmd:"" help:"Show the cursors of a company, beside its last webhooks."`
-	Rewind cursorRewindCmd `cmd:"" help:"Have a company scanned from an earlier time on."`
+	Ls     cursorLsCmd     `cmd:"" help:"List companies with their oldest cursor and next scan."`
+	Show   cursorShowCmd   `cmd:"" help:"Show the cursors and latest webhooks of a company."`
+	Rewind cursorRewindCmd `cmd:"" help:"Move cursors of companies back and scan from there."`
 }
 
 type cursorLsCmd struct {
 	redisFlags `embed:""`
-	JSON       bool `help:"Print one JSON object a line."`
+	JSON       bool `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.
@@ -135,7 +135,7 @@ func rowOf(ctx context.Context, store *state.Store, realm string) (realmRow, err
 type cursorShowCmd struct {
 	redisFlags `embed:""`
 	Realm      string `required:"" placeholder:"ID" help:"Company id (realmId)."`
-	JSON       bool   `help:"Print one JSON object a line."`
+	JSON       bool   `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.

@@ -14,10 +14,10 @@ import (
 )
 
 type deadCmd struct {
-	Ls      deadLsCmd      `cmd:"" help:"List dead letters, the newest first."`
-	Show    deadShowCmd    `cmd:"" help:"Show all there is of one dead letter."`
-	Requeue deadRequeueCmd `cmd:"" help:"Have the events of dead letters delivered again."`
-	Purge   deadPurgeCmd   `cmd:"" help:"Delete dead letters for good."`
+	Ls      deadLsCmd      `cmd:"" help:"List dead letters, newest first."`
+	Show    deadShowCmd    `cmd:"" help:"Show a dead letter with its payload."`
+	Requeue deadRequeueCmd `cmd:"" help:"Requeue dead letters for delivery."`
+	Purge   deadPurgeCmd   `cmd:"" help:"Delete dead letters permanently."`
 }
 
 // BrokerConfig is what the commands that work on the broker read from the
@@ -34,7 +34,7 @@ func (c BrokerConfig) Validate() error { return c.NATS.Validate() }
 
 // brokerFlags say where the broker is.
 type brokerFlags struct {
-	NATSURL string `placeholder:"URL" name:"nats-url" help:"The broker, as ledgerfeed dev prints it (LEDGERFEED_NATS_URL)."`
+	NATSURL string `placeholder:"URL" name:"nats-url" help:"NATS server URL, as printed by ledgerfeed dev (LEDGERFEED_NATS_URL)."`
 }
 
 // connect opens the broker that the services use. Close it.
@@ -75,13 +75,13 @@ func dial(ctx context.Context, p process, cfg stream.Config) (*stream.Conn, erro
 
 // letterFilter says which dead letters are meant.
 type letterFilter struct {
-	Reason []string `placeholder:"REASON" help:"Letters for this reason, as ls --json shows it (sink-refused); several separated by commas."`
-	Realm  string   `placeholder:"ID" help:"Letters of this company."`
-	Entity string   `placeholder:"NAME" help:"Letters with an event of such a record (Invoice)."`
-	ID     string   `name:"id" placeholder:"ID" help:"Letters with an event of the record with this id."`
-	Sink   string   `placeholder:"NAME" help:"Letters about this sink."`
-	Since  moment   `placeholder:"TIME" help:"Letters from then on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
-	Until  moment   `placeholder:"TIME" help:"Letters from before then."`
+	Reason []string `placeholder:"REASON" help:"Filter by reason, such as sink-refused (comma-separated)."`
+	Realm  string   `placeholder:"ID" help:"Filter by company id."`
+	Entity string   `placeholder:"NAME" help:"Filter by entity type, such as Invoice."`
+	ID     string   `name:"id" placeholder:"ID" help:"Filter by record id."`
+	Sink   string   `placeholder:"NAME" help:"Filter by sink."`
+	Since  moment   `placeholder:"TIME" help:"Filter by time, from TIME on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
+	Until  moment   `placeholder:"TIME" help:"Filter by time, before TIME."`
 }
 
 func (f letterFilter) filter() (stream.DeadFilter, error) {

@@ -19,8 +19,8 @@ import (
 type letterChoice struct {
 	brokerFlags  `embed:""`
 	letterFilter `embed:""`
-	Seq          []uint64 `arg:"" optional:"" help:"Numbers of the letters, as ls shows them."`
-	All          bool     `help:"All dead letters there are."`
+	Seq          []uint64 `arg:"" optional:"" help:"Sequence numbers of dead letters, as shown by ls."`
+	All          bool     `help:"Select all dead letters."`
 	consent      `embed:""`
 }
 

@@ -17,9 +17,9 @@ import (
 type deadShowCmd struct {
 	brokerFlags `embed:""`
 	redisFlags  `embed:""`
-	Seq         uint64 `arg:"" help:"Number of the letter, as ls shows it."`
+	Seq         uint64 `arg:"" help:"Sequence number of the dead letter, as shown by ls."`
 	JSON        bool   `help:"Print one JSON object."`
-	Raw         bool   `help:"Write the raw bytes and nothing else."`
+	Raw         bool   `help:"Write only the raw payload."`
 }
 
 // Help is the long help of the command.

@@ -14,14 +14,14 @@ import (
 )
 
 type deletionsCmd struct {
-	Ls      deletionsLsCmd      `cmd:"" help:"List deletions that wait for a decision."`
-	Approve deletionsApproveCmd `cmd:"" help:"Publish held deletions, of what QuickBooks still does not return."`
-	Reject  deletionsRejectCmd  `cmd:"" help:"Keep the records of held deletions."`
+	Ls      deletionsLsCmd      `cmd:"" help:"List deletions on hold."`
+	Approve deletionsApproveCmd `cmd:"" help:"Approve held deletions of records that QuickBooks still does not return."`
+	Reject  deletionsRejectCmd  `cmd:"" help:"Reject held deletions and keep the records."`
 }
 
 type deletionsLsCmd struct {
 	redisFlags `embed:""`
-	JSON       bool `help:"Print one JSON object a line, decided ones included."`
+	JSON       bool `help:"Print one JSON object per line, including decided holds."`
 }
 
 // Help is the long help of the command.
@@ -74,8 +74,8 @@ func (c *deletionsLsCmd) Run(ctx context.Context, p process) error {
 // deletionsChoice is one held deletion to decide on.
 type deletionsChoice struct {
 	redisFlags `embed:""`
-	Realm      string `arg:"" help:"The company id (realmId)."`
-	Entity     string `arg:"" help:"The kind of record (Invoice)."`
+	Realm      string `arg:"" help:"Company id (realmId)."`
+	Entity     string `arg:"" help:"Entity type, such as Invoice."`
 	consent    `embed:""`
 }
 

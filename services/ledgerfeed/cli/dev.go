@@ -11,34 +11,34 @@ import (
 )
 
 type devCmd struct {
-	Realms int           `default:"3" placeholder:"N" help:"Companies the simulated QuickBooks has (${default})."`
-	Rate   float64       `default:"5" placeholder:"R" help:"Changes a second over all realms (${default})."`
-	Seed   uint64        `default:"1" placeholder:"S" help:"Same seed, same changes (${default})."`
-	For    time.Duration `placeholder:"D" help:"Stop the load after D, let the feed settle, compare the sinks with QuickBooks, print a JSON summary; exit 0 only if they are equal."`
-	JSON   bool          `help:"Keep everything but the summary off stdout."`
+	Realms int           `default:"3" placeholder:"N" help:"Number of companies (${default})."`
+	Rate   float64       `default:"5" placeholder:"R" help:"Changes per second across all companies (${default})."`
+	Seed   uint64        `default:"1" placeholder:"S" help:"Random seed; the same seed makes the same changes (${default})."`
+	For    time.Duration `placeholder:"D" help:"Stop changing records after D, wait for delivery, compare the sinks with QuickBooks and print a JSON summary; exit 0 only if equal."`
+	JSON   bool          `help:"Print only the summary to stdout."`
 
-	Drop         float64             `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
-	Duplicate    float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
-	Reorder      float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
-	Lag          time.Duration       `default:"0" placeholder:"D" help:"Answer each API call from a replica that lags by up to D, by Intuit's clock."`
-	WrongDeletes float64             `default:"0" placeholder:"P" help:"Share of webhooks that claim the deletion of a record that still exists."`
-	Derived      float64             `default:"0" placeholder:"P" help:"Share of changes that also move a balance of another record and leave its SyncToken."`
-	Outage       []dev.Outage        `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start of the load; may be repeated."`
-	Unselect     []qbosim.Unselected `sep:"none" placeholder:"TYPE[@AT]" help:"Send no webhooks of an event type, such as invoice.update, from AT after the start of the load; may be repeated."`
+	Drop         float64             `default:"0" placeholder:"P" help:"Share of webhooks to drop, 0 to 1."`
+	Duplicate    float64             `default:"0" placeholder:"P" help:"Share of webhooks to send twice, 0 to 1."`
+	Reorder      float64             `default:"0" placeholder:"P" help:"Share of webhooks to send late, 0 to 1."`
+	Lag          time.Duration       `default:"0" placeholder:"D" help:"Answer API calls from a replica that lags by up to D."`
+	WrongDeletes float64             `default:"0" placeholder:"P" help:"Share of webhooks that wrongly announce a deletion, 0 to 1."`
+	Derived      float64             `default:"0" placeholder:"P" help:"Share of changes that also move another record's balance without changing its SyncToken, 0 to 1."`
+	Outage       []dev.Outage        `sep:"none" placeholder:"AT:FOR" help:"Drop all webhooks for FOR, starting AT after the first change (repeatable)."`
+	Unselect     []qbosim.Unselected `sep:"none" placeholder:"TYPE[@AT]" help:"Send no webhooks of an event type, such as invoice.update, from AT after the first change on (repeatable)."`
 	Format       string              `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
 
-	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Where changes go: jsonl:PATH, postgres:URL or webhook:URL; may be repeated (jsonl:<data-dir>/changes.jsonl)."`
-	WebhookSecret  secret.String `placeholder:"SECRET" help:"What webhook sinks sign their requests with, whsec_ and base64 (whsec_bGVkZ2VyZmVlZC1kZXYtd2ViaG9vay1zZWNyZXQ=)."`
-	ReconcileEvery time.Duration `default:"30s" placeholder:"D" help:"How often every realm is scanned for what no webhook told (${default})."`
+	Sink           []dev.Target  `sep:"none" placeholder:"SINK" help:"Sink: jsonl:PATH, postgres:URL or webhook:URL; repeatable (jsonl:<data-dir>/changes.jsonl)."`
+	WebhookSecret  secret.String `placeholder:"SECRET" help:"Signing secret of webhook sinks, whsec_ and base64 (whsec_bGVkZ2VyZmVlZC1kZXYtd2ViaG9vay1zZWNyZXQ=)."`
+	ReconcileEvery time.Duration `default:"30s" placeholder:"D" help:"Interval between scans of each company (${default})."`
 
-	DataDir       string        `default:".ledgerfeed" placeholder:"DIR" help:"Where everything is kept; a restart goes on from it (${default})."`
-	Listen        string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the ingress; port 0 takes any free one (${default})."`
-	ConsoleListen string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of the console, on this machine; port 0 takes any free one, off serves none (${default}; off with --for)."`
-	MetricsListen string        `default:"off" placeholder:"ADDR" help:"Address of /metrics for Prometheus, of all services together (${default})."`
-	SimListen     string        `default:"127.0.0.1:0" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
+	DataDir       string        `default:".ledgerfeed" placeholder:"DIR" help:"Data directory; a restart continues from it (${default})."`
+	Listen        string        `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Listen address of the ingress; port 0 picks a free one (${default})."`
+	ConsoleListen string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Listen address of the console, loopback only; port 0 picks a free one, off disables it (${default}; off with --for)."`
+	MetricsListen string        `default:"off" placeholder:"ADDR" help:"Listen address of /metrics, for all services together (${default})."`
+	SimListen     string        `default:"127.0.0.1:0" placeholder:"ADDR" help:"Listen address of the simulated QuickBooks (${default})."`
 	RedisURL      secret.String `placeholder:"URL" help:"Use this Redis instead of the embedded one."`
 	NATSURL       string        `placeholder:"URL" name:"nats-url" help:"Use this NATS instead of the embedded one."`
-	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev-verifier)."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Verifier token that signs the webhooks (ledgerfeed-dev-verifier)."`
 }
 
 // Help is the long help of the command.

@@ -14,9 +14,9 @@ import (
 
 type doctorCmd struct {
 	tokenFlags `embed:""`
-	PublicURL  string `placeholder:"URL" help:"Where Intuit posts, as its portal has it."`
-	Tries      int    `default:"20" placeholder:"N" help:"How many signed notifications are sent to it (${default})."`
-	JSON       bool   `help:"Print one JSON object a line."`
+	PublicURL  string `placeholder:"URL" help:"Webhook URL, as registered in Intuit's portal."`
+	Tries      int    `default:"20" placeholder:"N" help:"Number of signed test notifications to send (${default})."`
+	JSON       bool   `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.

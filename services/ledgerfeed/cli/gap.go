@@ -16,10 +16,10 @@ import (
 )
 
 type gapCmd struct {
-	Ls       gapLsCmd       `cmd:"" help:"List changes that no webhook told of first."`
-	Show     gapShowCmd     `cmd:"" help:"Show the gaps of one record, and why."`
-	Findings gapFindingsCmd `cmd:"" help:"Say what is wrong with the webhooks, and what to do."`
-	Coverage gapCoverageCmd `cmd:"" help:"Show how many changes webhooks told of first, and how late."`
+	Ls       gapLsCmd       `cmd:"" help:"List gaps, newest first."`
+	Show     gapShowCmd     `cmd:"" help:"Show the gaps of one record and their verdicts."`
+	Findings gapFindingsCmd `cmd:"" help:"Diagnose webhook problems and suggest fixes."`
+	Coverage gapCoverageCmd `cmd:"" help:"Show webhook coverage and latency."`
 }
 
 // checkRealm refuses what is no company id; empty is all.
@@ -56,11 +56,11 @@ func printJSON[T any](w io.Writer, all []T) error {
 
 // gapFilter says which gaps are meant.
 type gapFilter struct {
-	Realm     string   `placeholder:"ID" help:"Gaps of this company."`
-	Entity    string   `placeholder:"NAME" help:"Gaps of such records (Invoice)."`
-	Operation string   `placeholder:"NAME" help:"create, update or delete."`
-	Verdict   []string `placeholder:"NAME" help:"Gaps with this verdict; several separated by commas."`
-	Since     moment   `placeholder:"TIME" help:"Gaps found from then on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
+	Realm     string   `placeholder:"ID" help:"Filter by company id."`
+	Entity    string   `placeholder:"NAME" help:"Filter by entity type, such as Invoice."`
+	Operation string   `placeholder:"NAME" help:"Filter by operation: create, update or delete."`
+	Verdict   []string `placeholder:"NAME" help:"Filter by verdict (comma-separated)."`
+	Since     moment   `placeholder:"TIME" help:"Filter by detection time, from TIME on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
 }
 
 func (f *gapFilter) validate() (err error) {

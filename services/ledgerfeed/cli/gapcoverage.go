@@ -13,10 +13,10 @@ import (
 
 type gapCoverageCmd struct {
 	redisFlags `embed:""`
-	Realm      string `placeholder:"ID" help:"Of this company; without it of all."`
-	Entity     string `placeholder:"NAME" help:"Of such records (Invoice)."`
-	Days       int    `default:"7" placeholder:"N" help:"Over the last N days (${default}), today included, at most 31; of one company in whole weeks, at most five."`
-	JSON       bool   `help:"Print one JSON object a line."`
+	Realm      string `placeholder:"ID" help:"Filter by company id (default: all companies)."`
+	Entity     string `placeholder:"NAME" help:"Filter by entity type, such as Invoice."`
+	Days       int    `default:"7" placeholder:"N" help:"Cover the last N days including today (${default}, at most 31); for one company whole weeks, at most five."`
+	JSON       bool   `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.

@@ -10,7 +10,7 @@ import (
 
 type gapFindingsCmd struct {
 	redisFlags `embed:""`
-	JSON       bool `help:"Print one JSON object a line."`
+	JSON       bool `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.

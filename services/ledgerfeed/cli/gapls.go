@@ -13,8 +13,8 @@ import (
 type gapLsCmd struct {
 	redisFlags `embed:""`
 	gapFilter  `embed:""`
-	Limit      int  `default:"50" placeholder:"N" help:"List the newest N (${default}); 0 is all."`
-	JSON       bool `help:"Print one JSON object a line."`
+	Limit      int  `default:"50" placeholder:"N" help:"List the newest N (${default}; 0 = all)."`
+	JSON       bool `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.

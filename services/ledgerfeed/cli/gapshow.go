@@ -17,8 +17,8 @@ import (
 type gapShowCmd struct {
 	redisFlags `embed:""`
 	Realm      string `arg:"" help:"Company id (realmId)."`
-	Entity     string `arg:"" help:"Kind of record (Invoice)."`
-	ID         string `arg:"" help:"Id of the record."`
+	Entity     string `arg:"" help:"Entity type, such as Invoice."`
+	ID         string `arg:"" help:"Record id."`
 	JSON       bool   `help:"Print one JSON object."`
 }
 

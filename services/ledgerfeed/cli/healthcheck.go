@@ -17,7 +17,7 @@ import (
 const healthTimeout = 3 * time.Second
 
 type healthcheckCmd struct {
-	URL string `arg:"" optional:"" default:"http://127.0.0.1:8090/readyz" placeholder:"URL" help:"What to ask (${default})."`
+	URL string `arg:"" optional:"" default:"http://127.0.0.1:8090/readyz" placeholder:"URL" help:"URL to check (${default})."`
 }
 
 // Help is the long help of the command.

@@ -36,22 +36,22 @@ func (c ServerConfig) Validate() error {
 }
 
 type tokenCmd struct {
-	Import  importCmd       `cmd:"" help:"Connect companies with refresh tokens that another program got."`
-	Status  tokenStatusCmd  `cmd:"" help:"Show whose authorisation ends when, and which keys encrypt the tokens."`
-	Refresh tokenRefreshCmd `cmd:"" help:"Get new tokens for companies now."`
-	Rotate  tokenRotateCmd  `cmd:"" help:"Encrypt all stored tokens with the first key."`
-	Revoke  tokenRevokeCmd  `cmd:"" help:"Revoke the tokens of companies at Intuit and park the companies."`
+	Import  importCmd       `cmd:"" help:"Connect companies with refresh tokens from another program."`
+	Status  tokenStatusCmd  `cmd:"" help:"Show authorisation deadlines and encryption keys."`
+	Refresh tokenRefreshCmd `cmd:"" help:"Refresh the tokens of companies now."`
+	Rotate  tokenRotateCmd  `cmd:"" help:"Re-encrypt all stored tokens with the first key."`
+	Revoke  tokenRevokeCmd  `cmd:"" help:"Revoke tokens at Intuit and park the companies."`
 }
 
 type importCmd struct {
-	Realm            string `placeholder:"ID" xor:"what" help:"Company id (realmId) of one company."`
-	RefreshTokenFile string `default:"-" placeholder:"FILE" help:"File that holds its refresh token; - reads stdin (${default})."`
-	File             string `placeholder:"FILE" xor:"what" help:"CSV or JSON lines of many companies; - reads stdin."`
-	App              string `default:"production" placeholder:"NAME" help:"Name of the app, as in ingress.apps, where a line names none (${default})."`
-	Parallel         int    `default:"4" placeholder:"N" help:"Import N companies at the same time (${default})."`
-	Done             string `placeholder:"FILE" help:"Keep in FILE what is imported, to go on from there (<file>.done)."`
-	Rescue           string `default:"ledgerfeed-rescued-tokens.jsonl" placeholder:"FILE" help:"Where a new token goes that cannot be stored; the next import begins with it (${default})."`
-	JSON             bool   `help:"Print one JSON object a company."`
+	Realm            string `placeholder:"ID" xor:"what" help:"Company id (realmId), to import one company."`
+	RefreshTokenFile string `default:"-" placeholder:"FILE" help:"File with its refresh token; - reads stdin (${default})."`
+	File             string `placeholder:"FILE" xor:"what" help:"CSV or JSON lines file with many companies; - reads stdin."`
+	App              string `default:"production" placeholder:"NAME" help:"App, as in ingress.apps, for lines that name none (${default})."`
+	Parallel         int    `default:"4" placeholder:"N" help:"Number of parallel imports (${default})."`
+	Done             string `placeholder:"FILE" help:"Progress file, to resume an import (<file>.done)."`
+	Rescue           string `default:"ledgerfeed-rescued-tokens.jsonl" placeholder:"FILE" help:"File for new tokens that cannot be stored; the next import starts with them (${default})."`
+	JSON             bool   `help:"Print one JSON object per company."`
 	consent          `embed:""`
 }
 

@@ -22,20 +22,20 @@ import (
 
 type loadCmd struct {
 	tokenFlags  `embed:""`
-	URL         string        `default:"http://127.0.0.1:8080/webhooks/dev" help:"Where to post (${default})."`
-	Rate        float64       `default:"100" placeholder:"R" help:"Requests a second that are due; 0 sends the next as soon as one is answered (${default})."`
-	Poisson     bool          `help:"Space the requests at random, as independent senders would, with --rate as the mean."`
-	Connections int           `default:"64" placeholder:"N" help:"Connections open at the same time, at most (${default})."`
-	For         time.Duration `default:"10s" placeholder:"D" help:"How long to measure (${default})."`
-	Warmup      time.Duration `default:"1s" placeholder:"D" help:"How long to send before that (${default})."`
-	Events      int           `default:"10" placeholder:"N" help:"Events in a request (${default})."`
-	Realms      int           `default:"2" placeholder:"N" help:"Companies that the events of a request belong to (${default})."`
+	URL         string        `default:"http://127.0.0.1:8080/webhooks/dev" help:"URL to post to (${default})."`
+	Rate        float64       `default:"100" placeholder:"R" help:"Requests per second (${default}; 0 = as fast as responses arrive)."`
+	Poisson     bool          `help:"Space requests at random (Poisson), with --rate as the mean."`
+	Connections int           `default:"64" placeholder:"N" help:"Maximum number of open connections (${default})."`
+	For         time.Duration `default:"10s" placeholder:"D" help:"Duration of the measurement (${default})."`
+	Warmup      time.Duration `default:"1s" placeholder:"D" help:"Duration of the warm-up (${default})."`
+	Events      int           `default:"10" placeholder:"N" help:"Events per request (${default})."`
+	Realms      int           `default:"2" placeholder:"N" help:"Companies per request (${default})."`
 	Format      string        `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents or legacy (${default})."`
-	Timeout     time.Duration `default:"10s" help:"How long to wait for an answer (${default})."`
-	Seed        uint64        `default:"1" placeholder:"S" help:"Another seed, other companies and random gaps (${default})."`
-	JSON        bool          `help:"Print the result as one line of JSON."`
-	AllowRemote bool          `help:"Send to an address that is not on this machine. Only to a server of your own: this is as much traffic as it can take."`
-	Insecure    bool          `help:"Take any TLS certificate."`
+	Timeout     time.Duration `default:"10s" help:"Response timeout (${default})."`
+	Seed        uint64        `default:"1" placeholder:"S" help:"Random seed for companies and spacing (${default})."`
+	JSON        bool          `help:"Print the result as one JSON object."`
+	AllowRemote bool          `help:"Allow a remote target. Use only with your own server: the traffic may saturate it."`
+	Insecure    bool          `help:"Skip TLS certificate verification."`
 }
 
 // Help is the long help of the command.

@@ -14,14 +14,14 @@ import (
 )
 
 type realmCmd struct {
-	Ls         realmLsCmd         `cmd:"" help:"List the companies and how each is doing."`
-	Show       realmShowCmd       `cmd:"" help:"Show all there is to know of one company."`
-	Park       realmParkCmd       `cmd:"" help:"Put companies aside: nothing is read, tokens and cursors wait."`
-	Unpark     realmUnparkCmd     `cmd:"" help:"Put companies back and scan them at once."`
-	Approve    realmApproveCmd    `cmd:"" help:"Connect companies whose consents wait for approval."`
-	Reject     realmRejectCmd     `cmd:"" help:"Give consents that wait for approval back to Intuit."`
-	Disconnect realmDisconnectCmd `cmd:"" help:"Revoke the authorisation of companies at Intuit and forget their tokens."`
-	Erase      realmEraseCmd      `cmd:"" help:"Delete everything that is kept of companies."`
+	Ls         realmLsCmd         `cmd:"" help:"List companies and their state."`
+	Show       realmShowCmd       `cmd:"" help:"Show the details of one company."`
+	Park       realmParkCmd       `cmd:"" help:"Pause companies, keeping tokens and cursors."`
+	Unpark     realmUnparkCmd     `cmd:"" help:"Resume parked companies and scan them at once."`
+	Approve    realmApproveCmd    `cmd:"" help:"Approve pending consents and connect the companies."`
+	Reject     realmRejectCmd     `cmd:"" help:"Reject pending consents and revoke them at Intuit."`
+	Disconnect realmDisconnectCmd `cmd:"" help:"Revoke companies at Intuit and delete their tokens."`
+	Erase      realmEraseCmd      `cmd:"" help:"Delete all stored data of a company."`
 }
 
 // realmView is a company in JSON.

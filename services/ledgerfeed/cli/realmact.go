@@ -13,7 +13,7 @@ import (
 type realmChoice struct {
 	Realm   []string `arg:"" help:"Company ids (realmId)."`
 	consent `embed:""`
-	JSON    bool `help:"Print one JSON object a company."`
+	JSON    bool `help:"Print one JSON object per company."`
 }
 
 // realmAction is what is done to each company.
@@ -103,7 +103,7 @@ func (c *realmChoice) one(ctx context.Context, p process, s *servers, a realmAct
 
 type realmParkCmd struct {
 	realmChoice `embed:""`
-	Reason      string `default:"parked by request" placeholder:"TEXT" help:"Why, for those who look at it later (${default})."`
+	Reason      string `default:"parked by request" placeholder:"TEXT" help:"Reason to record (${default})."`
 }
 
 // Help is the long help of the command.
@@ -177,7 +177,7 @@ func unpark(ctx context.Context, s *servers, id string) error {
 
 type realmDisconnectCmd struct {
 	realmChoice `embed:""`
-	Forget      bool `help:"Forget the tokens although Intuit does not answer; have the owner disconnect the app in QuickBooks."`
+	Forget      bool `help:"Delete the tokens even if Intuit does not answer; the owner must then disconnect the app in QuickBooks."`
 }
 
 // Help is the long help of the command.

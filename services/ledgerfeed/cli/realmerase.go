@@ -18,8 +18,8 @@ import (
 
 type realmEraseCmd struct {
 	Realm   string `arg:"" help:"Company id (realmId)."`
-	Sinks   bool   `help:"Delete what the sinks of processor.sinks hold too: rows of PostgreSQL, lines of files, messages of LF_CHANGES."`
-	Force   bool   `help:"Erase a company that is connected. Its authorisation is revoked at Intuit first."`
+	Sinks   bool   `help:"Also delete the company's PostgreSQL rows, file lines and LF_CHANGES messages from processor.sinks."`
+	Force   bool   `help:"Erase a connected company; its authorisation is revoked at Intuit first."`
 	consent `embed:""`
 	JSON    bool `help:"Print one JSON object."`
 }

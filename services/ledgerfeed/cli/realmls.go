@@ -13,13 +13,13 @@ import (
 )
 
 type realmLsCmd struct {
-	State  []string `placeholder:"STATE" help:"Companies in this state: live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, pending_approval, disconnected; several separated by commas."`
-	App    string   `placeholder:"NAME" help:"Companies of this app."`
-	Prefix string   `placeholder:"DIGITS" help:"Companies whose id begins so."`
-	After  string   `placeholder:"ID" help:"Begin behind this company."`
-	Limit  int      `default:"50" placeholder:"N" help:"List N at most (${default}); 0 is all."`
-	Count  bool     `help:"Only say how many are in each state."`
-	JSON   bool     `help:"Print one JSON object a line."`
+	State  []string `placeholder:"STATE" help:"Filter by state: live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, pending_approval, disconnected (comma-separated)."`
+	App    string   `placeholder:"NAME" help:"Filter by app."`
+	Prefix string   `placeholder:"DIGITS" help:"Filter by prefix of the company id."`
+	After  string   `placeholder:"ID" help:"List companies after this id."`
+	Limit  int      `default:"50" placeholder:"N" help:"List at most N companies (${default}; 0 = all)."`
+	Count  bool     `help:"Print only the number of companies per state."`
+	JSON   bool     `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.

@@ -14,8 +14,8 @@ import (
 
 // realmSelection are the flags of what is about some realms or all.
 type realmSelection struct {
-	Realm []string `placeholder:"ID" help:"Company id (realmId); several separated by commas."`
-	All   bool     `help:"All companies that were ever connected."`
+	Realm []string `placeholder:"ID" help:"Company ids (realmId, comma-separated)."`
+	All   bool     `help:"Select all companies that were ever connected."`
 }
 
 func (c *realmSelection) validate() error {

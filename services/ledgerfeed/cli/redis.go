@@ -25,7 +25,7 @@ func (c StateConfig) Validate() error { return c.Redis.Validate() }
 
 // redisFlags say where Redis is.
 type redisFlags struct {
-	RedisURL string `placeholder:"URL" name:"redis-url" help:"Redis, as ledgerfeed dev prints it (LEDGERFEED_REDIS_URL)."`
+	RedisURL string `placeholder:"URL" name:"redis-url" help:"Redis URL, as printed by ledgerfeed dev (LEDGERFEED_REDIS_URL)."`
 }
 
 // open opens the Redis that the services use. Close it.

@@ -31,12 +31,12 @@ func (c ReplayConfig) Validate() error {
 
 type replayCmd struct {
 	Realm   string   `required:"" placeholder:"ID" help:"Company id (realmId)."`
-	Sink    string   `required:"" placeholder:"NAME" help:"The sink to deliver to, by its name in processor.sinks."`
-	Entity  []string `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
-	ID      []string `name:"id" placeholder:"ID" help:"Id of a record of the one --entity; several separated by commas."`
-	Since   moment   `placeholder:"TIME" help:"Records last updated, or deleted, from then on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
-	Until   moment   `placeholder:"TIME" help:"Records last updated, or deleted, before then."`
-	JSON    bool     `help:"Print the result as one line of JSON."`
+	Sink    string   `required:"" placeholder:"NAME" help:"Name of the sink in processor.sinks."`
+	Entity  []string `placeholder:"NAME" help:"Entity types, such as Invoice (comma-separated; default: all)."`
+	ID      []string `name:"id" placeholder:"ID" help:"Record ids of a single --entity (comma-separated)."`
+	Since   moment   `placeholder:"TIME" help:"Select records last updated or deleted from TIME on: 2026-11-20, 2026-11-20T15:04:05Z, or 36h or 7d ago."`
+	Until   moment   `placeholder:"TIME" help:"Select records last updated or deleted before TIME."`
+	JSON    bool     `help:"Print the result as one JSON object."`
 	consent `embed:""`
 
 	company string

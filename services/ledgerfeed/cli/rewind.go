@@ -30,11 +30,11 @@ func (r *rewindTime) UnmarshalText(text []byte) error {
 type cursorRewindCmd struct {
 	redisFlags     `embed:""`
 	realmSelection `embed:""`
-	Entity         []string      `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
-	To             rewindTime    `required:"" placeholder:"TIME" help:"2026-11-20, 2026-11-20T15:04:05Z, 36h or 7d ago; zero forgets the cursors, so that everything is loaded again."`
-	Wait           time.Duration `default:"1m" placeholder:"D" help:"How long to wait for a scan of the company that is under way (${default})."`
+	Entity         []string      `placeholder:"NAME" help:"Entity types, such as Invoice (comma-separated; default: all)."`
+	To             rewindTime    `required:"" placeholder:"TIME" help:"2026-11-20, 2026-11-20T15:04:05Z, 36h or 7d ago; zero deletes the cursors, so that everything is loaded again."`
+	Wait           time.Duration `default:"1m" placeholder:"D" help:"Time to wait for a running scan of the company (${default})."`
 	consent        `embed:""`
-	JSON           bool `help:"Print the cursors that were moved, one JSON object a line."`
+	JSON           bool `help:"Print the rewound cursors, one JSON object per line."`
 }
 
 // Help is the long help of the command.

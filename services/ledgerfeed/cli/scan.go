@@ -12,19 +12,19 @@ import (
 )
 
 type scanCmd struct {
-	Start  scanStartCmd  `cmd:"" help:"Have companies scanned now, before what is due."`
-	Status scanStatusCmd `cmd:"" help:"Show the scans that were asked for, and the first loads of new companies."`
-	Cancel scanCancelCmd `cmd:"" help:"End scans that were asked for."`
+	Start  scanStartCmd  `cmd:"" help:"Scan companies now."`
+	Status scanStatusCmd `cmd:"" help:"Show requested scans and first loads."`
+	Cancel scanCancelCmd `cmd:"" help:"Cancel requested scans."`
 }
 
 // askFlags are the flags of what asks for scans.
 type askFlags struct {
 	redisFlags     `embed:""`
 	realmSelection `embed:""`
-	Entity         []string `placeholder:"NAME" help:"Kind of record (Invoice); several separated by commas. All without it."`
-	Detach         bool     `help:"Do not wait; see ledgerfeed scan status."`
+	Entity         []string `placeholder:"NAME" help:"Entity types, such as Invoice (comma-separated; default: all)."`
+	Detach         bool     `help:"Return at once; follow with ledgerfeed scan status."`
 	consent        `embed:""`
-	JSON           bool `help:"Print what came of it, one JSON object a line."`
+	JSON           bool `help:"Print the results, one JSON object per line."`
 }
 
 type scanStartCmd struct {

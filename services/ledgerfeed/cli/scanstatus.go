@@ -12,9 +12,9 @@ import (
 
 type scanStatusCmd struct {
 	redisFlags `embed:""`
-	Realm      []string `placeholder:"ID" help:"The last scan of these companies, also when it is over; several separated by commas. All that are not over without it."`
-	Follow     bool     `help:"Show the progress until they are over."`
-	JSON       bool     `help:"Print one JSON object a line."`
+	Realm      []string `placeholder:"ID" help:"Show the last scan of these companies, finished or not (comma-separated; default: all unfinished scans)."`
+	Follow     bool     `help:"Follow the progress until the scans finish."`
+	JSON       bool     `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.
@@ -258,7 +258,7 @@ type scanCancelCmd struct {
 	redisFlags     `embed:""`
 	realmSelection `embed:""`
 	consent        `embed:""`
-	JSON           bool `help:"Print the scans as they were, one JSON object a line."`
+	JSON           bool `help:"Print the cancelled scans, one JSON object per line."`
 }
 
 // Help is the long help of the command.

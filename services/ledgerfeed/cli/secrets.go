@@ -14,9 +14,9 @@ import (
 )
 
 type secretsCmd struct {
-	Dir   string        `arg:"" help:"Directory to make them in."`
-	Host  []string      `placeholder:"NAME" help:"Another name or address that the servers' certificates are for; several separated by commas."`
-	Valid time.Duration `placeholder:"TIME" default:"17520h" help:"How long the certificates are valid (${default}, two years)."`
+	Dir   string        `arg:"" help:"Output directory."`
+	Host  []string      `placeholder:"NAME" help:"Additional name or address for the server certificates (comma-separated)."`
+	Valid time.Duration `placeholder:"TIME" default:"17520h" help:"Validity of the certificates (${default}, two years)."`
 }
 
 // Help is the long help of the command.

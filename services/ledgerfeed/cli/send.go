@@ -22,11 +22,11 @@ const (
 
 type sendCmd struct {
 	tokenFlags `embed:""`
-	Signature  *string       `placeholder:"BASE64" help:"Send this intuit-signature as it is instead of signing; '' sends none."`
-	URL        string        `default:"http://127.0.0.1:8080/webhooks/dev" help:"Where to post (${default})."`
-	Header     []string      `sep:"none" placeholder:"NAME:VALUE" help:"Another header to send; may be repeated."`
-	Timeout    time.Duration `default:"10s" help:"How long to wait for the answer (${default})."`
-	File       string        `arg:"" help:"File with the body, or - for stdin."`
+	Signature  *string       `placeholder:"BASE64" help:"Send this intuit-signature unchanged instead of signing; '' sends none."`
+	URL        string        `default:"http://127.0.0.1:8080/webhooks/dev" help:"URL to post to (${default})."`
+	Header     []string      `sep:"none" placeholder:"NAME:VALUE" help:"Additional request header (repeatable)."`
+	Timeout    time.Duration `default:"10s" help:"Response timeout (${default})."`
+	File       string        `arg:"" help:"Body file, or - for stdin."`
 }
 
 // Help is the long help of the command.

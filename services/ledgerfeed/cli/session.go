@@ -6,7 +6,7 @@ import (
 )
 
 type sessionCmd struct {
-	End sessionEndCmd `cmd:"" help:"Log everybody out of the console."`
+	End sessionEndCmd `cmd:"" help:"End all console sessions."`
 }
 
 type sessionEndCmd struct {

@@ -23,7 +23,7 @@ type SetupConfig struct {
 
 // SetupOnlyConfig is what no service reads.
 type SetupOnlyConfig struct {
-	PostgresUser string `koanf:"postgres_user" doc:"Role that ledgerfeed setup migrates the tables of the Postgres sinks as; its password is in PGPASSFILE or PGPASSWORD. The role in the URL of the sink is then given the rights of a writer. Empty: the role in the URL migrates."`
+	PostgresUser string `koanf:"postgres_user" doc:"Role that ledgerfeed setup uses to migrate the tables of Postgres sinks, with its password in PGPASSFILE or PGPASSWORD. The role in the sink's URL is then granted the rights of a writer. Empty: the role in the URL migrates."`
 }
 
 // DefaultSetupConfig is the services' default.
@@ -35,8 +35,8 @@ func DefaultSetupConfig() SetupConfig {
 func (c SetupConfig) Validate() error { return errors.Join(c.NATS.Validate(), c.Processor.Validate()) }
 
 type setupCmd struct {
-	Sink []string      `placeholder:"NAME" help:"Name of a sink that your own program brings; several separated by commas."`
-	Wait time.Duration `default:"2m" placeholder:"TIME" help:"How long a server that does not answer is waited for (${default})."`
+	Sink []string      `placeholder:"NAME" help:"Name of a sink that your own program provides (comma-separated)."`
+	Wait time.Duration `default:"2m" placeholder:"TIME" help:"Time to wait for servers to answer (${default})."`
 }
 
 // Help is the long help of the command.

@@ -15,27 +15,27 @@ import (
 // SimConfig is what `ledgerfeed sim` reads from the environment: both are
 // secrets and do not belong on a command line.
 type SimConfig struct {
-	RedisURL       secret.String   `koanf:"redis_url" doc:"The services' Redis: the simulated companies are connected there. Without it nobody is connected and no webhook is sent."`
-	RedisCAFile    string          `koanf:"redis_ca_file" doc:"PEM file with the certificate authorities that Redis is trusted by, for rediss://; empty for the system's."`
-	ConnectionKeys []secret.String `koanf:"connection_keys" doc:"The services' connection.keys."`
+	RedisURL       secret.String   `koanf:"redis_url" doc:"Redis of the services, where the simulated companies are connected. Without it no company is connected and no webhook is sent."`
+	RedisCAFile    string          `koanf:"redis_ca_file" doc:"PEM file with certificate authorities for Redis, for rediss://; empty for the system's."`
+	ConnectionKeys []secret.String `koanf:"connection_keys" doc:"connection.keys of the services."`
 }
 
 type simCmd struct {
-	WebhookURL    string        `required:"" placeholder:"URL" help:"Endpoint of the ingress, such as http://127.0.0.1:8080/webhooks/demo."`
-	Listen        string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of the simulated QuickBooks (${default})."`
-	VerifierToken secret.String `placeholder:"TOKEN" help:"Token that webhooks are signed with (ledgerfeed-dev-verifier)."`
-	App           string        `default:"demo" placeholder:"NAME" help:"Name of the app that the companies are connected to (${default})."`
+	WebhookURL    string        `required:"" placeholder:"URL" help:"Webhook endpoint of the ingress, such as http://127.0.0.1:8080/webhooks/demo."`
+	Listen        string        `default:"127.0.0.1:8090" placeholder:"ADDR" help:"Listen address of the simulated QuickBooks (${default})."`
+	VerifierToken secret.String `placeholder:"TOKEN" help:"Verifier token that signs the webhooks (ledgerfeed-dev-verifier)."`
+	App           string        `default:"demo" placeholder:"NAME" help:"App that the companies are connected to (${default})."`
 
-	Realms    int                 `default:"3" placeholder:"N" help:"Companies (${default})."`
-	Rate      float64             `default:"5" placeholder:"R" help:"Changes a second over all realms (${default})."`
-	Seed      uint64              `default:"1" placeholder:"S" help:"Same seed, same changes (${default})."`
-	Drop      float64             `default:"0" placeholder:"P" help:"Share of webhooks that are lost, 0 to 1."`
-	Duplicate float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent twice."`
-	Reorder   float64             `default:"0" placeholder:"P" help:"Share of webhooks that are sent late."`
-	Outage    []dev.Outage        `sep:"none" placeholder:"AT:FOR" help:"Lose every webhook for FOR, AT after the start; may be repeated."`
-	Unselect  []qbosim.Unselected `sep:"none" placeholder:"TYPE[@AT]" help:"Send no webhooks of an event type, such as invoice.update, from AT after the start; may be repeated."`
+	Realms    int                 `default:"3" placeholder:"N" help:"Number of companies (${default})."`
+	Rate      float64             `default:"5" placeholder:"R" help:"Changes per second across all companies (${default})."`
+	Seed      uint64              `default:"1" placeholder:"S" help:"Random seed; the same seed makes the same changes (${default})."`
+	Drop      float64             `default:"0" placeholder:"P" help:"Share of webhooks to drop, 0 to 1."`
+	Duplicate float64             `default:"0" placeholder:"P" help:"Share of webhooks to send twice, 0 to 1."`
+	Reorder   float64             `default:"0" placeholder:"P" help:"Share of webhooks to send late, 0 to 1."`
+	Outage    []dev.Outage        `sep:"none" placeholder:"AT:FOR" help:"Drop all webhooks for FOR, starting AT after the start (repeatable)."`
+	Unselect  []qbosim.Unselected `sep:"none" placeholder:"TYPE[@AT]" help:"Send no webhooks of an event type, such as invoice.update, from AT after the start on (repeatable)."`
 	Format    string              `default:"cloudevents" placeholder:"NAME" help:"Webhook format: cloudevents, legacy or mixed (${default})."`
-	DataDir   string              `default:".ledgerfeed-sim" placeholder:"DIR" help:"Where the books are kept (${default})."`
+	DataDir   string              `default:".ledgerfeed-sim" placeholder:"DIR" help:"Data directory (${default})."`
 }
 
 // Help is the long help of the command.

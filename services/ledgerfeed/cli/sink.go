@@ -15,16 +15,16 @@ import (
 )
 
 type sinkCmd struct {
-	Ls     sinkLsCmd     `cmd:"" help:"List the sinks, which are down or paused, and why."`
-	Show   sinkShowCmd   `cmd:"" help:"Show what waits for a sink and what it refused."`
-	Pause  sinkPauseCmd  `cmd:"" help:"Write nothing more to a sink; what is for it waits."`
-	Resume sinkResumeCmd `cmd:"" help:"Write to a paused sink again."`
+	Ls     sinkLsCmd     `cmd:"" help:"List sinks and their state."`
+	Show   sinkShowCmd   `cmd:"" help:"Show the backlog and dead letters of a sink."`
+	Pause  sinkPauseCmd  `cmd:"" help:"Pause writes to a sink; its changes are queued."`
+	Resume sinkResumeCmd `cmd:"" help:"Resume writes to a paused sink."`
 }
 
 type sinkLsCmd struct {
 	redisFlags  `embed:""`
 	brokerFlags `embed:""`
-	JSON        bool `help:"Print one JSON object a line."`
+	JSON        bool `help:"Print one JSON object per line."`
 }
 
 // Help is the long help of the command.
@@ -146,7 +146,7 @@ func statusOf(ctx context.Context, store *state.Store, conn *stream.Conn, name s
 type sinkShowCmd struct {
 	redisFlags  `embed:""`
 	brokerFlags `embed:""`
-	Sink        string `arg:"" help:"The sink, by its name in processor.sinks."`
+	Sink        string `arg:"" help:"Name of the sink in processor.sinks."`
 	JSON        bool   `help:"Print one JSON object."`
 }
 
@@ -245,7 +245,7 @@ func (f redisFlags) openFor(ctx context.Context, p process, sink string) (*state
 // sinkSwitch is what pausing and resuming have in common.
 type sinkSwitch struct {
 	redisFlags `embed:""`
-	Sink       string `arg:"" help:"The sink, by its name in processor.sinks."`
+	Sink       string `arg:"" help:"Name of the sink in processor.sinks."`
 	consent    `embed:""`
 }
 

@@ -34,8 +34,8 @@ func (p process) terminal() bool { return isTerminal(p.stdin) }
 
 // consent is what a command that changes something asks for first.
 type consent struct {
-	DryRun bool `help:"Show what would be done and do nothing."`
-	Yes    bool `short:"y" help:"Do not ask."`
+	DryRun bool `help:"Show what would be done without doing it."`
+	Yes    bool `short:"y" help:"Skip the confirmation prompt."`
 }
 
 // possible refuses to begin where nobody could be asked.

@@ -17,7 +17,7 @@ import (
 
 type tokenRotateCmd struct {
 	consent `embed:""`
-	JSON    bool `help:"Print the result as one line of JSON."`
+	JSON    bool `help:"Print the result as one JSON object."`
 }
 
 // Help is the long help of the command.

@@ -125,10 +125,10 @@ func (r *refusalView) rows(w io.Writer, what, answer string) {
 }
 
 type tokenStatusCmd struct {
-	Realm  []string `arg:"" optional:"" help:"Company ids (realmId); none is a summary of all."`
-	Within string   `default:"30d" placeholder:"TIME" help:"Name the companies whose authorisation ends within that time: 30d or 36h (${default})."`
-	Limit  int      `default:"20" placeholder:"N" help:"Name N of them at most (${default})."`
-	JSON   bool     `help:"Print one JSON object, or one a company."`
+	Realm  []string `arg:"" optional:"" help:"Company ids (realmId); a summary of all companies by default."`
+	Within string   `default:"30d" placeholder:"TIME" help:"List companies whose authorisation expires within TIME, such as 30d or 36h (${default})."`
+	Limit  int      `default:"20" placeholder:"N" help:"List at most N companies (${default})."`
+	JSON   bool     `help:"Print one JSON object, or one per company."`
 }
 
 // Help is the long help of the command.

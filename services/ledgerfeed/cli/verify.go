@@ -14,7 +14,7 @@ import (
 type verifyCmd struct {
 	tokenFlags `embed:""`
 	Signature  string `required:"" placeholder:"BASE64" help:"Value of the intuit-signature header."`
-	File       string `arg:"" help:"File with the body as it was received, or - for stdin."`
+	File       string `arg:"" help:"File with the raw body as received, or - for stdin."`
 }
 
 // Help is the long help of the command.

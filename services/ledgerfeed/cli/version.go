@@ -11,8 +11,8 @@ import (
 )
 
 type versionCmd struct {
-	Modules bool `help:"List the modules the binary is built of, too."`
-	JSON    bool `help:"Print one JSON object, with the modules."`
+	Modules bool `help:"Also list the modules of the binary."`
+	JSON    bool `help:"Print one JSON object, including the modules."`
 }
 
 // Help is the long help of the command.

@@ -20,8 +20,8 @@ const (
 
 // Config is what an operator sets of who may be connected by a consent.
 type Config struct {
-	Approve string   `koanf:"approve" doc:"Which consents wait for a person (ledgerfeed realm approve, or the console) before anything is read: never; new, those of companies that are not connected; always, a new consent of a connected company too, which keeps its tokens meanwhile. Imported tokens never wait."`
-	Allow   []string `koanf:"allow" doc:"Company ids (realmId) that may be connected by a consent; empty is any. Companies that are connected stay so."`
+	Approve string   `koanf:"approve" doc:"Which consents need approval (ledgerfeed realm approve, or the console) before anything is read: never; new: of companies that are not connected; always: also a new consent of a connected company, which keeps its tokens meanwhile. Imported tokens need none."`
+	Allow   []string `koanf:"allow" doc:"Company ids (realmId) that a consent may connect; empty for any. Connected companies stay connected."`
 }
 
 // DefaultConfig lets every company connect at once.

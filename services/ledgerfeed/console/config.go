@@ -13,29 +13,29 @@ import (
 
 // ConsoleConfig is what an operator sets of the console.
 type ConsoleConfig struct {
-	Listen         string        `koanf:"listen" doc:"Address of the console. On one that other machines reach, console.public_url and a login (console.token or OpenID Connect) are needed; put TLS in front of it."`
-	Token          secret.String `koanf:"token" doc:"Token that operators log in with, at least 16 characters; the API takes it as a bearer token."`
-	ViewerToken    secret.String `koanf:"viewer_token" doc:"Token that viewers log in with, who change nothing; empty for none."`
-	SessionKey     secret.String `koanf:"session_key" doc:"Secret that protects sessions, at least 32 random bytes (openssl rand -hex 32). Required with more than one replica, the same for all of them. Empty draws one at start: a restart then ends every session."`
-	Replicas       int           `koanf:"replicas" doc:"How many consoles serve the feed at the same time. With more than one, console.session_key is required."`
-	SessionIdle    time.Duration `koanf:"session_idle" doc:"A session ends when it was not used for so long."`
-	SessionMax     time.Duration `koanf:"session_max" doc:"A session ends so long after the login, used or not."`
+	Listen         string        `koanf:"listen" doc:"Listen address of the console. An address that other machines reach needs console.public_url and a login (console.token or OpenID Connect); put TLS in front of it."`
+	Token          secret.String `koanf:"token" doc:"Login token of operators, at least 16 characters; also the bearer token of the API."`
+	ViewerToken    secret.String `koanf:"viewer_token" doc:"Login token of viewers, who have read access only; empty for none."`
+	SessionKey     secret.String `koanf:"session_key" doc:"Secret that protects sessions, at least 32 random bytes (openssl rand -hex 32). Required with several replicas, the same for all. If empty, one is generated at startup, and a restart ends every session."`
+	Replicas       int           `koanf:"replicas" doc:"Number of console replicas. With more than one, console.session_key is required."`
+	SessionIdle    time.Duration `koanf:"session_idle" doc:"End a session after this time without use."`
+	SessionMax     time.Duration `koanf:"session_max" doc:"End a session this long after the login, used or not."`
 	PublicURL      string        `koanf:"public_url" doc:"Address of the console as browsers reach it (https://console.example.com). Needed behind a proxy, for OpenID Connect, and on an address that other machines reach. http is for this machine alone (http://127.0.0.1:8090): the console then refuses requests that came through a proxy or name another host."`
-	TrustedProxies []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of the proxies whose X-Forwarded-For is believed, for the limits on failed logins; none by default."`
-	App            string        `koanf:"app" doc:"Name of the Intuit app that companies are connected to, as in ingress.apps."`
-	OIDCIssuer     string        `koanf:"oidc_issuer" doc:"Issuer of OpenID Connect (https://accounts.example.com) for the login; empty for tokens alone. Its redirect URL is console.public_url and /login/callback."`
+	TrustedProxies []string      `koanf:"trusted_proxies" doc:"Networks (CIDR) of proxies whose X-Forwarded-For is trusted, for the limits on failed logins. Default: none."`
+	App            string        `koanf:"app" doc:"Intuit app that companies are connected to, as in ingress.apps."`
+	OIDCIssuer     string        `koanf:"oidc_issuer" doc:"OpenID Connect issuer (https://accounts.example.com) for the login; empty for tokens only. The redirect URL to register is console.public_url followed by /login/callback."`
 	OIDCClientID   string        `koanf:"oidc_client_id" doc:"Client id at the issuer."`
 	OIDCSecret     secret.String `koanf:"oidc_client_secret" doc:"Client secret at the issuer; empty for a public client, which PKCE protects."`
-	Scopes         []string      `koanf:"oidc_scopes" doc:"Scopes to ask for beside openid. Some issuers send groups only for a scope of their own."`
-	Operators      []string      `koanf:"oidc_operators" doc:"E-mail addresses, verified by the issuer, of those who may act."`
-	Viewers        []string      `koanf:"oidc_viewers" doc:"E-mail addresses of those who may only look; @example.com for all of a domain."`
-	GroupsClaim    string        `koanf:"oidc_groups_claim" doc:"Claim of the ID token that lists the groups or roles of a person; realm_access.roles for a list inside of another claim."`
-	OperatorGroups []string      `koanf:"oidc_operator_groups" doc:"Groups whose members may act."`
-	ViewerGroups   []string      `koanf:"oidc_viewer_groups" doc:"Groups whose members may only look."`
+	Scopes         []string      `koanf:"oidc_scopes" doc:"Scopes to request in addition to openid. Some issuers send groups only with a scope of their own."`
+	Operators      []string      `koanf:"oidc_operators" doc:"E-mail addresses of operators, as verified by the issuer."`
+	Viewers        []string      `koanf:"oidc_viewers" doc:"E-mail addresses of viewers, who have read access only; @example.com for a whole domain."`
+	GroupsClaim    string        `koanf:"oidc_groups_claim" doc:"Claim of the ID token that lists groups or roles; use dots for nested claims, such as realm_access.roles."`
+	OperatorGroups []string      `koanf:"oidc_operator_groups" doc:"Groups whose members are operators."`
+	ViewerGroups   []string      `koanf:"oidc_viewer_groups" doc:"Groups whose members are viewers, with read access only."`
 	TrustEmail     bool          `koanf:"oidc_trust_email" doc:"Accept the e-mail address of an ID token that has no claim email_verified, as Entra ID sends it. Set it only for an issuer that lets nobody choose an address. An address that the issuer calls unverified is refused all the same."`
-	Scrape         []string      `koanf:"scrape" doc:"Metrics of the ingress and the processors (http://ingress:9090/metrics), for their latencies and breakers; a name with several addresses is asked at each. Empty shows none."`
-	IngressURL     string        `koanf:"ingress_url" doc:"Where a test webhook is posted to (https://hooks.example.com/webhooks/production); empty for none."`
-	VerifierKey    secret.String `koanf:"verifier_token" doc:"Verifier token that a test webhook is signed with."`
+	Scrape         []string      `koanf:"scrape" doc:"Metrics URLs of the ingress and processors (http://ingress:9090/metrics), to show latencies and breakers; every address of a name is scraped. Empty shows none."`
+	IngressURL     string        `koanf:"ingress_url" doc:"Webhook URL for test webhooks (https://hooks.example.com/webhooks/production); empty disables them."`
+	VerifierKey    secret.String `koanf:"verifier_token" doc:"Verifier token that signs test webhooks."`
 }
 
 // DefaultConsoleConfig listens on this machine alone.

@@ -32,7 +32,7 @@ var (
 	heading    = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	notInSlug  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 
-	// Their texts are those of settings and metrics, not of this page.
+	// Their lines hold the texts of settings and metrics, which may be longer.
 	generatedPages = []string{"configuration.md", "metrics.md"}
 	// Who reads these looks for tests, too.
 	engineersPages = []string{"architecture.md", "development.md", "security.md"}
@@ -85,9 +85,6 @@ func isTable(line string) bool { return strings.HasPrefix(strings.TrimSpace(line
 
 func TestPages_ArePlain(t *testing.T) {
 	eachPage(t, func(t *testing.T, name, text string) {
-		if slices.Contains(generatedPages, filepath.Base(name)) {
-			return
-		}
 		lines := prose(text)
 		for _, n := range slices.Sorted(maps.Keys(lines)) {
 			line := lines[n]
@@ -95,7 +92,7 @@ func TestPages_ArePlain(t *testing.T) {
 				t.Errorf("line %d says %q: use a plain word (docs/glossary.md)", n, found)
 			}
 			shown := linkTarget.ReplaceAllString(line, "]()")
-			if columns := utf8.RuneCountInString(shown); columns > maxColumns && !isTable(line) {
+			if columns := utf8.RuneCountInString(shown); columns > maxColumns && !isTable(line) && !slices.Contains(generatedPages, filepath.Base(name)) {
 				t.Errorf("line %d has %d columns, %d at most", n, columns, maxColumns)
 			}
 		}
