@@ -101,11 +101,11 @@ func (s *clusterServer) start(t testing.TB) {
 	var err error
 	s.dir, err = os.MkdirTemp("", "ledgerfeed-cluster-")
 	require.NoError(t, err)
-	port := freePort(t)
+	port := devtest.FreePort(t)
 	s.addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	s.cmd = exec.Command("/bin/sh", "-c", `"$@" & pid=$!; read -r _; kill -9 $pid; wait $pid`, "sh",
 		"redis-server", "--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", s.dir,
-		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)), "--save", "", "--appendonly", "no")
+		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(devtest.FreePort(t)), "--save", "", "--appendonly", "no")
 	// A group of its own: an interrupt from the terminal would end the shell first.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.stdin, err = s.cmd.StdinPipe()
@@ -128,14 +128,6 @@ func (s *clusterServer) stop() {
 	s.stdin.Close()
 	s.cmd.Wait()
 	os.RemoveAll(s.dir)
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // cancelled is a context that has ended.

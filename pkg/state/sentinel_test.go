@@ -95,7 +95,7 @@ func dialRedis(t *testing.T, url, password string) *redis.Client {
 // startSentinel starts one that needs nobody else's vote.
 func startSentinel(t *testing.T, host, port, password string) *redis.Client {
 	t.Helper()
-	listen := freePort(t)
+	listen := devtest.FreePort(t)
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	text := fmt.Sprintf(`bind 127.0.0.1
 port %d

@@ -126,39 +126,6 @@ func (p *process) untilListening(address string) error {
 	return err
 }
 
-// onFreePort calls f with a port that was free a moment ago, again if it was
-// taken before f could use it.
-func onFreePort(f func(port int) error) error {
-	return onFreePorts(1, func(ports []int) error { return f(ports[0]) })
-}
-
-// onFreePorts is onFreePort for several.
-func onFreePorts(n int, f func(ports []int) error) error {
-	var err error
-	for range 5 {
-		var ports []int
-		if ports, err = freePorts(n); err != nil {
-			return err
-		}
-		if err = f(ports); !errors.Is(err, errPortTaken) {
-			return err
-		}
-	}
-	return err
-}
-
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // after all were asked for, so that none comes twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 func dial(addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: time.Second}
 	return d.DialContext(context.Background(), "tcp", addr)
