@@ -95,7 +95,7 @@ func TestAccess_OfTheIngressAndTheReconciler(t *testing.T) {
 	require.NoError(t, r.PublishGaps(ctx, stream.GapMessage{RealmID: "1", ID: "g", Data: []byte("[]")}))
 	_, err = r.Position(ctx)
 	require.NoError(t, err)
-	h, err := r.Heartbeats(ctx, "ingress", time.Second)
+	h, err := r.Heartbeats(ctx, "ingress", time.Minute)
 	require.NoError(t, err)
 	require.Len(t, h.Ages, 1)
 	_, err = r.Lag(ctx, stream.Events, "processor")

@@ -113,6 +113,10 @@ func TestRedis_KeepsTransactionsOverARestart(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
+	// With appendfsync everysec Redis may answer before it writes, while a sync takes long.
+	require.Eventually(t, func() bool {
+		return strings.Contains(c.Info(t.Context(), "persistence").Val(), "aof_buffer_length:0\r\n")
+	}, 10*time.Second, 10*time.Millisecond)
 	kill()
 	address, _ = secretstest.RedisIn(t, deploy, dir, data)
 	c = client(t, redisConfig(t, dir, address, "processor"))
