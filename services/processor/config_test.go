@@ -34,7 +34,7 @@ func TestProcessorConfig_NamesWhatIsWrong(t *testing.T) {
 		"read timeout":           {func(c *processor.ProcessorConfig) { c.ReadTimeout = 0 }, "processor.read_timeout 0s"},
 		"write timeout":          {func(c *processor.ProcessorConfig) { c.WriteTimeout = 0 }, "processor.write_timeout 0s"},
 		"drain timeout":          {func(c *processor.ProcessorConfig) { c.DrainTimeout = -time.Second }, "processor.drain_timeout -1s"},
-		"two of a name":          {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "jsonl:b"} }, `a second sink called "jsonl"`},
+		"two of a name":          {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "jsonl:b"} }, `duplicate sink name "jsonl"`},
 		"no place":               {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:"} }, "entry 1"},
 		"no kind":                {func(c *processor.ProcessorConfig) { c.Sinks = []string{"jsonl:a", "hunter2"} }, "entry 2"},
 		"secrets without a name": {func(c *processor.ProcessorConfig) { c.WebhookSecrets = "hunter2" }, "webhook_secrets"},

@@ -84,7 +84,7 @@ func TestProcessor_RefusesAFilterOfNoSink(t *testing.T) {
 	b := setup(t)
 	b.config.SinkFilters = []string{"c entity=Bill"}
 	_, err := processor.New(b.options())
-	require.ErrorContains(t, err, `no sink is called "c"`)
+	require.ErrorContains(t, err, `no sink is named "c"`)
 }
 
 // A sink that was not given something is given it by a replay, once its filter is
