@@ -3,11 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
-
-	"github.com/knadh/koanf/providers/env/v2"
-	"github.com/knadh/koanf/v2"
 )
 
 // readEnv returns the settings of the environment and which variables no
@@ -15,26 +11,16 @@ import (
 func (s *schema) readEnv(environ []string) ([]setting, []error) {
 	var settings []setting
 	var errs []error
-	provider := env.Provider("", env.Opt{
-		Prefix:      Prefix,
-		EnvironFunc: func() []string { return slices.Sorted(slices.Values(environ)) },
-		TransformFunc: func(name, value string) (string, any) {
-			if value == "" || name == FileEnv || isServiceLink(name, value) {
-				return "", nil
-			}
-			f, isFile := s.envVar(name)
-			if f == nil {
-				if err := s.unknownVar(name); err != nil {
-					errs = append(errs, err)
-				}
-				return "", nil
-			}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, Prefix) || value == "" || name == FileEnv || isServiceLink(name, value) {
+			continue
+		}
+		if f, isFile := s.envVar(name); f != nil {
 			settings = append(settings, setting{field: f, source: name, file: isFile, value: value})
-			return name, value
-		},
-	})
-	if err := koanf.New(".").Load(provider, nil); err != nil {
-		return nil, []error{fmt.Errorf("read environment: %w", err)}
+		} else if err := s.unknownVar(name); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	settings, contradictions := resolve(settings)
 	return settings, append(errs, contradictions...)

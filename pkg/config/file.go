@@ -2,23 +2,30 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 
-	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/file"
-	"github.com/knadh/koanf/v2"
+	"go.yaml.in/yaml/v3"
 )
 
 // readFile returns the settings of a YAML file and what is wrong with its keys.
 func (s *schema) readFile(path string) ([]setting, []error) {
-	k := koanf.New(".")
-	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+	content, err := os.ReadFile(path)
+	if err != nil {
 		return nil, []error{fmt.Errorf("configuration file %s: %w", path, err)}
 	}
+	var groups map[string]any
+	if err := yaml.Unmarshal(content, &groups); err != nil {
+		return nil, []error{fmt.Errorf("configuration file %s: %w", path, err)}
+	}
+	values := map[string]any{}
+	flatten(values, "", groups)
 	var settings []setting
 	var errs []error
-	for _, key := range k.Keys() {
-		value := k.Get(key)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		value := values[key]
 		group, _, _ := strings.Cut(key, ".")
 		source := path + ": " + key
 		f, isFile := s.fileKey(key)
@@ -36,6 +43,28 @@ func (s *schema) readFile(path string) ([]setting, []error) {
 	}
 	settings, contradictions := resolve(settings)
 	return settings, append(errs, contradictions...)
+}
+
+// flatten puts a setting of a group under group.setting. An empty group has no value.
+func flatten(into map[string]any, key string, value any) {
+	inner := map[string]any{}
+	switch value := value.(type) {
+	case map[string]any:
+		inner = value
+	case map[any]any: // some key is no text
+		for k, v := range value {
+			inner[fmt.Sprint(k)] = v
+		}
+	default:
+		into[key] = value
+		return
+	}
+	if len(inner) == 0 && key != "" {
+		into[key] = nil
+	}
+	for k, v := range inner {
+		flatten(into, strings.TrimPrefix(key+"."+k, "."), v)
+	}
 }
 
 // fileKey finds the field of a key; isFile says that the key is the _file one
