@@ -10,7 +10,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 type realmCmd struct {
@@ -26,12 +26,12 @@ type realmCmd struct {
 
 // realmView is a company in JSON.
 type realmView struct {
-	Realm      string           `json:"realm"`
-	Company    string           `json:"company,omitempty"`
-	App        string           `json:"app"`
-	State      realm.State      `json:"state"`
-	Why        string           `json:"why,omitempty"`
-	Connection connection.State `json:"connection"`
+	Realm      string            `json:"realm"`
+	Company    string            `json:"company,omitempty"`
+	App        string            `json:"app"`
+	State      realmstatus.State `json:"state"`
+	Why        string            `json:"why,omitempty"`
+	Connection connection.State  `json:"connection"`
 
 	Refusal *accessView `json:"refusal,omitempty"`
 
@@ -76,7 +76,7 @@ type accessView struct {
 	Remedy  string    `json:"remedy"`
 }
 
-func viewOf(r realm.Realm) realmView {
+func viewOf(r realmstatus.Realm) realmView {
 	v := realmView{
 		Realm: r.RealmID, Company: r.Company, App: r.App, State: r.Health, Why: r.Why, Connection: r.State,
 		ConnectedAt: r.ConnectedAt, ChangedAt: r.ChangedAt, LapsedAt: r.LapsedAt,
@@ -94,12 +94,12 @@ func viewOf(r realm.Realm) realmView {
 }
 
 // openDirectory opens what lists the companies. Close the servers.
-func openDirectory(ctx context.Context, p process) (*servers, *realm.Directory, error) {
+func openDirectory(ctx context.Context, p process) (*servers, *realmstatus.Directory, error) {
 	s, err := openConnections(ctx, p)
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := realm.New(realm.Options{State: s.store, Connections: s.connections})
+	d, err := realmstatus.New(realmstatus.Options{State: s.store, Connections: s.connections})
 	if err != nil {
 		s.close(ctx)
 		return nil, nil, err

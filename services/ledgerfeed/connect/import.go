@@ -9,7 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenfile"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenimport"
 )
 
 const (
@@ -20,16 +20,16 @@ const (
 
 // imported is what became of one company, in JSON.
 type imported struct {
-	Line    int               `json:"line,omitempty"`
-	Realm   string            `json:"realm"`
-	App     string            `json:"app,omitempty"`
-	Outcome tokenfile.Outcome `json:"outcome"`
-	Error   string            `json:"error,omitempty"`
+	Line    int                 `json:"line,omitempty"`
+	Realm   string              `json:"realm"`
+	App     string              `json:"app,omitempty"`
+	Outcome tokenimport.Outcome `json:"outcome"`
+	Error   string              `json:"error,omitempty"`
 	// RefreshToken is there for the outcome unstored alone: the only valid token.
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
-func importedOf(r tokenfile.Result) imported {
+func importedOf(r tokenimport.Result) imported {
 	out := imported{Line: r.Line, Realm: r.Realm, App: r.App, Outcome: r.Outcome, RefreshToken: r.Token.Refresh.Reveal()}
 	if r.Err != nil {
 		out.Error = r.Err.Error()
@@ -53,17 +53,17 @@ func (h *Handler) importOne(c echo.Context) error {
 		// The decoder's error could quote the token.
 		return h.fail(c, &problem{status: http.StatusBadRequest, code: "bad_request", title: "Not a token", text: `Send a JSON object with the string "refresh_token" and perhaps "app" alone.`})
 	}
-	line := tokenfile.Line{Realm: realm, Refresh: secret.String(strings.TrimSpace(in.RefreshToken)), App: in.App}
-	var result tokenfile.Result
+	line := tokenimport.Line{Realm: realm, Refresh: secret.String(strings.TrimSpace(in.RefreshToken)), App: in.App}
+	var result tokenimport.Result
 	// The outcome is in the result; the error is only about going on.
-	_ = tokenfile.Run(c.Request().Context(), []tokenfile.Line{line}, tokenfile.Options{
-		Connections: h.Connections, App: h.App, Report: func(r tokenfile.Result) error { result = r; return nil },
+	_ = tokenimport.Run(c.Request().Context(), []tokenimport.Line{line}, tokenimport.Options{
+		Connections: h.Connections, App: h.App, Report: func(r tokenimport.Result) error { result = r; return nil },
 	})
 	status := http.StatusOK
 	switch result.Outcome {
-	case tokenfile.Failed:
+	case tokenimport.Failed:
 		status = http.StatusUnprocessableEntity
-	case tokenfile.Unstored, "":
+	case tokenimport.Unstored, "":
 		status = http.StatusServiceUnavailable
 	}
 	noStore(c)
@@ -73,7 +73,7 @@ func (h *Handler) importOne(c echo.Context) error {
 // importMany takes CSV or JSON lines and answers a line of JSON for each, as they are
 // done. What is not answered was not tried: send it again.
 func (h *Handler) importMany(c echo.Context) error {
-	lines, err := tokenfile.Parse(http.MaxBytesReader(c.Response(), c.Request().Body, maxImport))
+	lines, err := tokenimport.Parse(http.MaxBytesReader(c.Response(), c.Request().Body, maxImport))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -85,7 +85,7 @@ func (h *Handler) importMany(c echo.Context) error {
 	c.Response().Header().Set(echo.HeaderContentType, "application/x-ndjson")
 	c.Response().WriteHeader(http.StatusOK)
 	out := json.NewEncoder(c.Response())
-	err = tokenfile.Run(c.Request().Context(), lines, tokenfile.Options{Connections: h.Connections, App: h.App, Report: func(r tokenfile.Result) error {
+	err = tokenimport.Run(c.Request().Context(), lines, tokenimport.Options{Connections: h.Connections, App: h.App, Report: func(r tokenimport.Result) error {
 		if err := out.Encode(importedOf(r)); err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 // functions are for the templates.
@@ -25,7 +25,7 @@ func functions() template.FuncMap {
 		"mib":   func(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) },
 		"list":  func(all ...any) []any { return all },
 		"sum":   func(a, b int64) int64 { return a + b },
-		"key":   func(s realm.State) string { return string(s) }, // as queries and classes have it
+		"key":   func(s realmstatus.State) string { return string(s) }, // as queries and classes have it
 		"width": func(n, most int64) string { return fmt.Sprintf("%.1f", 100*float64(n)/float64(max(1, most))) },
 	}
 }

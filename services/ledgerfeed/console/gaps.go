@@ -7,7 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
 )
 
 // kindRow is how changes of a kind became known.
@@ -24,7 +24,7 @@ type kindRow struct {
 type gapsView struct {
 	Realm    string            `json:"-"`
 	Verdict  string            `json:"-"`
-	Findings []finding.Finding `json:"findings"`
+	Findings []diagnosis.Issue `json:"findings"`
 	Gaps     []state.Gap       `json:"gaps"`
 	Kinds    []kindRow         `json:"coverage"`
 	Counts   map[string]int64  `json:"verdicts"`
@@ -43,7 +43,7 @@ func (s *Server) gaps(c echo.Context) (any, error) {
 	ctx, now := c.Request().Context(), s.o.Now()
 	v := gapsView{Realm: c.QueryParam("realm"), Verdict: c.QueryParam("verdict"), Gaps: []state.Gap{}, Verdicts: state.Verdicts()}
 	var err error
-	if v.Findings, err = finding.Look(ctx, s.o.State, now); err != nil {
+	if v.Findings, err = diagnosis.Look(ctx, s.o.State, now); err != nil {
 		return nil, err
 	}
 	days, err := s.o.State.DailyCoverage(ctx, state.Days)

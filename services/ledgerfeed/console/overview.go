@@ -6,8 +6,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 // overviewView is the page Overview.
@@ -21,26 +21,26 @@ type overviewView struct {
 	Changes  int64    `json:"changes_7d"`
 	Dead     *float64 `json:"dead_letters"`
 
-	Realms   map[realm.State]int `json:"realms,omitempty"` // null: being counted
-	Total    int                 `json:"realms_total"`
-	Calls    int64               `json:"calls_month"`
-	Forecast int64               `json:"calls_forecast"`
-	Allowed  int64               `json:"calls_allowed"`
-	Findings []finding.Finding   `json:"findings"`
+	Realms   map[realmstatus.State]int `json:"realms,omitempty"` // null: being counted
+	Total    int                       `json:"realms_total"`
+	Calls    int64                     `json:"calls_month"`
+	Forecast int64                     `json:"calls_forecast"`
+	Allowed  int64                     `json:"calls_allowed"`
+	Findings []diagnosis.Issue         `json:"findings"`
 
-	Range   string         `json:"range"`
-	Samples []state.Sample `json:"samples"`
-	Charts  []chart        `json:"-"`
-	States  []realm.State  `json:"-"`
-	Paused  []string       `json:"paused_sinks"`
-	Held    int            `json:"held_deletions"`
+	Range   string              `json:"range"`
+	Samples []state.Sample      `json:"samples"`
+	Charts  []chart             `json:"-"`
+	States  []realmstatus.State `json:"-"`
+	Paused  []string            `json:"paused_sinks"`
+	Held    int                 `json:"held_deletions"`
 }
 
 const coverageDays = 7
 
 func (s *Server) overview(c echo.Context) (any, error) {
 	ctx, now := c.Request().Context(), s.o.Now()
-	v := overviewView{Range: c.QueryParam("range"), States: realm.States()}
+	v := overviewView{Range: c.QueryParam("range"), States: realmstatus.States()}
 	series := state.HourSeries()
 	if v.Range == "day" {
 		series = state.DaySeries()

@@ -12,24 +12,24 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo/entity"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 // realmRow is a company in a list.
 type realmRow struct {
-	Realm        string      `json:"realm"`
-	Company      string      `json:"company,omitempty"`
-	App          string      `json:"app"`
-	State        realm.State `json:"state"`
-	Why          string      `json:"why,omitempty"`
-	OldestCursor time.Time   `json:"oldest_cursor,omitzero"`
-	OldestEntity string      `json:"oldest_entity,omitempty"`
-	Due          time.Time   `json:"due,omitzero"`
-	Scans        int         `json:"open_scans"`
-	ConnectedAt  time.Time   `json:"connected_at,omitzero"`
+	Realm        string            `json:"realm"`
+	Company      string            `json:"company,omitempty"`
+	App          string            `json:"app"`
+	State        realmstatus.State `json:"state"`
+	Why          string            `json:"why,omitempty"`
+	OldestCursor time.Time         `json:"oldest_cursor,omitzero"`
+	OldestEntity string            `json:"oldest_entity,omitempty"`
+	Due          time.Time         `json:"due,omitzero"`
+	Scans        int               `json:"open_scans"`
+	ConnectedAt  time.Time         `json:"connected_at,omitzero"`
 }
 
-func rowOf(r realm.Realm) realmRow {
+func rowOf(r realmstatus.Realm) realmRow {
 	return realmRow{
 		Realm: r.RealmID, Company: r.Company, App: r.App, State: r.Health, Why: r.Why, OldestCursor: r.OldestCursor, OldestEntity: r.OldestEntity,
 		Due: r.Due, Scans: r.Scans, ConnectedAt: r.ConnectedAt,
@@ -38,24 +38,24 @@ func rowOf(r realm.Realm) realmRow {
 
 // realmsView is the page Realms.
 type realmsView struct {
-	Q      string        `json:"-"`
-	State  realm.State   `json:"-"`
-	After  string        `json:"-"`
-	States []realm.State `json:"-"`
-	Realms []realmRow    `json:"realms"`
-	Next   string        `json:"next,omitempty"`
+	Q      string              `json:"-"`
+	State  realmstatus.State   `json:"-"`
+	After  string              `json:"-"`
+	States []realmstatus.State `json:"-"`
+	Realms []realmRow          `json:"realms"`
+	Next   string              `json:"next,omitempty"`
 }
 
 const pageSize = 50
 
 func (s *Server) realmList(c echo.Context) (any, error) {
-	v := realmsView{Q: c.QueryParam("q"), State: realm.State(c.QueryParam("state")), After: c.QueryParam("after"), States: realm.States()}
-	q := realm.Query{After: v.After, Limit: pageSize, Prefix: v.Q}
+	v := realmsView{Q: c.QueryParam("q"), State: realmstatus.State(c.QueryParam("state")), After: c.QueryParam("after"), States: realmstatus.States()}
+	q := realmstatus.Query{After: v.After, Limit: pageSize, Prefix: v.Q}
 	if v.State != "" {
 		if !slices.Contains(v.States, v.State) {
 			return nil, problem(http.StatusBadRequest, "No such state", "Choose one of live, catching_up, gap_suspected, no_access, subscription_ended, wrong_environment, parked, pending_approval and disconnected.")
 		}
-		q.States = []realm.State{v.State}
+		q.States = []realmstatus.State{v.State}
 	}
 	page, err := s.realms.List(c.Request().Context(), q)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 // What a sample holds.
@@ -37,8 +37,8 @@ const (
 // sampler measures in the background what pages must not wait for.
 type sampler struct {
 	s       *Server
-	summary atomic.Pointer[realm.Summary]
-	found   atomic.Pointer[[]finding.Finding]
+	summary atomic.Pointer[realmstatus.Summary]
+	found   atomic.Pointer[[]diagnosis.Issue]
 	now     atomic.Pointer[state.Sample]
 	metrics atomic.Pointer[[]*dto.MetricFamily]
 
@@ -84,7 +84,7 @@ func (p *sampler) count(ctx context.Context) {
 		if err == nil {
 			p.summary.Store(&sum)
 		}
-		found, lookErr := finding.Look(ctx, p.s.o.State, p.s.o.Now())
+		found, lookErr := diagnosis.Look(ctx, p.s.o.State, p.s.o.Now())
 		if lookErr == nil {
 			p.found.Store(&found)
 		}
@@ -109,7 +109,7 @@ func (p *sampler) latest(now time.Time) *state.Sample {
 }
 
 // findings are those of a minute ago at most; none before the first look.
-func (p *sampler) findings() []finding.Finding {
+func (p *sampler) findings() []diagnosis.Issue {
 	if f := p.found.Load(); f != nil {
 		return *f
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/action"
 	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/connect"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 const (
@@ -64,7 +64,7 @@ type Server struct {
 	readiness readiness
 	origins   *http.CrossOriginProtection
 	oidc      *oidcLogin // nil without one
-	realms    *realm.Directory
+	realms    *realmstatus.Directory
 	sampler   *sampler
 	replays   *replays
 	trail     *action.Trail
@@ -96,7 +96,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, lifecycle.Usage(err)
 	}
-	directory, err := realm.New(realm.Options{State: o.State, Connections: o.Connections, Now: o.Now})
+	directory, err := realmstatus.New(realmstatus.Options{State: o.State, Connections: o.Connections, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}

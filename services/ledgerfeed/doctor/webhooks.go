@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
 )
 
 const checkWebhooks = "webhooks"
@@ -16,14 +16,14 @@ func (x *exam) webhooks(ctx context.Context) {
 		x.skip(checkWebhooks, "fix Redis first", "not looked at")
 		return
 	}
-	found, err := finding.Look(ctx, x.store, x.Now())
+	found, err := diagnosis.Look(ctx, x.store, x.Now())
 	if err != nil {
 		x.fail(checkWebhooks, "see the log of Redis", "%v", err)
 		return
 	}
-	found = slices.DeleteFunc(found, func(f finding.Finding) bool { return f.Kind == finding.AppRefused }) // see app
+	found = slices.DeleteFunc(found, func(f diagnosis.Issue) bool { return f.Kind == diagnosis.AppRefused }) // see app
 	for _, f := range found {
-		if f.Severity == finding.Error {
+		if f.Severity == diagnosis.Error {
 			x.fail(checkWebhooks, f.Advice, "%s", f.Text)
 		} else {
 			x.warn(checkWebhooks, f.Advice, "%s", f.Text)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
 )
 
 type gapFindingsCmd struct {
@@ -33,7 +33,7 @@ func (c *gapFindingsCmd) Run(ctx context.Context, p process) error {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	found, err := finding.Look(ctx, store, time.Now())
+	found, err := diagnosis.Look(ctx, store, time.Now())
 	if err != nil {
 		return err
 	}

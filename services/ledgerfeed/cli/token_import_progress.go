@@ -9,7 +9,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenfile"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenimport"
 )
 
 // importing is an import under way.
@@ -19,22 +19,22 @@ type importing struct {
 	servers *servers
 	bar     *progress // nil for one company
 	rescued map[string]bool
-	counts  map[tokenfile.Outcome]int
+	counts  map[tokenimport.Outcome]int
 	seen    int
 }
 
 // report tells of a company. It is called by one goroutine at a time.
-func (r *importing) report(ctx context.Context, res tokenfile.Result) error {
+func (r *importing) report(ctx context.Context, res tokenimport.Result) error {
 	r.counts[res.Outcome]++
 	r.seen++
-	if res.Outcome != tokenfile.Failed && res.Outcome != tokenfile.Unstored {
+	if res.Outcome != tokenimport.Failed && res.Outcome != tokenimport.Unstored {
 		delete(r.rescued, res.Realm)
 	}
 	out := importResult{Line: res.Line, Realm: res.Realm, App: res.App, Outcome: res.Outcome}
 	if res.Err != nil {
 		out.Error = res.Err.Error()
 	}
-	if res.Outcome == tokenfile.Unstored {
+	if res.Outcome == tokenimport.Unstored {
 		if err := r.rescue(ctx, res); err != nil {
 			return err
 		}
@@ -47,15 +47,15 @@ func (r *importing) report(ctx context.Context, res tokenfile.Result) error {
 		return json.NewEncoder(r.p.stdout).Encode(out)
 	}
 	switch res.Outcome {
-	case tokenfile.Failed:
+	case tokenimport.Failed:
 		fmt.Fprintf(r.p.stderr, "line %d: realm %s: %s\n", res.Line, orDash(res.Realm), plain(out.Error))
-	case tokenfile.Unstored:
+	case tokenimport.Unstored:
 		fmt.Fprintf(r.p.stderr, "line %d: realm %s: %s; it is in %s\n", res.Line, res.Realm, plain(out.Error), r.c.Rescue)
-	case tokenfile.Imported:
+	case tokenimport.Imported:
 		if r.c.File == "" {
 			fmt.Fprintf(r.p.stdout, "realm %s is connected to the app %s and due for its initial load\n", res.Realm, res.App)
 		}
-	case tokenfile.Connected:
+	case tokenimport.Connected:
 		if r.c.File == "" {
 			fmt.Fprintf(r.p.stdout, "realm %s is connected already, with a newer token than this one\n", res.Realm)
 		}
@@ -65,8 +65,8 @@ func (r *importing) report(ctx context.Context, res tokenfile.Result) error {
 
 // rescue writes the token down. If that fails, too, it is tried to be stored for as
 // long as the command runs: it is the only one Intuit takes.
-func (r *importing) rescue(ctx context.Context, res tokenfile.Result) error {
-	err := tokenfile.Rescue(r.c.Rescue, res)
+func (r *importing) rescue(ctx context.Context, res tokenimport.Result) error {
+	err := tokenimport.Rescue(r.c.Rescue, res)
 	for err != nil {
 		fmt.Fprintf(r.p.stderr, "%s; trying to store it in Redis until this is interrupted\n", plain(err.Error()))
 		if serr := r.servers.connections.Connect(ctx, res.Realm, res.App, res.Token); serr == nil {
@@ -76,7 +76,7 @@ func (r *importing) rescue(ctx context.Context, res tokenfile.Result) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		err = tokenfile.Rescue(r.c.Rescue, res)
+		err = tokenimport.Rescue(r.c.Rescue, res)
 	}
 	return nil
 }
@@ -88,9 +88,9 @@ func (r *importing) end(ctx context.Context, lines int, err error) error {
 	}
 	if r.c.File != "" && !r.c.JSON {
 		fmt.Fprintf(r.p.stdout, "imported %d of %d companies; %d were imported before, %d are connected with a newer token\n",
-			r.counts[tokenfile.Imported], lines, r.counts[tokenfile.Skipped], r.counts[tokenfile.Connected])
+			r.counts[tokenimport.Imported], lines, r.counts[tokenimport.Skipped], r.counts[tokenimport.Connected])
 	}
-	if len(r.rescued) == 0 && r.counts[tokenfile.Unstored] == 0 && r.seen > 0 {
+	if len(r.rescued) == 0 && r.counts[tokenimport.Unstored] == 0 && r.seen > 0 {
 		r.forgetRescued()
 	}
 	switch {
@@ -102,7 +102,7 @@ func (r *importing) end(ctx context.Context, lines int, err error) error {
 		}
 		return err
 	}
-	if bad := r.counts[tokenfile.Failed] + r.counts[tokenfile.Unstored]; bad > 0 {
+	if bad := r.counts[tokenimport.Failed] + r.counts[tokenimport.Unstored]; bad > 0 {
 		return fmt.Errorf("%d of %d companies are not imported", bad, lines)
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package tokenfile imports refresh tokens that another program got, many at a time,
+// Package tokenimport imports refresh tokens that another program got, many at a time,
 // from CSV or JSON lines.
 //
 // Each line stands for itself: one that cannot be read or that Intuit refuses is
@@ -9,4 +9,4 @@
 //
 // It does not fetch tokens and does not check which company one is for: Intuit
 // refuses reads of another.
-package tokenfile
+package tokenimport

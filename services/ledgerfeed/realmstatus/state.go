@@ -1,4 +1,4 @@
-package realm
+package realmstatus
 
 import (
 	"fmt"

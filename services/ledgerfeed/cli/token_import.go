@@ -14,7 +14,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenfile"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenimport"
 )
 
 // ServerConfig is what the commands that work on a running feed read from the
@@ -76,7 +76,7 @@ Examples:
 var realmID = regexp.MustCompile(`^[0-9]{1,32}$`)
 
 // lines are the companies that are meant.
-func (c *importCmd) lines(p process) ([]tokenfile.Line, error) {
+func (c *importCmd) lines(p process) ([]tokenimport.Line, error) {
 	if c.File == "" {
 		return c.single(p)
 	}
@@ -84,7 +84,7 @@ func (c *importCmd) lines(p process) ([]tokenfile.Line, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--file: %w", err)
 	}
-	lines, err := tokenfile.Parse(bytes.NewReader(text))
+	lines, err := tokenimport.Parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, lifecycle.Usage(fmt.Errorf("--file %s: %w", c.File, err))
 	}
@@ -97,7 +97,7 @@ func (c *importCmd) lines(p process) ([]tokenfile.Line, error) {
 	return lines, nil
 }
 
-func (c *importCmd) single(p process) ([]tokenfile.Line, error) {
+func (c *importCmd) single(p process) ([]tokenimport.Line, error) {
 	if c.Realm == "" {
 		return nil, lifecycle.Usage(errors.New("say which companies: --realm ID, or --file FILE"))
 	}
@@ -112,7 +112,7 @@ func (c *importCmd) single(p process) ([]tokenfile.Line, error) {
 	if refresh == "" {
 		return nil, lifecycle.Usage(fmt.Errorf("--refresh-token-file %s: it is empty", c.RefreshTokenFile))
 	}
-	return []tokenfile.Line{{N: 1, Realm: c.Realm, Refresh: refresh}}, nil
+	return []tokenimport.Line{{N: 1, Realm: c.Realm, Refresh: refresh}}, nil
 }
 
 // Run imports.
@@ -124,7 +124,7 @@ func (c *importCmd) Run(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
-	lines, rescued, err := tokenfile.WithRescued(lines, c.Rescue)
+	lines, rescued, err := tokenimport.WithRescued(lines, c.Rescue)
 	if err != nil {
 		return lifecycle.Usage(fmt.Errorf("--rescue %s: %w", c.Rescue, cause(err)))
 	}
@@ -145,26 +145,26 @@ func (c *importCmd) Run(ctx context.Context, p process) error {
 	if err := c.ask(ctx, p, fmt.Sprintf("take over the tokens of %d companies?", len(lines))); err != nil {
 		return err
 	}
-	var done *tokenfile.Done
+	var done *tokenimport.Done
 	if c.Done != "" {
-		if done, err = tokenfile.OpenDone(c.Done); err != nil {
+		if done, err = tokenimport.OpenDone(c.Done); err != nil {
 			return lifecycle.Usage(fmt.Errorf("--done %s: %w", c.Done, cause(err)))
 		}
 		defer func() { _ = done.Close() }() // each line was written at once
 	}
-	run := importing{c: c, p: p, servers: s, rescued: rescued, counts: map[tokenfile.Outcome]int{}}
+	run := importing{c: c, p: p, servers: s, rescued: rescued, counts: map[tokenimport.Outcome]int{}}
 	if c.File != "" {
 		run.bar = newProgress(p.stderr, len(lines), "imported")
 	}
-	err = tokenfile.Run(ctx, lines, tokenfile.Options{
+	err = tokenimport.Run(ctx, lines, tokenimport.Options{
 		Connections: s.connections, App: c.App, Parallel: c.Parallel, Done: done,
-		Report: func(res tokenfile.Result) error { return run.report(ctx, res) },
+		Report: func(res tokenimport.Result) error { return run.report(ctx, res) },
 	})
 	return run.end(ctx, len(lines), err)
 }
 
-func (c *importCmd) dryRun(p process, lines []tokenfile.Line) error {
-	done, err := tokenfile.ReadDone(c.Done)
+func (c *importCmd) dryRun(p process, lines []tokenimport.Line) error {
+	done, err := tokenimport.ReadDone(c.Done)
 	if c.Done == "" {
 		done, err = nil, nil
 	}
@@ -192,11 +192,11 @@ func (c *importCmd) dryRun(p process, lines []tokenfile.Line) error {
 
 // importResult is what became of one company, in JSON.
 type importResult struct {
-	Line    int               `json:"line,omitempty"`
-	Realm   string            `json:"realm"`
-	App     string            `json:"app"`
-	Outcome tokenfile.Outcome `json:"outcome"`
-	Error   string            `json:"error,omitempty"`
+	Line    int                 `json:"line,omitempty"`
+	Realm   string              `json:"realm"`
+	App     string              `json:"app"`
+	Outcome tokenimport.Outcome `json:"outcome"`
+	Error   string              `json:"error,omitempty"`
 	// Rescued is the file the new token is in.
 	Rescued string `json:"rescued,omitempty"`
 }

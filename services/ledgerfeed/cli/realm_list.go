@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/lifecycle"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 type realmLsCmd struct {
@@ -48,22 +48,22 @@ Examples:
   ledgerfeed realm ls --app production --after 9341453000000001 --json | jq .why`
 }
 
-func (c *realmLsCmd) query() (realm.Query, error) {
-	q := realm.Query{After: c.After, Limit: 1000, Prefix: c.Prefix, App: c.App}
+func (c *realmLsCmd) query() (realmstatus.Query, error) {
+	q := realmstatus.Query{After: c.After, Limit: 1000, Prefix: c.Prefix, App: c.App}
 	if c.Limit < 0 {
 		return q, lifecycle.Usage(fmt.Errorf("--limit %d: give a number of companies, or 0 for all", c.Limit))
 	}
 	if c.Limit > 0 {
 		q.Limit = min(c.Limit, q.Limit)
 	}
-	known := map[realm.State]bool{}
+	known := map[realmstatus.State]bool{}
 	var names []string
-	for _, s := range realm.States() {
+	for _, s := range realmstatus.States() {
 		known[s] = true
 		names = append(names, string(s))
 	}
 	for _, text := range c.State {
-		s := realm.State(strings.NewReplacer(" ", "_", "-", "_").Replace(text))
+		s := realmstatus.State(strings.NewReplacer(" ", "_", "-", "_").Replace(text))
 		if !known[s] {
 			return q, lifecycle.Usage(fmt.Errorf("--state %s: give some of %s", text, strings.Join(names, ", ")))
 		}
@@ -94,20 +94,20 @@ func (c *realmLsCmd) Run(ctx context.Context, p process) error {
 	return away(ctx, s, c.list(ctx, p, directory, q))
 }
 
-func (c *realmLsCmd) count(ctx context.Context, p process, d *realm.Directory) error {
+func (c *realmLsCmd) count(ctx context.Context, p process, d *realmstatus.Directory) error {
 	sum, err := d.Summary(ctx, 0)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		out := map[string]int{"total": sum.Total}
-		for _, s := range realm.States() {
+		for _, s := range realmstatus.States() {
 			out[string(s)] = sum.Counts[s]
 		}
 		return json.NewEncoder(p.stdout).Encode(out)
 	}
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, s := range realm.States() {
+	for _, s := range realmstatus.States() {
 		fmt.Fprintf(t, "%d\t %s\n", sum.Counts[s], s)
 	}
 	fmt.Fprintf(t, "%d\t total\n", sum.Total)
@@ -115,7 +115,7 @@ func (c *realmLsCmd) count(ctx context.Context, p process, d *realm.Directory) e
 }
 
 // list prints page by page, so that a long list begins at once.
-func (c *realmLsCmd) list(ctx context.Context, p process, d *realm.Directory, q realm.Query) error {
+func (c *realmLsCmd) list(ctx context.Context, p process, d *realmstatus.Directory, q realmstatus.Query) error {
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	listed := 0
 	for {
@@ -145,7 +145,7 @@ func (c *realmLsCmd) list(ctx context.Context, p process, d *realm.Directory, q 
 	}
 }
 
-func (c *realmLsCmd) print(p process, table *tabwriter.Writer, r realm.Realm) error {
+func (c *realmLsCmd) print(p process, table *tabwriter.Writer, r realmstatus.Realm) error {
 	v := viewOf(r)
 	if c.JSON {
 		enc := json.NewEncoder(p.stdout)

@@ -1,4 +1,4 @@
-package finding_test
+package diagnosis_test
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/devtest"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
 )
 
 const day = 24 * time.Hour
@@ -67,7 +67,7 @@ func (a *app) found(realm, entity, operation, verdict string, n int) {
 // look is what is said, by what it is about.
 func (a *app) look() map[string]string {
 	a.t.Helper()
-	found, err := finding.Look(a.t.Context(), a.store, a.now)
+	found, err := diagnosis.Look(a.t.Context(), a.store, a.now)
 	require.NoError(a.t, err)
 	said := map[string]string{}
 	for _, f := range found {
@@ -183,14 +183,14 @@ func TestLook_ReadsFewRealms(t *testing.T) {
 	for i := range 500 {
 		a.found(fmt.Sprint(1000+i), "Invoice", "update", state.VerdictLost, 3)
 	}
-	found, err := finding.Look(t.Context(), a.store, a.now)
+	found, err := diagnosis.Look(t.Context(), a.store, a.now)
 	require.NoError(t, err)
 	silent := 0
 	for _, f := range found {
-		if f.Kind == finding.Silent {
+		if f.Kind == diagnosis.Silent {
 			silent++
 		}
 	}
 	require.Equal(t, 20, silent)
-	require.Empty(t, cmp.Diff(finding.Error, found[0].Severity))
+	require.Empty(t, cmp.Diff(diagnosis.Error, found[0].Severity))
 }

@@ -1,4 +1,4 @@
-// Package finding reads the counts of coverage and the ledgers of gaps and says in
+// Package diagnosis reads the counts of coverage and the ledgers of gaps and says in
 // sentences what is wrong with the webhooks of an app, and what to do about it.
 //
 // It guarantees that looking costs a few reads of Redis, whatever the number of realms:
@@ -7,7 +7,7 @@
 //
 // It does not look at a change itself: a finding is about many, and says on how many
 // it rests. Below the thresholds it is silent.
-package finding
+package diagnosis
 
 import (
 	"cmp"
@@ -48,8 +48,8 @@ const (
 	Warning = "warning" // a person should look
 )
 
-// Finding is one thing that is wrong.
-type Finding struct {
+// Issue is one thing that is wrong.
+type Issue struct {
 	Kind     string `json:"kind"`
 	Severity string `json:"severity"`
 	// Text says what is so, in one sentence; Advice says what to do.
@@ -91,7 +91,7 @@ const (
 )
 
 // Look returns what is wrong, the worst first.
-func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, error) {
+func Look(ctx context.Context, store *state.Store, now time.Time) ([]Issue, error) {
 	days, err := store.DailyCoverage(ctx, state.Days)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func Look(ctx context.Context, store *state.Store, now time.Time) ([]Finding, er
 	if err := l.realms(ctx, store); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(l.found, func(a, b Finding) int {
+	slices.SortStableFunc(l.found, func(a, b Issue) int {
 		return cmp.Or(cmp.Compare(rank(a.Severity), rank(b.Severity)), cmp.Compare(b.Gaps, a.Gaps))
 	})
 	return l.found, nil
@@ -143,7 +143,7 @@ type look struct {
 	heard                 map[state.Kind]time.Time
 	recent, before, month state.Coverage
 	deselected            map[state.Kind]state.Deselection
-	found                 []Finding
+	found                 []Issue
 }
 
 // apps looks for those that Intuit refuses.
@@ -151,7 +151,7 @@ func (l *look) apps(ctx context.Context, store *state.Store) error {
 	problems, err := store.AppProblems(ctx)
 	for _, p := range problems {
 		text, remedy := access.Explain(p)
-		l.add(Finding{Kind: AppRefused, Severity: Error, Since: p.Since, Text: text + ".", Advice: "To fix it, " + remedy + "."})
+		l.add(Issue{Kind: AppRefused, Severity: Error, Since: p.Since, Text: text + ".", Advice: "To fix it, " + remedy + "."})
 	}
 	return err
 }
@@ -162,7 +162,7 @@ func (l *look) deaf() bool {
 	if len(l.heard) > 0 || total.Gaps < leastGaps {
 		return false
 	}
-	l.add(Finding{
+	l.add(Issue{
 		Kind: NoWebhooks, Severity: Error, Gaps: total.Gaps, Scans: total.Scans, Days: state.Days,
 		Text:   fmt.Sprintf("No webhook has ever come, in any realm: all of %d changes were found by scans.", total.Gaps),
 		Advice: "In Intuit's developer portal, under Webhooks, enter the URL of the ingress (https://HOST/webhooks/APP), select the entities, and send a test event.",
@@ -181,7 +181,7 @@ func (l *look) kinds() {
 		}
 		switch {
 		case silent && !ever && month.Gaps >= leastGaps && month.Scans >= leastScans:
-			l.add(Finding{
+			l.add(Issue{
 				Kind: NotSelected, Severity: Error, Entity: k.Entity, Operation: k.Operation,
 				Gaps: month.Gaps, Scans: month.Scans, Days: state.Days,
 				Text: fmt.Sprintf("%s %ss never come by webhook in any realm: %d were found by scans.", k.Entity, k.Operation, month.Gaps),
@@ -189,7 +189,7 @@ func (l *look) kinds() {
 					k.Entity, title(k.Operation)),
 			})
 		case recent.Told+recent.Late == 0 && ever && recent.Gaps >= leastGaps && recent.Scans >= leastScans:
-			l.add(Finding{
+			l.add(Issue{
 				Kind: Ceased, Severity: Error, Entity: k.Entity, Operation: k.Operation, Since: last,
 				Gaps: recent.Gaps, Scans: recent.Scans, Told: recent.Told, Days: recentDays,
 				Text: fmt.Sprintf("%s %ss come by webhook no more: the last was of %s, and %d were found by scans in %d days.",
@@ -205,7 +205,7 @@ func (l *look) kinds() {
 
 func (l *look) deselection(d state.Deselection) {
 	recent := l.recent[d.Kind]
-	l.add(Finding{
+	l.add(Issue{
 		Kind: Deselected, Severity: Error, Entity: d.Entity, Operation: d.Operation, Since: d.Since,
 		Gaps: int64(d.Changes), Scans: recent.Scans, Told: recent.Told, Days: recentDays,
 		Text: fmt.Sprintf("%s %ss are not selected since %s: that was the last webhook of one, and scans found %d in %d realms since, while webhooks of other kinds came.",
@@ -222,7 +222,7 @@ func (l *look) fell(k state.Kind) {
 		before.Coverage()-recent.Coverage() < leastFall {
 		return
 	}
-	l.add(Finding{
+	l.add(Issue{
 		Kind: Fell, Severity: Warning, Entity: k.Entity, Operation: k.Operation,
 		Gaps: recent.Gaps, Scans: recent.Scans, Told: recent.Told, Days: recentDays,
 		Text: fmt.Sprintf("Webhook coverage of %s %ss fell to %s in the last %d days, from %s before: scans found %d first.",
@@ -233,7 +233,7 @@ func (l *look) fell(k state.Kind) {
 
 // lossy is about all kinds that do come, where coverage is as bad as it always was.
 func (l *look) lossy() {
-	if slices.ContainsFunc(l.found, func(f Finding) bool { return f.Kind == Fell }) {
+	if slices.ContainsFunc(l.found, func(f Issue) bool { return f.Kind == Fell }) {
 		return // it says the same, and of what
 	}
 	var told, gaps, scans int64
@@ -249,7 +249,7 @@ func (l *look) lossy() {
 	if gaps < leastChanges || share < leastLoss {
 		return
 	}
-	l.add(Finding{
+	l.add(Issue{
 		Kind: Lossy, Severity: Warning, Gaps: gaps, Scans: scans, Told: told, Days: recentDays,
 		Text: fmt.Sprintf("Webhooks get lost: of %d changes in the last %d days, webhooks announced %s first, and scans found %d.",
 			told+gaps, recentDays, percent(1-share), gaps),
@@ -262,7 +262,7 @@ func (l *look) slow(k state.Kind) {
 	if recent.Lags.Count() < leastChanges || recent.Lags.Quantile(0.5) <= slowLag {
 		return
 	}
-	l.add(Finding{
+	l.add(Issue{
 		Kind: Slow, Severity: Warning, Entity: k.Entity, Operation: k.Operation, Gaps: recent.Gaps, Told: recent.Told, Days: recentDays,
 		Text: fmt.Sprintf("Webhooks of %s %ss come late: half of %d took longer than %s to reach the ingress.",
 			k.Entity, k.Operation, recent.Lags.Count(), slowLag),
@@ -324,7 +324,7 @@ func (l *look) silent(ctx context.Context, store *state.Store, realm, company st
 	if company != "" {
 		who += " (" + company + ")"
 	}
-	f := Finding{
+	f := Issue{
 		Kind: Silent, Severity: Error, Realm: realm, Company: company, Since: told, Gaps: n, Days: recentDays,
 		Text: fmt.Sprintf("Realm %s has had no webhook since %s: scans found %d changes there that other realms get webhooks for.", who, day(told), n),
 		Advice: "Look whether the company is still connected to this app and not to another one of yours (development, production): " +
@@ -337,7 +337,7 @@ func (l *look) silent(ctx context.Context, store *state.Store, realm, company st
 	return true, nil
 }
 
-func (l *look) add(f Finding) { l.found = append(l.found, f) }
+func (l *look) add(f Issue) { l.found = append(l.found, f) }
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/connection"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 type realmShowCmd struct {
@@ -63,7 +63,7 @@ func (c *realmShowCmd) Run(ctx context.Context, p process) error {
 	return c.print(p, r, known[0])
 }
 
-func (c *realmShowCmd) print(p process, r realm.Realm, company state.Company) error {
+func (c *realmShowCmd) print(p process, r realmstatus.Realm, company state.Company) error {
 	v := viewOf(r)
 	t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	row(t, "realm", v.Realm)

@@ -1,4 +1,4 @@
-package realm_test
+package realmstatus_test
 
 import (
 	"encoding/base64"
@@ -15,7 +15,7 @@ import (
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
 	"github.com/ledgerfeed/ledgerfeed/pkg/secret"
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realm"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/realmstatus"
 )
 
 func TestMain(m *testing.M) { os.Exit(devtest.Main(m)) }
@@ -26,7 +26,7 @@ type bundle struct {
 	testing.TB
 	store       *state.Store
 	connections *connection.Store
-	directory   *realm.Directory
+	directory   *realmstatus.Directory
 	now         time.Time
 }
 
@@ -45,7 +45,7 @@ func setup(t testing.TB, redis string) *bundle {
 		State: b.store, Config: connection.Config{Keys: []secret.String{key}}, Refresher: oauth, Now: clock,
 	})
 	require.NoError(t, err)
-	b.directory, err = realm.New(realm.Options{State: b.store, Connections: b.connections, Now: clock})
+	b.directory, err = realmstatus.New(realmstatus.Options{State: b.store, Connections: b.connections, Now: clock})
 	require.NoError(t, err)
 	return b
 }
@@ -67,13 +67,13 @@ func (b *bundle) scanned(id string) {
 	require.NoError(b, b.store.Done(b.Context(), id, 24*time.Hour))
 }
 
-func (b *bundle) is(id string, want realm.State, why string) {
+func (b *bundle) is(id string, want realmstatus.State, why string) {
 	b.Helper()
 	r, err := b.directory.Get(b.Context(), id)
 	require.NoError(b, err)
 	require.Equal(b, want, r.Health, r.Why)
 	require.Contains(b, r.Why, why)
-	require.Equal(b, want == realm.Live, r.Why == "")
+	require.Equal(b, want == realmstatus.Live, r.Why == "")
 }
 
 func TestDirectory_KnowsNames(t *testing.T) {
@@ -82,7 +82,7 @@ func TestDirectory_KnowsNames(t *testing.T) {
 	b.connect("1")
 	b.connect("2")
 	require.NoError(t, b.store.SetCompany(t.Context(), state.Company{Realm: "2", Name: "Larry's", ReadAt: b.now}))
-	page, err := b.directory.List(t.Context(), realm.Query{})
+	page, err := b.directory.List(t.Context(), realmstatus.Query{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"", "Larry's"}, []string{page.Realms[0].Company, page.Realms[1].Company})
 	r, err := b.directory.Get(t.Context(), "2")
@@ -98,81 +98,81 @@ func TestDirectory_TellsTheStates(t *testing.T) {
 	_, err := b.directory.Get(ctx, "1")
 	require.ErrorIs(t, err, connection.ErrNotConnected)
 	b.connect("1")
-	b.is("1", realm.CatchingUp, "first load")
+	b.is("1", realmstatus.CatchingUp, "first load")
 	b.scanned("1")
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 	// The cursor of an entity that QuickBooks refuses stays where it is.
 	require.NoError(t, b.store.AdvanceCursors(ctx, "1", map[string]time.Time{"Budget": b.now.AddDate(0, -3, 0)}))
-	b.is("1", realm.GapSuspected, "Budget was last covered up to")
+	b.is("1", realmstatus.GapSuspected, "Budget was last covered up to")
 	require.NoError(t, b.store.Refused(ctx, "1", state.Refusal{Entity: "Budget", Way: state.RefusedByQuery, At: b.now, Lasting: true}))
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 	require.NoError(t, b.store.SaveScan(ctx, "1", state.Scan{ID: "x"}))
-	b.is("1", realm.CatchingUp, "1 scans found missing")
+	b.is("1", realmstatus.CatchingUp, "1 scans found missing")
 	require.NoError(t, b.store.DropScan(ctx, "1", "x"))
 
 	// Its authorisation lapses, and comes back a day later.
 	b.now = b.now.Add(time.Hour)
 	require.NoError(t, b.connections.SetState(ctx, "1", connection.ReauthRequired, "Intuit refused the refresh token (invalid_grant)"))
-	b.is("1", realm.Parked, "invalid_grant")
+	b.is("1", realmstatus.Parked, "invalid_grant")
 	b.now = b.now.Add(24 * time.Hour)
 	b.connect("1")
-	b.is("1", realm.GapSuspected, "nothing could be read from 2026-11-26 13:00:00 to 2026-11-27 13:00:00")
+	b.is("1", realmstatus.GapSuspected, "nothing could be read from 2026-11-26 13:00:00 to 2026-11-27 13:00:00")
 	b.now = b.now.Add(time.Minute)
 	b.scanned("1")
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 
 	// An outage of ours: a scan that began before its end does not count.
 	b.now = b.now.Add(time.Hour)
 	require.NoError(t, b.store.AddOutage(ctx, state.Outage{Kind: state.OutageBroker, From: b.now.Add(-time.Minute), To: b.now}))
-	b.is("1", realm.GapSuspected, "an outage of ours")
+	b.is("1", realmstatus.GapSuspected, "an outage of ours")
 	require.NoError(t, b.store.SetPace(ctx, "1", state.Pace{Scanned: b.now.Add(-time.Second)}))
-	b.is("1", realm.GapSuspected, "an outage of ours")
+	b.is("1", realmstatus.GapSuspected, "an outage of ours")
 	require.NoError(t, b.store.SetPace(ctx, "1", state.Pace{Scanned: b.now.Add(time.Second)}))
 	require.NoError(t, b.store.SaveScan(ctx, "1", state.Scan{ID: "x"}))
-	b.is("1", realm.CatchingUp, "1 scans found missing")
+	b.is("1", realmstatus.CatchingUp, "1 scans found missing")
 	require.NoError(t, b.store.DropScan(ctx, "1", "x"))
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 	require.NoError(t, b.store.SetLoaded(ctx, "1", "Vendor", b.now))
-	b.is("1", realm.CatchingUp, "1 kinds of record are being loaded")
+	b.is("1", realmstatus.CatchingUp, "1 kinds of record are being loaded")
 	require.NoError(t, b.store.SetLoaded(ctx, "1", "Vendor", time.Time{}))
 	_, err = b.store.NoteWatch(ctx, b.now, true, time.Minute)
 	require.NoError(t, err)
 	_, err = b.store.NoteWatch(ctx, b.now.Add(50*time.Second), false, time.Minute)
 	require.NoError(t, err)
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 	_, err = b.store.NoteWatch(ctx, b.now.Add(90*time.Second), false, time.Minute)
 	require.NoError(t, err)
-	b.is("1", realm.GapSuspected, "no ingress was heard of")
+	b.is("1", realmstatus.GapSuspected, "no ingress was heard of")
 	b.now = b.now.Add(2 * time.Minute)
 	_, err = b.store.NoteWatch(ctx, b.now, true, time.Minute)
 	require.NoError(t, err)
-	b.is("1", realm.GapSuspected, "an outage of ours")
+	b.is("1", realmstatus.GapSuspected, "an outage of ours")
 	b.now = b.now.Add(time.Minute)
 	b.scanned("1")
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 
 	// Nobody scans it.
 	b.now = b.now.Add(24*time.Hour + 59*time.Minute)
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 	b.now = b.now.Add(2 * time.Minute)
-	b.is("1", realm.GapSuspected, "no reconciler makes it")
+	b.is("1", realmstatus.GapSuspected, "no reconciler makes it")
 	claimed, err := b.store.ClaimDue(ctx, []int{state.Shard("1")}, 0, time.Minute, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{"1"}, claimed)
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 
 	// It is scanned, but one kind of record never gets to its end.
 	b.now = b.now.AddDate(0, 0, 30)
 	require.NoError(t, b.store.AdvanceCursors(ctx, "1", map[string]time.Time{"Bill": b.now}))
 	require.NoError(t, b.store.Done(ctx, "1", time.Minute))
-	b.is("1", realm.GapSuspected, "Invoice was last covered up to 2026-11-27")
+	b.is("1", realmstatus.GapSuspected, "Invoice was last covered up to 2026-11-27")
 	require.NoError(t, b.store.Done(ctx, "1", state.Never))
-	b.is("1", realm.GapSuspected, "not on the schedule")
+	b.is("1", realmstatus.GapSuspected, "not on the schedule")
 
 	require.NoError(t, b.connections.SetState(ctx, "1", connection.Parked, "unpaid"))
-	b.is("1", realm.Parked, "unpaid")
+	b.is("1", realmstatus.Parked, "unpaid")
 	require.NoError(t, b.connections.Disconnect(ctx, "1"))
-	b.is("1", realm.Disconnected, "by request")
+	b.is("1", realmstatus.Disconnected, "by request")
 }
 
 // A company that Intuit refuses has a state of its own, with Intuit's words.
@@ -184,37 +184,37 @@ func TestDirectory_TellsWhatIntuitRefuses(t *testing.T) {
 		b.connect(id)
 		b.scanned(id)
 	}
-	for s, to := range map[realm.State]connection.State{
-		realm.NoAccess: connection.NoAccess, realm.SubscriptionEnded: connection.SubscriptionEnded, realm.WrongEnvironment: connection.WrongEnvironment,
+	for s, to := range map[realmstatus.State]connection.State{
+		realmstatus.NoAccess: connection.NoAccess, realmstatus.SubscriptionEnded: connection.SubscriptionEnded, realmstatus.WrongEnvironment: connection.WrongEnvironment,
 	} {
 		_, err := b.connections.NoteAccessRefusal(ctx, "1", connection.AccessRefusal{As: to, Message: "6190 Invalid Company Status"}, time.Minute)
 		require.NoError(t, err)
-		b.is("1", realm.GapSuspected, "6190 Invalid Company Status")
+		b.is("1", realmstatus.GapSuspected, "6190 Invalid Company Status")
 		done, err := b.connections.Refuse(ctx, "1", to, "Intuit says so", time.Hour)
 		require.NoError(t, err)
 		require.True(t, done)
 		b.is("1", s, "Intuit says so")
-		page, err := b.directory.List(ctx, realm.Query{States: []realm.State{s}})
+		page, err := b.directory.List(ctx, realmstatus.Query{States: []realmstatus.State{s}})
 		require.NoError(t, err)
 		require.Len(t, page.Realms, 1)
 		sum, err := b.directory.Summary(ctx, 0)
 		require.NoError(t, err)
-		require.Equal(t, map[realm.State]int{realm.Live: 1, s: 1}, sum.Counts)
+		require.Equal(t, map[realmstatus.State]int{realmstatus.Live: 1, s: 1}, sum.Counts)
 		was, err := b.connections.Answered(ctx, "1")
 		require.NoError(t, err)
 		require.Equal(t, to, was)
 		b.now = b.now.Add(time.Minute)
 		b.scanned("1")
-		b.is("1", realm.Live, "")
+		b.is("1", realmstatus.Live, "")
 	}
 	for _, id := range []string{"1", "2"} {
 		_, err := b.store.NoteRefused(ctx, "books", id, state.AppRefusal{By: state.RefusedByAPI, Message: "3100"})
 		require.NoError(t, err)
 	}
-	b.is("1", realm.GapSuspected, "Intuit refuses app books")
+	b.is("1", realmstatus.GapSuspected, "Intuit refuses app books")
 	_, err := b.store.NoteAnswered(ctx, "books", state.RefusedByAPI)
 	require.NoError(t, err)
-	b.is("1", realm.Live, "")
+	b.is("1", realmstatus.Live, "")
 }
 
 func TestDirectory_FiltersByState(t *testing.T) {
@@ -236,7 +236,7 @@ func TestDirectory_FiltersByState(t *testing.T) {
 			live = append(live, id)
 		}
 	}
-	walk := func(q realm.Query) (ids []string) {
+	walk := func(q realmstatus.Query) (ids []string) {
 		for {
 			page, err := b.directory.List(ctx, q)
 			require.NoError(t, err)
@@ -251,18 +251,18 @@ func TestDirectory_FiltersByState(t *testing.T) {
 		}
 	}
 	for _, limit := range []int{1, 4, 30} {
-		require.Len(t, walk(realm.Query{Limit: limit}), 30)
-		require.Equal(t, live, walk(realm.Query{Limit: limit, States: []realm.State{realm.Live}}))
-		require.Equal(t, []string{"103", "113", "123"}, walk(realm.Query{Limit: limit, States: []realm.State{realm.CatchingUp}}))
-		require.Equal(t, []string{"107", "117", "127", "129"}, walk(realm.Query{Limit: limit, States: []realm.State{realm.Parked, realm.Disconnected}}))
-		require.Equal(t, []string{"110", "111", "112", "113"}, walk(realm.Query{Limit: limit, Prefix: "11"})[:4])
-		require.Empty(t, walk(realm.Query{Limit: limit, States: []realm.State{realm.GapSuspected}}))
-		require.Empty(t, walk(realm.Query{Limit: limit, App: "other"}))
+		require.Len(t, walk(realmstatus.Query{Limit: limit}), 30)
+		require.Equal(t, live, walk(realmstatus.Query{Limit: limit, States: []realmstatus.State{realmstatus.Live}}))
+		require.Equal(t, []string{"103", "113", "123"}, walk(realmstatus.Query{Limit: limit, States: []realmstatus.State{realmstatus.CatchingUp}}))
+		require.Equal(t, []string{"107", "117", "127", "129"}, walk(realmstatus.Query{Limit: limit, States: []realmstatus.State{realmstatus.Parked, realmstatus.Disconnected}}))
+		require.Equal(t, []string{"110", "111", "112", "113"}, walk(realmstatus.Query{Limit: limit, Prefix: "11"})[:4])
+		require.Empty(t, walk(realmstatus.Query{Limit: limit, States: []realmstatus.State{realmstatus.GapSuspected}}))
+		require.Empty(t, walk(realmstatus.Query{Limit: limit, App: "other"}))
 	}
 	sum, err := b.directory.Summary(ctx, 0)
 	require.NoError(t, err)
 	require.Equal(t, 30, sum.Total)
-	require.Equal(t, map[realm.State]int{realm.Live: len(live), realm.CatchingUp: 3, realm.Parked: 3, realm.Disconnected: 1}, sum.Counts)
+	require.Equal(t, map[realmstatus.State]int{realmstatus.Live: len(live), realmstatus.CatchingUp: 3, realmstatus.Parked: 3, realmstatus.Disconnected: 1}, sum.Counts)
 	b.connect("500")
 	old, err := b.directory.Summary(ctx, time.Minute)
 	require.NoError(t, err)
@@ -283,14 +283,14 @@ func BenchmarkDirectory(b *testing.B) {
 	}
 	b.Run("page", func(b *testing.B) {
 		for b.Loop() {
-			if page, err := d.directory.List(b.Context(), realm.Query{After: "905000"}); err != nil || len(page.Realms) != 100 {
+			if page, err := d.directory.List(b.Context(), realmstatus.Query{After: "905000"}); err != nil || len(page.Realms) != 100 {
 				b.Fatal(len(page.Realms), err)
 			}
 		}
 	})
 	b.Run("catching up", func(b *testing.B) {
 		for b.Loop() {
-			if page, err := d.directory.List(b.Context(), realm.Query{States: []realm.State{realm.CatchingUp}}); err != nil || len(page.Realms) != 10 {
+			if page, err := d.directory.List(b.Context(), realmstatus.Query{States: []realmstatus.State{realmstatus.CatchingUp}}); err != nil || len(page.Realms) != 10 {
 				b.Fatal(len(page.Realms), err)
 			}
 		}

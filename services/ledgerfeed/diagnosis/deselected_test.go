@@ -1,4 +1,4 @@
-package finding_test
+package diagnosis_test
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/state"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/finding"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/diagnosis"
 )
 
 // lost has a scan find an update of an invoice that happened then, in each realm. The
@@ -210,9 +210,9 @@ func TestDeselected_OfManyRealms(t *testing.T) {
 		a.bills(many...)
 		a.lost(a.now, many...)
 	}
-	found, err := finding.Look(t.Context(), a.store, a.now)
+	found, err := diagnosis.Look(t.Context(), a.store, a.now)
 	require.NoError(t, err)
-	require.Equal(t, finding.Deselected, found[0].Kind)
+	require.Equal(t, diagnosis.Deselected, found[0].Kind)
 	require.EqualValues(t, 300, found[0].Gaps, "six of fifty realms")
 	realms, err := a.store.Redis().HLen(t.Context(), "lf:1:unheard:{app}:Invoice:update").Result()
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package tokenfile
+package tokenimport
 
 import (
 	"encoding/json"

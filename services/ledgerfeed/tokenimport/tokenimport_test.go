@@ -1,4 +1,4 @@
-package tokenfile_test
+package tokenimport_test
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/qbo"
-	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenfile"
+	"github.com/ledgerfeed/ledgerfeed/services/ledgerfeed/tokenimport"
 )
 
 func TestParse_ReadsWhatPeopleHave(t *testing.T) {
@@ -26,7 +26,7 @@ func TestParse_ReadsWhatPeopleHave(t *testing.T) {
 		"JSON with other keys": `{"realm":"1","refresh_token":"one","x":1}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines, err := tokenfile.Parse(strings.NewReader(text))
+			lines, err := tokenimport.Parse(strings.NewReader(text))
 			require.NoError(t, err)
 			if name == "Intuit's spelling" || name == "JSON with other keys" {
 				require.Len(t, lines, 1)
@@ -45,7 +45,7 @@ func TestParse_ReadsWhatPeopleHave(t *testing.T) {
 
 func TestParse_NamesTheLineAndNotTheToken(t *testing.T) {
 	t.Parallel()
-	lines, err := tokenfile.Parse(strings.NewReader(strings.Join([]string{
+	lines, err := tokenimport.Parse(strings.NewReader(strings.Join([]string{
 		"1,hush-1", "x,hush-2", "2", "3,", `4,"hush-3`, "1,hush-4", "a,b,c,d", `{"realm":5}`, `{"realm":"6","refresh_token":"hush-5"} x`, "7,hush-6",
 	}, "\n")))
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func TestParse_NamesTheLineAndNotTheToken(t *testing.T) {
 		require.ErrorContains(t, lines[i].Err, want)
 		require.NotContains(t, lines[i].Err.Error(), "hush")
 	}
-	_, err = tokenfile.Parse(strings.NewReader(strings.Repeat("x", 100_000)))
+	_, err = tokenimport.Parse(strings.NewReader(strings.Repeat("x", 100_000)))
 	require.ErrorContains(t, err, "longer than")
 }
 
@@ -68,7 +68,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(`{"realm":"1","refresh_token":"one"}`)
 	f.Add("realm,token\n\"")
 	f.Fuzz(func(t *testing.T, text string) {
-		lines, err := tokenfile.Parse(strings.NewReader(text))
+		lines, err := tokenimport.Parse(strings.NewReader(text))
 		if err != nil {
 			return
 		}
@@ -87,19 +87,19 @@ func FuzzParse(f *testing.F) {
 func TestDone_GoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.done")
-	line := tokenfile.Line{Realm: "1", Refresh: "hush"}
-	d, err := tokenfile.ReadDone(path)
+	line := tokenimport.Line{Realm: "1", Refresh: "hush"}
+	d, err := tokenimport.ReadDone(path)
 	require.NoError(t, err)
 	require.False(t, d.Has(line))
 	// The last line of a process that was killed may be torn.
 	require.NoError(t, os.WriteFile(path, []byte("1 torn"), 0o600))
-	d, err = tokenfile.OpenDone(path)
+	d, err = tokenimport.OpenDone(path)
 	require.NoError(t, err)
 	require.False(t, d.Has(line))
 	require.NoError(t, d.Add(line))
 	require.NoError(t, d.Close())
 
-	d, err = tokenfile.ReadDone(path)
+	d, err = tokenimport.ReadDone(path)
 	require.NoError(t, err)
 	require.True(t, d.Has(line))
 	line.Refresh = "another"
@@ -112,25 +112,25 @@ func TestDone_GoesOnAfterAKill(t *testing.T) {
 func TestRescue_IsWhereTheNextRunBegins(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "rescued")
-	lines := []tokenfile.Line{{N: 1, Realm: "1", Refresh: "old"}, {N: 2, Realm: "2", Refresh: "two"}}
-	same, rescued, err := tokenfile.WithRescued(lines, path)
+	lines := []tokenimport.Line{{N: 1, Realm: "1", Refresh: "old"}, {N: 2, Realm: "2", Refresh: "two"}}
+	same, rescued, err := tokenimport.WithRescued(lines, path)
 	require.NoError(t, err)
 	require.Empty(t, rescued)
 	require.Equal(t, lines, same)
 
-	for _, r := range []tokenfile.Result{
+	for _, r := range []tokenimport.Result{
 		{Realm: "1", App: "books", Token: qbo.Token{Refresh: "new"}}, {Realm: "1", App: "books", Token: qbo.Token{Refresh: "newer"}}, {Realm: "3", App: "books", Token: qbo.Token{Refresh: "three"}},
 	} {
-		require.NoError(t, tokenfile.Rescue(path, r))
+		require.NoError(t, tokenimport.Rescue(path, r))
 	}
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-	all, rescued, err := tokenfile.WithRescued(lines, path)
+	all, rescued, err := tokenimport.WithRescued(lines, path)
 	require.NoError(t, err)
 	require.Equal(t, map[string]bool{"1": true, "3": true}, rescued)
 	require.Len(t, all, 3)
 	require.Equal(t, "newer", all[0].Refresh.Reveal())
 	require.Equal(t, "two", all[1].Refresh.Reveal())
-	require.Equal(t, tokenfile.Line{Realm: "3", Refresh: "three", App: "books"}, all[2])
+	require.Equal(t, tokenimport.Line{Realm: "3", Refresh: "three", App: "books"}, all[2])
 }
