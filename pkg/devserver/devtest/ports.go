@@ -75,7 +75,7 @@ func claim(port int) bool {
 	}
 	tcp, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
-		udp.Close()
+		_ = udp.Close() // the answer is no in any case
 		return false
 	}
 	tcp.Close()
