@@ -50,8 +50,11 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 	s.noteCompany(ctx, fresh)
 	s.gather(fresh)
 	s.references(f, fresh)
-	lacks, differs, err := s.r.differences(ctx, s.realm, s.sinks, want, fresh)
+	lacks, differs, gone, err := s.r.differences(ctx, s.realm, s.sinks, want, fresh)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.noteShown(ctx, want, gone); err != nil {
 		return nil, err
 	}
 	if f.cut {
@@ -87,6 +90,26 @@ func (s *scan) lacking(ctx context.Context, f *finding, items []qbo.Entity, youn
 	return events, s.forget(ctx, f)
 }
 
+// noteShown has this scan look by id at the records that it was shown although a sink
+// holds a later tombstone of them: gone has its version, 0 if there is none. A tombstone
+// is noted when it is written, but Redis may have lost the note.
+func (s *scan) noteShown(ctx context.Context, shown []state.Missing, gone []int64) error {
+	var all []state.FollowUp
+	for i, version := range gone {
+		if _, noted := s.follow[shown[i].Ref]; version == 0 || noted || sabotage.On(sabotage.TombstoneFinal) {
+			continue
+		}
+		all = append(all, state.FollowUp{
+			Ref: shown[i].Ref, Kind: state.FollowUpTombstone, Since: qbo.VersionTime(version), First: s.r.now(),
+		})
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	s.followMore.Store(true)
+	return s.r.state.NoteFollowUps(ctx, s.realm, all)
+}
+
 // saw counts records, and those of them that have changed since the last scan.
 func (s *scan) saw(f *finding, items []qbo.Entity) {
 	s.mu.Lock()
@@ -107,30 +130,31 @@ func (s *scan) saw(f *finding, items []qbo.Entity) {
 // lacks reports of each change whether some sink has neither it nor a newer one,
 // and it is no dead letter of that sink either.
 func (r *Reconciler) lacks(ctx context.Context, realm string, sinks []string, changes []state.Missing) ([]bool, error) {
-	lacks, _, err := r.differences(ctx, realm, sinks, changes, nil)
+	lacks, _, _, err := r.differences(ctx, realm, sinks, changes, nil)
 	return lacks, err
 }
 
 // differences is lacks, and reports too which of the documents, if they are given,
-// differ from what some sink was given at that very version.
-func (r *Reconciler) differences(ctx context.Context, realm string, sinks []string, changes []state.Missing, documents []qbo.Entity) (lacks, differs []bool, err error) {
-	lacks, differs = make([]bool, 0, len(changes)), make([]bool, len(changes))
+// differ from what some sink was given at that very version, and the version of the
+// tombstone that some sink holds of a record that is shown.
+func (r *Reconciler) differences(ctx context.Context, realm string, sinks []string, changes []state.Missing, documents []qbo.Entity) (lacks, differs []bool, gone []int64, err error) {
+	lacks, differs, gone = make([]bool, 0, len(changes)), make([]bool, len(changes)), make([]int64, len(changes))
 	for at := 0; at < len(changes); at += maxRows {
 		end := min(at+maxRows, len(changes))
 		var some []qbo.Entity
 		if documents != nil {
 			some = documents[at:end]
 		}
-		part, err := r.lacksPart(ctx, realm, sinks, changes[at:end], some, differs[at:end])
+		part, err := r.lacksPart(ctx, realm, sinks, changes[at:end], some, differs[at:end], gone[at:end])
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		lacks = append(lacks, part...)
 	}
-	return lacks, differs, nil
+	return lacks, differs, gone, nil
 }
 
-func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string, changes []state.Missing, documents []qbo.Entity, differs []bool) ([]bool, error) {
+func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string, changes []state.Missing, documents []qbo.Entity, differs []bool, gone []int64) ([]bool, error) {
 	refs := make([]state.Ref, len(changes))
 	for i, c := range changes {
 		refs[i] = c.Ref
@@ -150,6 +174,8 @@ func (r *Reconciler) lacksPart(ctx context.Context, realm string, sinks []string
 				if !lacks[i] {
 					unsure, at = append(unsure, changes[i]), append(at, i)
 				}
+			case documents != nil && qbo.IsTombstone(m.Version) && !documents[i].Deleted:
+				gone[i] = max(gone[i], m.Version)
 			case documents != nil && m.Version == changes[i].Version && m.Hash != "" && !documents[i].Deleted:
 				differs[i] = differs[i] || m.Hash != qbo.ContentHash(documents[i].Raw) && !sabotage.On(sabotage.ContentIgnored)
 			}

@@ -129,7 +129,7 @@ func (s *scan) recheck(ctx context.Context, f *finding, items []qbo.Entity, want
 				shown, wanted = append(shown, e), append(wanted, want[i])
 			}
 		}
-		_, really, err := s.r.differences(ctx, s.realm, s.sinks, wanted, shown)
+		_, really, _, err := s.r.differences(ctx, s.realm, s.sinks, wanted, shown)
 		if err != nil {
 			return nil, err
 		}

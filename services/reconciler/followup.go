@@ -31,6 +31,19 @@ const (
 	missingLooks = 2
 )
 
+// readFollowUps reads what this scan must look at by id.
+func (s *scan) readFollowUps(ctx context.Context) error {
+	all, err := s.r.state.FollowUps(ctx, s.realm)
+	if err != nil {
+		return err
+	}
+	s.follow = make(map[state.Ref]state.FollowUp, len(all))
+	for _, f := range all {
+		s.follow[f.Ref] = f
+	}
+	return nil
+}
+
 // followUps looks by id at the records that one answer was not enough to conclude
 // from: tombstones that ChangeDataCapture has not confirmed, and reads that were
 // older than their event. It costs one Query for each entity type among them that
@@ -39,6 +52,11 @@ const (
 // One that needs a change is kept until a later scan finds it delivered, so that a
 // message lost on the way is published again.
 func (s *scan) followUps(ctx context.Context, o order) error {
+	if s.followMore.Load() {
+		if err := s.readFollowUps(ctx); err != nil {
+			return err
+		}
+	}
 	byEntity := map[string][]state.FollowUp{}
 	for _, f := range s.follow {
 		if o.wants(f.Entity) && !s.unknown(f.Entity, s.r.now()) {

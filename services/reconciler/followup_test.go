@@ -74,6 +74,43 @@ func TestFollowUp_AWrongTombstoneIsRestored(t *testing.T) {
 	}
 }
 
+// The note of a tombstone is gone with Redis. The load that follows is shown the record,
+// and restores it; one that was deleted a moment ago it leaves alone.
+func TestFollowUp_AWrongTombstoneIsRestoredWithoutItsNote(t *testing.T) {
+	for _, entity := range []string{"Bill", "Vendor", "TimeActivity"} {
+		t.Run(entity, func(t *testing.T) {
+			b, r := loaded(t, 5)
+			ref := b.create(entity)
+			b.webhook(ref)
+			for range 2 { // the second scan ends the first one's overlap
+				b.clock.Advance(24 * time.Hour)
+				b.scheduled(r)
+			}
+			b.bury(ref, b.clock.Now().Add(-time.Hour))
+			require.NoError(t, b.store.RewindCursors(t.Context(), b.realm, nil, time.Time{}))
+			b.scheduled(r)
+			require.Eventually(t, b.equal, patient, time.Millisecond, "%v", b.difference("ledger"))
+			b.clock.Advance(5 * time.Minute)
+			b.scheduled(r)
+			require.Empty(t, b.followUps())
+		})
+	}
+	b, r := loaded(t, 5)
+	ref := b.create("Bill")
+	b.webhook(ref)
+	b.clock.Advance(24 * time.Hour)
+	require.NoError(t, b.sim.Delete(ref))
+	b.bury(ref, b.clock.Now())
+	b.sim.SetFaults(qbosim.Faults{ReadLag: 5 * time.Minute})
+	require.NoError(t, b.store.RewindCursors(t.Context(), b.realm, nil, time.Time{}))
+	b.scheduled(r)
+	require.True(t, qbo.IsTombstone(b.feed.version(ref)))
+	b.clock.Advance(15 * time.Minute)
+	b.scheduled(r)
+	require.Empty(t, b.followUps())
+	b.requireEqual()
+}
+
 // What CDC calls deleted needs no further call; what it says nothing of costs one for all.
 func TestFollowUp_ATombstoneIsConfirmed(t *testing.T) {
 	b, r := loaded(t, 0)

@@ -157,13 +157,8 @@ func (r *Reconciler) newScan(ctx context.Context, realm string, o order) (*scan,
 	if s.refused, err = r.readRefused(ctx, realm); err != nil {
 		return nil, o, err
 	}
-	follow, err := r.state.FollowUps(ctx, realm)
-	if err != nil {
+	if err := s.readFollowUps(ctx); err != nil {
 		return nil, o, err
-	}
-	s.follow = make(map[state.Ref]state.FollowUp, len(follow))
-	for _, f := range follow {
-		s.follow[f.Ref] = f
 	}
 	if s.fields, err = r.state.CustomFields(ctx, realm); err != nil {
 		return nil, o, err

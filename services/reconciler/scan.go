@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -48,7 +49,9 @@ type scan struct {
 	use     map[string]state.EntityUse // as the scan found it; nil if it need not know
 	used    map[string]bool            // by marks and webhooks
 	follow  map[state.Ref]state.FollowUp
-	settled time.Time // no change of before then is left to its webhook
+	// followMore says that comparing has noted follow-ups that follow has not.
+	followMore atomic.Bool
+	settled    time.Time // no change of before then is left to its webhook
 	// generation is that of the cursors when the scan began: see state.Generation.
 	generation state.Generation
 	// untold: no sink has a record of what CDC covers, so that no deletion is to be told.
