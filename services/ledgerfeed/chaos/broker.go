@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/devserver/faultproxy"
@@ -29,6 +30,9 @@ type cluster struct {
 	// small is the store that lies on a file system of its own, which can be
 	// filled; "" where mounting is not permitted.
 	small string
+	// edited has the settings of streams that were changed by hand, as they were:
+	// "STREAM setting" to the value.
+	edited sync.Map
 }
 
 // diskSize is that of the small file system: room for what a server keeps, and

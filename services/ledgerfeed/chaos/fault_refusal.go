@@ -116,8 +116,11 @@ func (r *run) askRefused(ctx context.Context, realms []string) error {
 			}
 			return err
 		})
-		if err != nil || len(names) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(names) == 0 {
+			continue
 		}
 		names = slices.Compact(names) // sorted
 		r.note("person", realm, fmt.Sprintf("has %v asked for again", names))

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/ledgerfeed/ledgerfeed/pkg/stream"
@@ -51,27 +54,49 @@ func changeStream(ctx context.Context, r *run, rng *rand.Rand) (func(context.Con
 		return nothing, "consumer " + name + " deleted", err
 	}
 	e := choose(rng, streamEdits)
-	var before json.RawMessage
-	err := until(within, func(ctx context.Context) (err error) {
-		if before, err = c.streamConfig(ctx, e.name); err != nil {
-			return err
+	err := until(within, func(ctx context.Context) error {
+		before, err := c.edit(ctx, e.name, map[string]any{e.setting: e.value})
+		if err == nil {
+			c.edited.LoadOrStore(e.name+" "+e.setting, before[e.setting])
 		}
-		after := map[string]any{}
-		if err := json.Unmarshal(before, &after); err != nil {
-			return err
-		}
-		after[e.setting] = e.value
-		return c.manage(ctx, "STREAM.UPDATE."+e.name, after)
+		return err
 	})
 	if err != nil {
 		return nil, e.name, err
 	}
 	r.expectReport(ctx, choose(rng, r.plant.replicas()), e.says)
-	return func(ctx context.Context) error {
-		return until(ctx, func(ctx context.Context) error {
-			return c.manage(ctx, "STREAM.UPDATE."+e.name, before)
-		})
-	}, fmt.Sprintf("%s %s is %v", e.name, e.setting, e.value), nil
+	return func(ctx context.Context) error { return until(ctx, c.restoreEdits) },
+		fmt.Sprintf("%s %s is %v", e.name, e.setting, e.value), nil
+}
+
+// edit changes settings of a stream and returns those it had.
+func (c *cluster) edit(ctx context.Context, name string, settings map[string]any) (before map[string]any, err error) {
+	config, err := c.streamConfig(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(config, &before); err != nil {
+		return nil, err
+	}
+	after := maps.Clone(before)
+	maps.Copy(after, settings)
+	if reflect.DeepEqual(before, after) {
+		return before, nil
+	}
+	return before, c.manage(ctx, "STREAM.UPDATE."+name, after)
+}
+
+// restoreEdits gives the streams the settings that they had before anybody changed them.
+// It is called again at the end: the brokers may have lost the last change.
+func (c *cluster) restoreEdits(ctx context.Context) error {
+	var errs []error
+	c.edited.Range(func(key, value any) bool {
+		name, setting, _ := strings.Cut(key.(string), " ")
+		_, err := c.edit(ctx, name, map[string]any{setting: value})
+		errs = append(errs, err)
+		return true
+	})
+	return errors.Join(errs...)
 }
 
 // remakeStream deletes the event stream with what is on it and makes another one of that

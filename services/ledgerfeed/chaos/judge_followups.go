@@ -17,10 +17,10 @@ func (r *run) missingOfLapse(ctx context.Context) (missing []missingEvent, err e
 		return nil, err
 	}
 	for _, realm := range r.plant.realms {
-		if !r.plant.connectedAfter(realm, r.loadBegun) {
+		last, ok := r.plant.consents.Load(realm)
+		if !ok || !last.(time.Time).After(r.loadBegun) {
 			continue
 		}
-		last, _ := r.plant.consents.Load(realm)
 		before := r.plant.books.at(last.(time.Time)).Add(-time.Second)
 		for ref, want := range r.plant.books.Truth(realm) {
 			of := sink.Ref{Realm: realm, Entity: ref.Entity, ID: ref.ID}
@@ -32,6 +32,21 @@ func (r *run) missingOfLapse(ctx context.Context) (missing []missingEvent, err e
 		}
 	}
 	return missing, nil
+}
+
+// noted are the records that scans will look at by id.
+func (p *plant) noted(ctx context.Context) (map[sink.Ref]bool, error) {
+	noted := map[sink.Ref]bool{}
+	for _, realm := range p.realms {
+		all, err := p.state.FollowUps(ctx, realm)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range all {
+			noted[sink.Ref{Realm: realm, Entity: f.Entity, ID: f.ID}] = true
+		}
+	}
+	return noted, nil
 }
 
 // followedWithin is how soon a read that was older than its event must be made again:
@@ -54,15 +69,9 @@ func (r *run) judgeFollowed(ctx context.Context) error {
 		missing = append(missing, lapsed...)
 	}
 	var wrong []string
-	noted := map[sink.Ref]bool{}
-	for _, realm := range r.plant.realms {
-		all, err := r.plant.state.FollowUps(ctx, realm)
-		if err != nil {
-			return err
-		}
-		for _, f := range all {
-			noted[sink.Ref{Realm: realm, Entity: f.Entity, ID: f.ID}] = true
-		}
+	noted, err := r.plant.noted(ctx)
+	if err != nil {
+		return err
 	}
 	for _, m := range missing {
 		due, err := r.plant.state.Due(ctx, m.ref.Realm)
@@ -73,7 +82,7 @@ func (r *run) judgeFollowed(ctx context.Context) error {
 		switch {
 		case wait > followedWithin:
 			wrong = append(wrong, fmt.Sprintf("%s, and its company is scanned in %s only", m.text, wait.Round(time.Second)))
-		case !noted[m.ref] && !r.plant.connectedAfter(m.ref.Realm, m.at):
+		case !noted[m.ref] && !r.plant.connectedAfter(ctx, m.ref.Realm, m.at):
 			wrong = append(wrong, m.text+", and nothing is noted for the next scan")
 		}
 	}

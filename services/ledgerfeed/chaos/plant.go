@@ -268,11 +268,15 @@ func (p *plant) consent(ctx context.Context, realm string) error {
 	return nil
 }
 
-// connectedAfter reports whether a company was connected once more after at: what was
-// acknowledged for it may have been left to its next scan.
-func (p *plant) connectedAfter(realm string, at time.Time) bool {
-	last, ok := p.consents.Load(realm)
-	return ok && last.(time.Time).After(at)
+// connectedAfter reports whether a company was connected after at, by a person or by a
+// token that was good after all: what was acknowledged for it may have been left to its
+// next scan.
+func (p *plant) connectedAfter(ctx context.Context, realm string, at time.Time) bool {
+	if last, ok := p.consents.Load(realm); ok && last.(time.Time).After(at) {
+		return true
+	}
+	c, err := p.connections.Get(ctx, realm)
+	return err == nil && c.State == connection.Live && c.ChangedAt.After(at)
 }
 
 func (p *plant) link(ctx context.Context, r *replica, to, target string) (*faultproxy.Proxy, error) {

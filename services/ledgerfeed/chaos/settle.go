@@ -25,6 +25,9 @@ func (r *run) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.o.Settle+r.roomWait())
 	defer cancel()
 	r.plant.heal()
+	if err := until(ctx, r.plant.cluster.restoreEdits); err != nil {
+		r.note("settle", "", "the streams stay changed: "+err.Error())
+	}
 	r.mu.Lock()
 	fills := r.effects.fills
 	r.mu.Unlock()
